@@ -1,0 +1,10 @@
+"""Values with laws: `outer @ inner` composes, `a + b` adds pointwise, `concat` stacks outputs. They know torch tensors
+and nothing of graphs; a law that does not hold here raises `Inapplicable`."""
+
+from fusekit.algebra.affine import Affine
+from fusekit.algebra.conv import Conv, concat
+from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.pad import Pad
+from fusekit.algebra.trivial import Constant, Identity
+
+__all__ = ["Affine", "Constant", "Conv", "Identity", "Map", "Pad", "Shape", "concat"]

@@ -1,0 +1,49 @@
+"""The two trivial maps: x ↦ x, and x ↦ v."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fusekit.algebra.map import Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """x ↦ x: inference dropout, nn.Identity."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def macs(self, shape: Shape) -> int:
+        return 0
+
+    def constants(self) -> tuple[Tensor, ...]:
+        return ()
+
+    def on_meta(self) -> "Identity":
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """x ↦ v, whatever x: the value of an expression that reads no input."""
+
+    value: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.value
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return tuple(self.value.shape)
+
+    def macs(self, shape: Shape) -> int:
+        return 0
+
+    def constants(self) -> tuple[Tensor, ...]:
+        return (self.value,)
+
+    def on_meta(self) -> "Constant":
+        return Constant(self.value.to("meta"))

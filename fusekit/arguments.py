@@ -1,0 +1,153 @@
+"""What the words of a command line mean, checked before any work starts. No torch in here: a slip is told at once.
+
+INPUT  = [NAME=] SIZES [:DTYPE]        x=1x3x224x224:uint8
+       | [NAME=] FILE.npy [:DTYPE]     x=photo.npy
+       | FILE.npz                      arrays by name; arr_0, arr_1 ... are positional
+SIZES  = N { x N }                     every N at least 1
+"""
+
+import ast
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+DTYPES = (
+    *("float32", "float64", "float16", "bfloat16", "uint8", "int8", "int16", "int32", "int64", "bool"),
+    *("complex64", "complex128"),
+)
+_LARGEST = 1 << 31  # elements; more is a typing error rather than an image
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example input as it was asked for: from a file, or random with these sizes. `dtype` empty: the model's."""
+
+    text: str
+    name: str = ""
+    sizes: tuple[int, ...] = ()
+    dtype: str = ""
+    path: Path | None = None
+
+
+def parse_input(text: str) -> Sample:
+    """A sample from its spelling; BadParameter says which part is wrong."""
+    name, _, rest = text.rpartition("=")
+    rest, _, dtype = rest.strip().partition(":")
+    if "=" in text and not name.isidentifier():
+        raise _bad_input(text, f"{name!r} is no parameter name")
+    if rest.endswith((".npy", ".npz")):
+        path = Path(rest)
+        if not path.is_file():
+            raise _bad_input(text, f"no such file: {rest}")
+        if dtype:
+            _check_dtype(text, dtype)
+        return Sample(text, name, dtype=dtype, path=path)
+    if not rest:
+        raise _bad_input(text, "no sizes; expected for instance 1x3x224x224")
+    if ":" in text:
+        _check_dtype(text, dtype)
+    sizes = tuple(_size(text, word) for word in rest.split("x"))
+    if math.prod(sizes) > _LARGEST:
+        raise _bad_input(text, f"{math.prod(sizes):,} elements are too many")
+    return Sample(text, name, sizes, dtype)
+
+
+def parse_inputs(texts: Iterable[str]) -> tuple[Sample, ...]:
+    """All samples, with no name given twice."""
+    samples = tuple(parse_input(text) for text in texts)
+    names = [sample.name for sample in samples if sample.name]
+    for name in names:
+        if names.count(name) > 1:
+            raise _bad("--input", f"{name!r} is given twice")
+    return samples
+
+
+def parse_arguments(texts: Iterable[str]) -> dict[str, object]:
+    """`name=value` each. A value is a Python literal (3, 0.5, True, None, (1, 2)), true, false, or else text."""
+    arguments: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise _bad("--arg", f"{text!r}; expected name=value")
+        if name in arguments:
+            raise _bad("--arg", f"{name!r} is given twice")
+        arguments[name] = _literal(value)
+    return arguments
+
+
+def check_tolerance(tolerance: float | None) -> float | None:
+    """A tolerance is a positive number: nothing passes at 0, and everything at NaN or infinity."""
+    if tolerance is not None and not (0 < tolerance < math.inf):
+        raise _bad("--tolerance", f"{tolerance}; expected a positive number such as 1e-5")
+    return tolerance
+
+
+def check_factory(factory: str | None) -> str | None:
+    """A factory is named with a colon, whatever the modules are."""
+    if factory is not None and not re.fullmatch(r".+:[A-Za-z_][\w.]*", factory):
+        raise _bad("--factory", f"{factory!r}; expected package.module:name or file.py:name")
+    return factory
+
+
+def check_output(out: str, suffix: str, sources: Iterable[str | Path | None]) -> Path:
+    """The file to write: of this suffix, in a folder where files can be made, and none of the files to be read."""
+    path = Path(out)
+    if path.is_dir():
+        raise _bad("OUT", f"{out} is a directory; expected a file name ending in {suffix}")
+    if path.suffix != suffix:
+        raise _bad("OUT", f"{out!r} has the wrong suffix; expected a name ending in {suffix}")
+    if not path.parent.is_dir():
+        raise _bad("OUT", f"the directory {path.parent} does not exist")
+    for source in sources:
+        if source and path.exists() and _read(source).exists() and path.samefile(_read(source)):
+            raise _bad("OUT", f"{out} is also read ({source}); expected another name")
+    if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+        raise _bad("OUT", f"{out} is not writable")
+    try:
+        # Permission bits do not tell the whole truth (root, read-only mounts, full disks): try.
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _bad("OUT", f"the directory {path.parent} is not writable ({error.strerror})") from error
+    return path.resolve()  # through a link to its target: the link stays
+
+
+def _read(source: str | Path) -> Path:
+    """The file behind a source, which may be `FILE#entry`."""
+    path = Path(source)
+    return path if path.exists() else Path(str(source).rpartition("#")[0] or str(source))
+
+
+def _size(text: str, word: str) -> int:
+    if re.fullmatch(r"[0-9]+", word) is None or int(word) < 1:
+        raise _bad_input(text, f"{word!r} is no size; expected positive numbers joined by x, such as 1x3x224x224")
+    return int(word)
+
+
+def _check_dtype(text: str, dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise _bad_input(text, f"unknown dtype {dtype!r}; known are {', '.join(DTYPES)}")
+
+
+def _literal(value: str) -> object:
+    words: dict[str, object] = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return words[value.lower()]
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return value
+
+
+def _bad_input(text: str, why: str) -> typer.BadParameter:
+    return _bad("--input", f"{text!r}: {why}")
+
+
+def _bad(option: str, why: str) -> typer.BadParameter:
+    return typer.BadParameter(why, param_hint=f"'{option}'")

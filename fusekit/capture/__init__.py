@@ -1,0 +1,67 @@
+"""From an nn.Module to a Graph in one spelling, by the first way that works.
+
+1. symbolic tracing: no example inputs, names kept, free in every size;
+2. torch.export, with example inputs: control flow on shapes, item assignment, writes in place;
+3. symbolic tracing around the sub-modules that cannot be traced, which are called as they are.
+
+A model whose own `forward` cannot be traced either way raises CaptureError; its children may still be captured.
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from fusekit.capture.exported import export
+from fusekit.capture.infer import run_on_fakes, spell_and_infer
+from fusekit.capture.inplace import make_functional
+from fusekit.capture.symbolic import TraceFailed, has_hooks, trace
+from fusekit.errors import CaptureError
+from fusekit.graph import Graph
+from fusekit.inputs import Inputs
+
+__all__ = ["Captured", "capture", "has_hooks"]
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A graph, the way it was come by, why not an earlier way, and the modules left whole because they cannot be
+    traced."""
+
+    graph: Graph
+    way: str
+    reasons: tuple[str, ...] = ()
+    untraced: tuple[str, ...] = ()
+
+
+def capture(model: nn.Module, inputs: Inputs | None = None) -> Captured:
+    """The model's forward as a Graph. The model is one's own copy, in eval mode: tracing may leave traces in it."""
+    reasons = []
+    try:
+        return Captured(_symbolic(model, inputs), "symbolic trace")
+    except CaptureError as error:
+        reasons.append(f"no symbolic trace: {error}")
+        failed = error
+    if inputs is not None:
+        try:
+            return Captured(export(model, inputs), "torch.export", tuple(reasons))
+        except CaptureError as error:
+            reasons.append(f"no export: {error}")
+    untraced: list[str] = []
+    while isinstance(failed, TraceFailed) and failed.path and failed.path not in untraced:
+        untraced.append(failed.path)
+        try:
+            graph = _symbolic(model, inputs, untraced)
+            return Captured(graph, "symbolic trace around untraceable modules", tuple(reasons), tuple(untraced))
+        except CaptureError as error:
+            failed = error
+    raise CaptureError("; ".join(reasons))
+
+
+def _symbolic(model: nn.Module, inputs: Inputs | None, untraced: list[str] | None = None) -> Graph:
+    graph = trace(model, untraced or ())
+    make_functional(graph)
+    if inputs is not None:
+        run_on_fakes(graph, inputs)
+    spell_and_infer(graph)
+    graph.prune()
+    return graph

@@ -1,0 +1,154 @@
+"""The second way in: `torch.export`. Follows control flow on shapes, item assignment and in-place writes; needs
+example inputs, and holds only under the conditions it assumed, which become one readable check at the entrance.
+
+The program is brought back to a plain signature: parameters by name, outputs in the containers the model returns.
+"""
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from fusekit.capture.infer import infer
+from fusekit.capture.symbolic import path_of
+from fusekit.errors import CaptureError
+from fusekit.graph import UNKNOWN, Facts, Graph, facts
+from fusekit.inputs import Inputs
+from fusekit.nn import ShapeGuard
+from fusekit.program import export_program, quiet, reason_of
+
+
+_CONTAINERS = (tuple, list, dict)
+
+
+def export(model: nn.Module, inputs: Inputs) -> Graph:
+    """The model's forward as a graph of ATen operators; raises CaptureError."""
+    program = export_program(model, inputs)
+    if any(isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in program.graph.nodes):
+        program = _functionalized(program)
+    conditions = list(getattr(program, "_guards_code", None) or ())
+    with quiet():
+        module: Any = program.module(check_guards=False)
+    graph = Graph(fx.Graph(), _constants(module), _modules(module), type(model).__name__)
+    _copy_nodes(graph, module, program, model)
+    _simplify_batch_norms(graph)
+    for node in graph.nodes:
+        if node.op == "get_attr" and facts(node) is UNKNOWN and graph.constant(node) is not None:
+            node.meta["facts"] = infer(graph, node)
+    _add_guard(graph, inputs, model, conditions)
+    return graph
+
+
+def _functionalized(program: ExportedProgram) -> ExportedProgram:
+    """In-place writes, and views of what is written to, made plain by torch itself; nothing else decomposed."""
+    try:
+        with quiet():
+            return program.run_decompositions({})
+    except Exception as error:
+        raise CaptureError(f"the exported program could not be made functional: {reason_of(error)}") from error
+
+
+def _constants(module: nn.Module) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for node in module.graph.nodes:  # type: ignore[union-attr]
+        if node.op == "get_attr":
+            value = _attribute(module, str(node.target))
+            if isinstance(value, Tensor):
+                tensors[str(node.target)] = value
+    return tensors
+
+
+def _modules(module: nn.Module) -> dict[str, nn.Module]:
+    names = (str(n.target) for n in module.graph.nodes if n.op in ("call_module", "get_attr"))  # type: ignore[union-attr]
+    values = ((name, _attribute(module, name)) for name in names)
+    return {name: value for name, value in values if isinstance(value, nn.Module)}
+
+
+def _attribute(module: Any, path: str) -> Any:
+    for name in path.split("."):
+        module = getattr(module, name)
+    return module
+
+
+def _copy_nodes(graph: Graph, module: Any, program: ExportedProgram, model: nn.Module) -> None:
+    """The same nodes under a plain signature; outputs unflattened into the containers of the model."""
+    copies: dict[fx.Node, fx.Node] = {}
+    owners = dict(model.named_modules(remove_duplicate=False))
+    for node in module.graph.nodes:
+        if node.op == "get_attr" and not node.users:
+            continue
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            continue  # pins the device and the dtypes in between; those of the inputs are checked at the entrance
+        if node.op != "output":
+            copies[node] = copy = graph.fx.node_copy(node, lambda n: copies[n])
+            copy.meta = _meta(node, owners)
+            continue
+        flat = fx.map_arg(node.args[0], lambda n: copies[n])
+        outputs = pytree.tree_unflatten(list(flat), program.call_spec.out_spec)
+        if not _plain(outputs):
+            raise CaptureError(f"outputs in a {type(outputs).__name__} cannot be captured; use tuples, lists or dicts")
+        graph.fx.output(outputs)
+
+
+def _plain(value: Any) -> bool:
+    if type(value) in (tuple, list):
+        return all(map(_plain, value))
+    if type(value) is dict:
+        return all(map(_plain, value.values()))
+    return value is None or isinstance(value, fx.Node | int | float | bool | str)
+
+
+def _meta(node: fx.Node, owners: dict[str, nn.Module]) -> dict[str, Any]:
+    """Where the node comes from, and its tensor's facts: symbolic sizes may vary, the rest is fixed."""
+    meta: dict[str, Any] = {}
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    owner = stack[-1][0] if stack and stack[-1][0] in owners else ""  # torch also notes names of its own there
+    meta["where"] = path_of(owners, owner, node)
+    meta["module"] = type(owners[owner])
+    value = node.meta.get("val")
+    if isinstance(value, Tensor):
+        meta["facts"] = Facts(tuple(s if isinstance(s, int) else None for s in value.shape), value.dtype)
+        hints = [s if isinstance(s, int) else s.node.hint for s in value.shape]
+        if all(isinstance(hint, int) for hint in hints):
+            meta["shape"] = tuple(int(hint) for hint in hints)
+    return meta
+
+
+def _simplify_batch_norms(graph: Graph) -> None:
+    """torch's functional spelling of evaluation-mode batch norm has three outputs; only the first is used."""
+    functional = torch.ops.aten._native_batch_norm_legit_no_training.default
+    for node in list(graph.nodes):
+        if node.target is not functional or any(user.args[1] != 0 for user in node.users):
+            continue
+        x, weight, bias, mean, var, momentum, eps = node.args
+        with graph.fx.inserting_before(node):
+            arguments = (x, weight, bias, mean, var, False, momentum, eps, True)
+            plain = graph.fx.call_function(torch.ops.aten.batch_norm.default, arguments)
+        for user in list(node.users):
+            plain.meta = {**node.meta, **user.meta}
+            user.replace_all_uses_with(plain)
+            graph.fx.erase_node(user)
+        graph.fx.erase_node(node)
+
+
+def _add_guard(graph: Graph, inputs: Inputs, model: nn.Module, conditions: list[str]) -> None:
+    """The conditions of the trace, over the graph's own input names, as one module at its entrance."""
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    leaves = pytree.tree_leaves((inputs.args, inputs.kwargs))
+    if any(type(v) in _CONTAINERS for v in (*inputs.args, *inputs.kwargs.values())) or len(leaves) != len(placeholders):
+        raise CaptureError("torch.export captures tensors and plain values as inputs, not containers of them")
+    names = [str(node.target) for node in placeholders]
+    spelled = [re.sub(r"L\['(\w+)'\]", r"\1", condition) for condition in conditions]
+    for name, value in zip(names, leaves, strict=True):
+        if isinstance(value, Tensor):
+            spelled += [] if value.is_floating_point() else [f"{name}.dtype == {value.dtype}"]
+        else:
+            spelled.append(f"{name} is None" if value is None else f"{name} == {value!r}")
+    if not spelled:
+        return
+    graph.modules["shape_guard"] = ShapeGuard(names, spelled)
+    with graph.fx.inserting_after(placeholders[-1]):
+        graph.fx.call_module("shape_guard", tuple(placeholders)).meta["where"] = "shape_guard"

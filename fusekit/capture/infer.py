@@ -1,0 +1,122 @@
+"""What is known of the tensors in a graph: by running it on fake tensors where there are example inputs, by what the
+operators say of themselves where there are none.
+
+Without example inputs a convolution is assumed to be fed with a batch (`(N, C, *spatial)`), as its layer documents;
+sizes are only what weights fix: channels. What is not known stays unknown, and what needs it is refused.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+
+from fusekit.algebra import Conv, Pad
+from fusekit.capture.spelling import spell
+from fusekit.graph import UNKNOWN, Facts, Graph, evaluate, facts
+from fusekit.inputs import Inputs
+from fusekit.program import quiet
+from fusekit.view import read
+
+_SAME_SHAPE = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish),
+    *(nn.Hardsigmoid, nn.Hardtanh, nn.PReLU, nn.Softplus, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm),
+)
+_SAME_CHANNELS = (
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.Upsample),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+)
+_SAME_SHAPE_CALLS = {torch.relu, torch.sigmoid, torch.tanh, nn.functional.relu, nn.functional.gelu, nn.functional.silu}
+_NORM_RANK = {nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
+
+
+def run_on_fakes(graph: Graph, inputs: Inputs) -> None:
+    """Facts and concrete shapes of every node, from the example inputs; stops quietly where a node cannot be faked."""
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    names = [str(node.target) for node in placeholders]
+    given = {**dict(zip(names, inputs.args, strict=False)), **inputs.kwargs}
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad(), quiet():
+
+        def fake(value: Any) -> Any:
+            return pytree.tree_map_only(Tensor, mode.from_tensor, value)
+
+        values: dict[fx.Node, Any] = {}
+        for node in placeholders:
+            if str(node.target) in given:
+                values[node] = fake(given[str(node.target)])
+            elif node.args:
+                values[node] = node.args[0]
+            else:
+                return
+        try:
+            for node in graph.nodes:
+                if node.op == "get_attr":
+                    values[node] = fake(graph.constants[str(node.target)])
+                elif node.op != "output":
+                    evaluate(graph, [node], values)
+        except Exception:  # an operator without a fake kernel: what came before it is known
+            pass
+        for node, value in values.items():
+            if isinstance(value, Tensor):
+                node.meta["facts"] = Facts(tuple(value.shape), value.dtype)
+                node.meta["shape"] = tuple(value.shape)
+
+
+def spell_and_infer(graph: Graph) -> None:
+    """Bring each node, in order, to the canonical spelling, and pass on what is known of its inputs."""
+    for node in list(graph.nodes):
+        spelled = spell(graph, node)
+        if facts(spelled) is UNKNOWN:
+            spelled.meta["facts"] = infer(graph, spelled)
+
+
+def infer(graph: Graph, node: fx.Node) -> Facts:
+    """What the operator says of its output, given what is known of its input."""
+    if node.op == "get_attr":
+        value = graph.constants[str(node.target)]
+        return Facts(tuple(value.shape), value.dtype)
+    source = next((arg for arg in node.args if isinstance(arg, fx.Node)), None)
+    known = facts(source)
+    if node.op == "call_module":
+        return _of_module(graph.modules[str(node.target)], known)
+    if node.op != "call_function":
+        return UNKNOWN
+    if node.target in _SAME_SHAPE_CALLS:
+        return known
+    if rank := _NORM_RANK.get(node.meta.get("module")):  # type: ignore[arg-type]
+        # the layer itself insists on its rank and its channels
+        mean = graph.constant(node.args[3])
+        return known if known.rank else Facts((None, len(mean), *(None,) * (rank - 2)), mean.dtype)  # type: ignore[arg-type,union-attr]
+    reading = read(graph, node)
+    if reading is not None:
+        return _of_map(reading.map, facts(reading.source))
+    operands = [facts(arg) for arg in node.args if isinstance(arg, fx.Node)]
+    if node.target is torch.ops.aten.add.Tensor and len(operands) == 2 and operands[0] == operands[1]:
+        return operands[0]
+    return UNKNOWN
+
+
+def _of_map(value: Any, source: Facts) -> Facts:
+    if isinstance(value, Conv):
+        dtype = value.kernel.dtype
+        if value.n == 0:
+            shape = None if source.shape is None else (*source.shape[:-1], value.out_channels)
+            return Facts(shape, dtype)
+        batch = source.shape[: value.channel_axis] if source.shape is not None else (None,)
+        return Facts((*batch, value.out_channels, *(None,) * value.n), dtype)
+    if isinstance(value, Pad) and source.shape is not None:
+        n = len(value.padding)
+        sizes = zip(source.shape[-n:], value.padding, strict=True)
+        return Facts((*source.shape[:-n], *(s if not any(p) else None for s, p in sizes)), source.dtype)
+    return UNKNOWN if isinstance(value, Pad) else source
+
+
+def _of_module(module: nn.Module, source: Facts) -> Facts:
+    if type(module) in _SAME_SHAPE:
+        return source
+    if type(module) in _SAME_CHANNELS and source.shape is not None:
+        return Facts((*source.shape[:2], *(None,) * (len(source.shape) - 2)), source.dtype)
+    if type(module) is nn.Flatten and module.start_dim == 1 and module.end_dim == -1:
+        return Facts((None, None), source.dtype)
+    return UNKNOWN

@@ -1,0 +1,275 @@
+"""The command line: words to calls. Every mistake is one line on stderr and exit code 2, before any work starts.
+
+Torch takes seconds to import, and help, completion and slips of the keyboard do not need it. So this file and those it
+imports do without, and `fusekit.commands`, which does the work, is imported when there is work: the one late import.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from enum import Enum
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from fusekit import __version__
+from fusekit.arguments import check_factory, check_output, check_tolerance, parse_arguments, parse_inputs
+from fusekit.console import BAD, Screen, complain
+
+
+class OneLineGroup(TyperGroup):
+    """The group of commands, complaining in one line where Typer would draw a box around the usage."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run; in the end, exit with the code, or return it where the caller said so."""
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except KeyboardInterrupt as error:
+            code = complain(error)
+        except typer.Abort:
+            code = complain(KeyboardInterrupt())
+        except Exception as error:
+            # Typer's usage errors have a base class that moved between its releases; all have this method.
+            told = getattr(error, "format_message", None)
+            if told is None:
+                raise
+            code = complain(told()) if told() else BAD  # without any words the help was shown, and is enough
+        if standalone_mode:
+            sys.exit(code or 0)
+        return code
+
+
+class Target(str, Enum):
+    """The runtimes that can be optimized for."""
+
+    torch = "torch"
+    onnxruntime = "onnxruntime"
+
+
+app = typer.Typer(
+    name="fusekit",
+    cls=OneLineGroup,
+    help="Exact algebraic optimization of PyTorch models, and verified ONNX.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+_SOURCE = "A .pt2 archive, package.module:factory, file.py:factory, or a state dict with --factory."
+_INPUT = "Example input: [name=]1x3x224x224[:dtype], or a .npy or .npz file. Repeat for more."
+SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE, show_default=False)]
+OnnxArgument = Annotated[str, typer.Argument(metavar="OUT.onnx", help="The ONNX file.", show_default=False)]
+ProgramArgument = Annotated[str, typer.Argument(metavar="OUT.pt2", help="The file to write.", show_default=False)]
+InputOption = Annotated[list[str] | None, typer.Option("--input", "-i", metavar="INPUT", help=_INPUT)]
+WeightsOption = Annotated[str | None, typer.Option(metavar="FILE[#ENTRY]", help="The weights of the factory's model.")]
+FactoryOption = Annotated[str | None, typer.Option(metavar="MODULE:NAME", help="What builds a state dict's model.")]
+ArgOption = Annotated[list[str] | None, typer.Option("--arg", metavar="NAME=VALUE", help="An argument of the factory.")]
+UnsafeOption = Annotated[bool, typer.Option("--unsafe-pickle", help="Unpickle SOURCE: this can run any code in it.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="The seed of the random inputs.")]
+TargetOption = Annotated[Target, typer.Option(help="The runtime to optimize for.")]
+PassOption = Annotated[list[str] | None, typer.Option("--pass", metavar="NAME", help="Only these passes. Repeat.")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Fail on a rewrite that does not verify.")]
+ToleranceOption = Annotated[
+    float | None, typer.Option(metavar="T", help="Largest relative error; default: from the original's own.")
+]
+OpsetOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="The ONNX operator set.")]
+StaticOption = Annotated[bool, typer.Option("--static", help="Fix all sizes to those of the example.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+VerboseOption = Annotated[
+    int, typer.Option("-v", "--verbose", count=True, help="Show refusals with their reasons; -vv also tracebacks.")
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Tracebacks, as with -vv.")]
+
+
+@app.command()
+def export(
+    source: SourceArgument,
+    out: OnnxArgument,
+    input: InputOption = None,
+    weights: WeightsOption = None,
+    factory: FactoryOption = None,
+    arg: ArgOption = None,
+    unsafe: UnsafeOption = False,
+    seed: SeedOption = 0,
+    target: TargetOption = Target.onnxruntime,
+    only: PassOption = None,
+    opset: OpsetOption = None,
+    static: StaticOption = False,
+    tolerance: ToleranceOption = None,
+    strict: StrictOption = False,
+    quiet: QuietOption = False,
+    machine: JsonOption = False,
+    verbose: VerboseOption = 0,
+    debug: DebugOption = False,
+) -> None:
+    """Load, optimize, export to ONNX, and validate against the original."""
+    model = _model(source, factory, weights, arg, unsafe, input, seed, needed=True)
+    path = check_output(out, ".onnx", _files(model))
+    check_tolerance(tolerance)
+    screen = _screen(quiet, machine, verbose, debug)
+    options = {"opset": opset, "static": static, "tolerance": tolerance}
+
+    def work(commands: Any) -> int:
+        choices = commands.Choices(target.value, tuple(only or ()), strict)
+        return int(commands.export(commands.Model(**model), path, choices, screen, **options))
+
+    _run(work, screen)
+
+
+@app.command()
+def optimize(
+    source: SourceArgument,
+    out: ProgramArgument,
+    input: InputOption = None,
+    weights: WeightsOption = None,
+    factory: FactoryOption = None,
+    arg: ArgOption = None,
+    unsafe: UnsafeOption = False,
+    seed: SeedOption = 0,
+    target: TargetOption = Target.torch,
+    only: PassOption = None,
+    tolerance: ToleranceOption = None,
+    strict: StrictOption = False,
+    quiet: QuietOption = False,
+    machine: JsonOption = False,
+    verbose: VerboseOption = 0,
+    debug: DebugOption = False,
+) -> None:
+    """Load, optimize, validate, and write the PyTorch program as a torch.export archive."""
+    model = _model(source, factory, weights, arg, unsafe, input, seed, needed=True)
+    path = check_output(out, ".pt2", _files(model))
+    check_tolerance(tolerance)
+    screen = _screen(quiet, machine, verbose, debug)
+
+    def work(commands: Any) -> int:
+        choices = commands.Choices(target.value, tuple(only or ()), strict)
+        return int(commands.optimize(commands.Model(**model), path, choices, screen, tolerance))
+
+    _run(work, screen)
+
+
+@app.command()
+def inspect(
+    source: SourceArgument,
+    input: InputOption = None,
+    weights: WeightsOption = None,
+    factory: FactoryOption = None,
+    arg: ArgOption = None,
+    unsafe: UnsafeOption = False,
+    seed: SeedOption = 0,
+    target: TargetOption = Target.torch,
+    quiet: QuietOption = False,
+    machine: JsonOption = False,
+    verbose: VerboseOption = 0,
+    debug: DebugOption = False,
+) -> None:
+    """Layers, receptive field, MACs, and what would be rewritten and what not, and why."""
+    model = _model(source, factory, weights, arg, unsafe, input, seed, needed=False)
+    screen = _screen(quiet, machine, verbose, debug)
+    _run(lambda commands: int(commands.inspect(commands.Model(**model), target.value, screen)), screen)
+
+
+@app.command()
+def validate(
+    source: SourceArgument,
+    candidate: OnnxArgument,
+    input: InputOption = None,
+    weights: WeightsOption = None,
+    factory: FactoryOption = None,
+    arg: ArgOption = None,
+    unsafe: UnsafeOption = False,
+    seed: SeedOption = 0,
+    tolerance: ToleranceOption = None,
+    quiet: QuietOption = False,
+    machine: JsonOption = False,
+    verbose: VerboseOption = 0,
+    debug: DebugOption = False,
+) -> None:
+    """Compare a checkpoint with an exported file. Exit code 1 if the numbers differ."""
+    model = _model(source, factory, weights, arg, unsafe, input, seed, needed=True)
+    check_tolerance(tolerance)
+    if not Path(candidate).exists():
+        raise typer.BadParameter(f"{candidate}: no such file", param_hint="'OUT.onnx'")
+    screen = _screen(quiet, machine, verbose, debug)
+    _run(lambda commands: int(commands.validate(commands.Model(**model), Path(candidate), screen, tolerance)), screen)
+
+
+@app.command()
+def passes(quiet: QuietOption = False, machine: JsonOption = False) -> None:
+    """The passes by stage, with their laws and options."""
+    screen = Screen(quiet, machine)
+    _run(lambda commands: int(commands.passes(screen)), screen)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"fusekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
+) -> None:
+    pass
+
+
+def _model(
+    source: str,
+    factory: str | None,
+    weights: str | None,
+    arguments: list[str] | None,
+    unsafe: bool,
+    inputs: list[str] | None,
+    seed: int,
+    *,
+    needed: bool,
+) -> dict[str, Any]:
+    """The fields of `commands.Model`, checked: as a dict, because the class lives where torch is."""
+    if needed and not inputs:
+        raise typer.BadParameter("missing; give an example input such as 1x3x224x224", param_hint="'--input'")
+    return {
+        "source": source,
+        "factory": check_factory(factory),
+        "weights": weights,
+        "arguments": parse_arguments(arguments or ()),
+        "unsafe": unsafe,
+        "samples": parse_inputs(inputs or ()),
+        "seed": seed,
+    }
+
+
+def _files(model: dict[str, Any]) -> list[str | Path | None]:
+    return [model["source"], model["weights"], *(sample.path for sample in model["samples"])]
+
+
+def _screen(quiet: bool, machine: bool, verbose: int, debug: bool) -> Screen:
+    return Screen(quiet, machine, 2 if debug else verbose)
+
+
+def _run(work: Callable[[Any], int], screen: Screen) -> NoReturn:
+    """Do the work. A model is anyone's code and may raise anything, even SystemExit: none of it passes for success."""
+    try:
+        code = work(import_module("fusekit.commands"))
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        code = complain(error, screen.verbose)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """The console command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""What each command does, once its words are understood: load, work, judge, write, show. Needs torch.
+
+Each function returns the exit code. Nothing is written unless the numbers agree.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from rich.table import Table
+from rich.text import Text
+from torch import nn
+
+from fusekit import api
+from fusekit.arguments import Sample
+from fusekit.checkpoint import load
+from fusekit.console import DIFFERENT, OK, Screen, Steps, complain
+from fusekit.errors import ExportError, FusekitError
+from fusekit.filekind import Kind, recognise
+from fusekit.inputs import Inputs
+from fusekit.inspection import inspect as look_into
+from fusekit.output import staged
+from fusekit.passes import STAGES
+from fusekit.program import export_program
+from fusekit.report import Report
+from fusekit.samples import Example, draw, try_out
+from fusekit.validate import validate as judge
+from fusekit.validation import Validation
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where the model comes from and what it is fed: the words that all commands share."""
+
+    source: str
+    factory: str | None = None
+    weights: str | None = None
+    arguments: dict[str, object] = field(default_factory=dict)
+    unsafe: bool = False
+    samples: tuple[Sample, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How to optimize: the words of `api.optimize`."""
+
+    target: str
+    passes: tuple[str, ...] = ()
+    strict: bool = False
+
+
+def export(
+    model: Model,
+    out: Path,
+    choices: Choices,
+    screen: Screen,
+    *,
+    opset: int | None = None,
+    static: bool = False,
+    tolerance: float | None = None,
+) -> int:
+    """Checkpoint to ONNX, optimized, and compared with the original before it takes its place."""
+    newest = onnx.defs.onnx_opset_version()
+    if opset is not None and opset > newest:
+        raise ExportError(f"opset {opset} does not exist; the newest is {newest}")
+    _check_passes(choices.passes)
+    with screen.progress(3) as steps:
+        original, example = _open(model, steps)
+        steps.begin("optimizing, exporting, validating")
+        validation = api.export(
+            original,
+            out,
+            example,
+            dynamic=not static,
+            opset=opset,
+            tolerance=tolerance,
+            progress=steps.detail,
+            **_spell(choices),
+        )
+    return _conclude("export", out, validation, _report_of(validation), screen)
+
+
+def optimize(model: Model, out: Path, choices: Choices, screen: Screen, tolerance: float | None = None) -> int:
+    """Checkpoint to an optimized torch.export archive, compared with the original before it takes its place."""
+    _check_passes(choices.passes)
+    with screen.progress(5) as steps:
+        original, example = _open(model, steps)
+        steps.begin("optimizing")
+        fast = api.optimize(original, example, progress=steps.detail, **_spell(choices))
+        steps.begin("validating")
+        validation = judge(original, fast, example, tolerance=tolerance)
+        if validation.ok:
+            steps.begin("writing")
+            with staged(out) as stage:
+                torch.export.save(export_program(fast, Inputs.of(example)), stage)
+    return _conclude("optimize", out, validation, _report_of(fast), screen)
+
+
+def inspect(model: Model, target: str, screen: Screen) -> int:
+    """What the model is made of and what would be rewritten."""
+    with screen.progress(3) as steps:
+        original, example = _open(model, steps)
+        steps.begin("inspecting")
+        inspection = look_into(original, example if model.samples else None, target)
+    screen.show(inspection)
+    screen.emit(_parsed(inspection.to_json()))
+    return OK
+
+
+def validate(model: Model, candidate: Path, screen: Screen, tolerance: float | None = None) -> int:
+    """Compare a checkpoint with an exported file; 1 if the numbers differ."""
+    identity = recognise(candidate)
+    if identity.kind is not Kind.ONNX:
+        raise FusekitError(f"{candidate} is {identity.what}; expected an ONNX model")
+    with screen.progress(3) as steps:
+        original, example = _open(model, steps)
+        steps.begin("validating")
+        validation = judge(original, candidate, example, tolerance=tolerance)
+    return _conclude("validate", candidate, validation, None, screen)
+
+
+def passes(screen: Screen) -> int:
+    """The stages in order, and in each the passes with their laws and options."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("stage", "pass", "law", "options"):
+        table.add_column(heading, overflow="fold")
+    rows = []
+    for stage in STAGES:
+        for rule in stage.passes:
+            law = (type(rule).__doc__ or "").strip().split("\n")[0]
+            options = {option.name: getattr(rule, option.name) for option in fields(rule) if option.name != "name"}
+            spelled = ", ".join(f"{name}={value}" for name, value in options.items())
+            table.add_row(stage.name, rule.name, Text(law), Text(spelled))
+            rows.append(
+                {"stage": stage.name, "name": rule.name, "law": law, "options": {k: str(v) for k, v in options.items()}}
+            )
+    screen.show(table)
+    screen.emit({"command": "passes", "passes": rows})
+    return OK
+
+
+def _open(model: Model, steps: Steps) -> tuple[nn.Module, Example]:
+    """The model and its inputs, tried once: what fails here is the user's to mend."""
+    steps.begin("loading")
+    loaded = load(
+        model.source,
+        factory=model.factory,
+        weights=model.weights,
+        arguments=model.arguments,
+        unsafe=model.unsafe,
+    )
+    if not model.samples:
+        return loaded, ()
+    steps.begin("running the original")
+    example = draw(model.samples, loaded, model.seed)
+    try_out(loaded, example)
+    return loaded, example
+
+
+def _report_of(result: nn.Module | Validation) -> Report | None:
+    report = getattr(result, "report", None)
+    return report if isinstance(report, Report) else None
+
+
+def _spell(choices: Choices) -> dict[str, Any]:
+    return {"target": choices.target, "passes": choices.passes or None, "strict": choices.strict}
+
+
+def _check_passes(names: Sequence[str]) -> None:
+    known = [rule.name for stage in STAGES for rule in stage.passes]
+    for name in names:
+        if name not in known:
+            raise FusekitError(f"unknown pass {name!r}; known are {', '.join(known)} (see `fusekit passes`)")
+
+
+def _conclude(command: str, file: Path, validation: Validation, report: Report | None, screen: Screen) -> int:
+    """Show and judge: 0 if the numbers agree."""
+    wrote = command != "validate"
+    if wrote:
+        screen.show(screen.report(report))
+    screen.show(validation)
+    if validation.ok and wrote:
+        screen.show(Text(f"wrote {file} ({file.stat().st_size:,} bytes)", style="bold green"))
+    result = {
+        "command": command,
+        "ok": bool(validation.ok),
+        "file": str(file),
+        "validation": _parsed(validation.to_json()),
+    }
+    screen.emit(result | ({"report": _parsed(report.to_json()) if report else None} if wrote else {}))
+    if validation.ok:
+        return OK
+    first, *others = validation.failures or ("nothing could be compared",)
+    more = f" (and {len(others)} more)" if others else ""
+    complain(f"the numbers differ: {first}{more}{f'; {file} was not written' if wrote else ''}")
+    return DIFFERENT
+
+
+def _parsed(text: str) -> Any:
+    """JSON has no NaN and no infinity: such a figure becomes null, so that every reader can read the rest."""
+    return json.loads(text, parse_constant=lambda _: None)

@@ -1,0 +1,120 @@
+"""How far one output is from the truth, norm-wise and relative, and how far it may be.
+
+    error(c) = ‖c − r64‖ / ‖r64‖        r64: the reference run in float64
+
+The original has such an error itself, from rounding. An exact rewrite only reorders roundings and was measured to cost
+2 to 4 times the original's error; a wrong rewrite costs orders of magnitude. FACTOR stands between the two. The
+original's error can be zero by luck (few operations, short dyadic weights), so FLOOR grants some roundings to everyone.
+Never compare two float32 results with each other: their difference is neither one's error.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from fusekit.inputs import spell
+
+FACTOR = 16.0
+FLOOR = 32.0
+# A float64 model is its own yardstick and its own error reads as zero: it gets what verifying a rewrite grants.
+FLOOR_FLOAT64 = 1e-10
+# Classes and masks flip where two scores tie: the share of elements that may, even where the reference has no flip.
+FLOOR_FLIPPED = 1e-4
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """One output on one probe. `shape` is the reference's; `reason` says why it is not `ok`."""
+
+    name: str
+    shape: tuple[int, ...]
+    error: float
+    reference_error: float
+    tolerance: float
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.reason
+
+
+def outputs_of(result: Any) -> list[tuple[str, Tensor]]:
+    """The leaves of a nested output under the names of their places; numbers become tensors, None is no output."""
+    leaves = [
+        (spell(path), leaf if isinstance(leaf, Tensor) else torch.tensor(leaf))
+        for path, leaf in pytree.tree_leaves_with_path(result)
+        if isinstance(leaf, Tensor | int | float | complex)
+    ]
+    return [
+        (f"output_{name}" if name[:1].isdigit() else name or "output", leaf.detach().cpu()) for name, leaf in leaves
+    ]
+
+
+def compare(
+    name: str,
+    candidate: Tensor,
+    reference: Tensor,
+    exact: Tensor,
+    tolerance: float | None = None,
+    noise: float = 0.0,
+) -> OutputError:
+    """The candidate's output against the reference's in its own dtype and in float64 (`exact`).
+
+    `tolerance`: an absolute bound on the relative error, in place of the one derived from the reference's own error;
+    `noise`: what else is known of the reference's own error on this output.
+    """
+    shape = tuple(reference.shape)
+    for what, ours, theirs in (
+        ("shape", tuple(candidate.shape), shape),
+        ("dtype", str(candidate.dtype).removeprefix("torch."), str(reference.dtype).removeprefix("torch.")),
+    ):
+        if ours != theirs:
+            return OutputError(name, shape, math.inf, 0.0, 0.0, f"{what} {ours}, the reference has {theirs}")
+    if not reference.is_floating_point() and not reference.is_complex():
+        flipped, own = _flipped(candidate, reference), _flipped(exact, reference)
+        bound = max(FACTOR * own, FLOOR_FLIPPED) if tolerance is None else tolerance
+        return _judged(name, shape, flipped, own, bound)
+    own = relative_error(reference, reference, exact)
+    bound = tolerance if tolerance is not None else derived_tolerance(max(own, noise), reference.dtype)
+    if not _kind(candidate).equal(_kind(reference)):
+        reason = "NaN or infinity where the reference has none, or none where it has"
+        return OutputError(name, shape, math.inf, own, bound, reason)
+    return _judged(name, shape, relative_error(candidate, reference, exact), own, bound)
+
+
+def derived_tolerance(reference_error: float, dtype: torch.dtype) -> float:
+    """max(16 · the reference's own error, 32 · eps), or the fixed floor of a float64 model."""
+    eps = torch.finfo(dtype).eps
+    floor = FLOOR_FLOAT64 if eps == torch.finfo(torch.float64).eps else FLOOR * eps
+    return max(FACTOR * reference_error, floor)
+
+
+def relative_error(value: Tensor, reference: Tensor, exact: Tensor) -> float:
+    """‖value − exact‖ / ‖exact‖ over the elements that are finite in both reference runs; absolute if ‖exact‖ = 0."""
+    wide = torch.complex128 if reference.is_complex() else torch.float64
+    finite = reference.isfinite() & exact.isfinite()
+    truth = exact.to(wide)[finite]
+    norm = float(torch.linalg.vector_norm(truth))
+    distance = float(torch.linalg.vector_norm(value.to(wide)[finite] - truth))
+    return distance / norm if norm else distance
+
+
+def _judged(name: str, shape: tuple[int, ...], error: float, own: float, bound: float) -> OutputError:
+    reason = "" if error <= bound else f"error {error:.2e} exceeds the tolerance {bound:.2e}"
+    return OutputError(name, shape, error, own, bound, reason)
+
+
+def _flipped(value: Tensor, reference: Tensor) -> float:
+    if not reference.numel():
+        return 0.0
+    return 1.0 if value.shape != reference.shape else float((value != reference).double().mean())
+
+
+def _kind(value: Tensor) -> Tensor:
+    """0 finite, 1 NaN, 2 and 3 the infinities, element by element (real and imaginary part apart)."""
+    real = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
+    return real.isnan() * 1 + real.isposinf() * 2 + real.isneginf() * 3

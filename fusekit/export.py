@@ -1,0 +1,204 @@
+"""A module -> a verified ONNX file, or no file at all.
+
+    trace -> translate -> tidy -> write beside the target -> check -> run -> compare with the original -> move in place
+
+Everything happens in a temporary folder beside the target, so that the last step is a rename: whoever reads the target
+sees the old file or the new one, whole and verified, never a part. What fails is tried again with less ambition,
+without the exporter's own optimizations, then with fixed sizes; the `Validation` says which sizes came out free.
+"""
+
+import importlib.metadata
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from fusekit.compare import outputs_of
+from fusekit.errors import CaptureError, ExportError, FusekitError
+from fusekit.inputs import Inputs
+from fusekit.onnxfile import OnnxFile
+from fusekit.probes import GIVEN, WIDE_RANGE
+from fusekit.program import Freedom, export_program, quiet, reason_of
+from fusekit.tidy import tidy
+from fusekit.validate import validate
+from fusekit.validation import ProbeResult, Validation
+
+# What the exporter translates to natively: any other version goes through a converter, one more thing to go wrong.
+DEFAULT_OPSET = 18
+# Protocol buffers end at 2 GiB; from here on the weights lie in a file of their own beside the model.
+EXTERNAL_DATA_FROM = 1_800_000_000
+
+
+def export_onnx(
+    original: nn.Module,
+    optimized: nn.Module,
+    path: str | Path,
+    example_inputs: object,
+    *,
+    dynamic: bool = True,
+    opset: int | None = None,
+    tolerance: float | None = None,
+    rewrites: Sequence[tuple[str, str]] = (),
+) -> Validation:
+    """Write `optimized` to `path`, verified against `original`; `rewrites` (name, where) are recorded in the file.
+
+    If the file is well-formed but computes something else, no file is moved into place and the `Validation` says so
+    (`ok` False). Raises `CaptureError` if the module cannot be traced, `ExportError` if no well-formed file comes out.
+    Whenever there is no new file, an old one is untouched.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise ExportError(f"cannot write {target}: there is no folder {target.parent}")
+    if target.is_dir():
+        raise ExportError(f"cannot write {target}: it is a folder")
+    inputs = Inputs.of(example_inputs)
+    metadata = {
+        "fusekit_version": _version(),
+        "fusekit_rewrites": json.dumps([{"rewrite": name, "where": where} for name, where in rewrites]),
+    }
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".fusekit-", dir=target.parent))
+    except OSError as error:
+        raise ExportError(f"cannot write {target}: {error.strerror}") from error
+    try:
+        verdict = _Exporter(original, optimized, folder / target.name, inputs, opset, tolerance, metadata).run(dynamic)
+        if verdict.ok:
+            _move(folder, target)
+        return verdict
+    except OSError as error:
+        raise ExportError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class _Exporter:
+    """One model on its way to one file, by as many attempts as it takes."""
+
+    original: nn.Module
+    optimized: nn.Module
+    path: Path
+    inputs: Inputs
+    opset: int | None
+    tolerance: float | None
+    metadata: dict[str, str]
+
+    def run(self, dynamic: bool) -> Validation:
+        """The first verdict that is ok: with all sizes free, with the batch free, with none; else the last one.
+
+        A wrong result on the given inputs is not a matter of sizes, and further attempts would only repeat it.
+        """
+        ladder: tuple[Freedom, ...] = (True, "batch", False) if dynamic else (False,)
+        trouble = ""
+        for freedom in ladder:
+            try:
+                verdict = self._written_and_judged(freedom)
+            except (CaptureError, ExportError) as error:
+                if freedom == ladder[-1]:
+                    raise
+                trouble = trouble or str(error)
+                continue
+            if verdict.ok or not _only_sizes_failed(verdict) or freedom == ladder[-1]:
+                break
+            trouble = trouble or verdict.failures[0]
+        if trouble:
+            note = ProbeResult("all sizes free", skipped=f"the file with free sizes did not hold ({trouble})")
+            return replace(verdict, probes=(*verdict.probes, note))
+        return verdict
+
+    def _written_and_judged(self, freedom: Freedom) -> Validation:
+        """With the exporter's own optimizations, and without if these broke something."""
+        program = export_program(self.optimized, self.inputs, dynamic=freedom)
+        try:
+            verdict = self._attempt(program, optimize=True)
+        except ExportError:
+            return self._attempt(program, optimize=False)
+        return verdict if verdict.ok or _only_sizes_failed(verdict) else self._attempt(program, optimize=False)
+
+    def _attempt(self, program: ExportedProgram, *, optimize: bool) -> Validation:
+        model = _translate(program, self.opset, optimize)
+        weights = {name: tuple(tensor.shape) for name, tensor in program.state_dict.items()}
+        tidy(model, weights, _output_names(program), self.metadata)
+        _write(model, self.path)
+        _check(self.path, self.inputs, self.inputs.names(self.optimized))
+        return validate(self.original, self.path, self.inputs, tolerance=self.tolerance)
+
+
+def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> ir.Model:
+    try:
+        with quiet(), redirect_stdout(io.StringIO()):
+            translated = torch.onnx.export(
+                program, dynamo=True, verbose=False, optimize=optimize, opset_version=opset or DEFAULT_OPSET
+            )
+    except Exception as error:
+        raise ExportError(f"torch.onnx could not translate the program: {reason_of(error)}") from error
+    if translated is None:
+        raise ExportError("torch.onnx returned no program")
+    model = translated.model
+    if opset is not None and model.opset_imports.get("") != opset:
+        raise ExportError(f"torch.onnx cannot write opset {opset}, it wrote {model.opset_imports.get('')}")
+    return model
+
+
+def _output_names(program: ExportedProgram) -> list[str]:
+    """The names `validate` gives the outputs of the module itself, in flattened order."""
+    spec = program.call_spec.out_spec
+    if spec is None:
+        return []
+    return [name for name, _ in outputs_of(pytree.tree_unflatten(range(spec.num_leaves), spec))]
+
+
+def _write(model: ir.Model, path: Path) -> None:
+    """One file, or beyond the limit of the format two: the weights in `NAME.data` beside it."""
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    try:
+        if size > EXTERNAL_DATA_FROM:
+            ir.save(model, path, external_data=f"{path.name}.data")
+        else:
+            ir.save(model, path)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ExportError(f"the ONNX file could not be written: {reason_of(error)}") from error
+
+
+def _check(path: Path, inputs: Inputs, names: Sequence[str]) -> None:
+    """By the format's own checker with strict shape inference, by loading, by running."""
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:
+        raise ExportError(f"the ONNX checker refuses the file: {reason_of(error)}") from error
+    try:
+        OnnxFile(path).run(inputs, names)
+    except FusekitError as error:
+        raise ExportError(str(error)) from error
+
+
+def _only_sizes_failed(verdict: Validation) -> bool:
+    """Whether the given inputs and the wide range hold, and only other sizes do not."""
+    return all(probe.ok for probe in verdict.probes if probe.name in (GIVEN, WIDE_RANGE))
+
+
+def _move(folder: Path, target: Path) -> None:
+    """Weights first: the model file is what readers open."""
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == target.name):
+        os.replace(file, target.parent / file.name)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("fusekit-fx")
+    except importlib.metadata.PackageNotFoundError:  # a checkout that was never installed
+        return "unknown"

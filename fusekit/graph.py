@@ -1,0 +1,135 @@
+"""A program: an fx graph, its constants by value and its opaque modules by name. No rewriting here, only tidiness.
+
+Constants and modules live in dictionaries keyed by the dotted names the user gave them, not in a module tree; names
+that are new come from one place, `fresh`. What is known of the tensor at a node is its `Facts`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about the tensor at a node: its shape, with None for a size that may vary, and its dtype."""
+
+    shape: tuple[int | None, ...] | None = None
+    dtype: torch.dtype | None = None
+
+    def size(self, axis: int) -> int | None:
+        """The size of an axis counted from the right; None if unknown."""
+        return self.shape[axis] if self.shape is not None and -axis <= len(self.shape) else None
+
+    @property
+    def rank(self) -> int | None:
+        return None if self.shape is None else len(self.shape)
+
+
+UNKNOWN = Facts()
+
+
+@dataclass
+class Graph:
+    """`nodes` as torch.fx has them; `get_attr` targets are keys of `constants`, `call_module` targets of `modules`.
+
+    Node meta: `where`, the module path a user would recognise; `facts`; `shape`, the concrete shape for the example
+    inputs; `module`, the type of the torch.nn module it was spelled from.
+    """
+
+    fx: fx.Graph
+    constants: dict[str, Tensor] = field(default_factory=dict)
+    modules: dict[str, nn.Module] = field(default_factory=dict)
+    name: str = "Model"
+    _counters: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> Iterable[fx.Node]:
+        return self.fx.nodes
+
+    def constant(self, node: object) -> Tensor | None:
+        """The value at a `get_attr` node; None for anything else."""
+        if isinstance(node, fx.Node) and node.op == "get_attr":
+            return self.constants.get(str(node.target))
+        return None
+
+    def fresh(self, name: str) -> str:
+        """A constant's name not in use: the name itself, else with a number behind it. Amortised O(1)."""
+        if name not in self.constants:
+            return name
+        while True:
+            self._counters[name] = number = self._counters.get(name, 0) + 1
+            if f"{name}_{number}" not in self.constants:
+                return f"{name}_{number}"
+
+    def add_constant(self, value: Tensor, name: str) -> fx.Node:
+        """Register a value under a fresh name and return its `get_attr` node at the insertion point."""
+        name = self.fresh(name)
+        self.constants[name] = value
+        node = self.fx.create_node("get_attr", name, name=name.replace(".", "_"))
+        node.meta["facts"] = Facts(tuple(value.shape), value.dtype)
+        return node
+
+    def erase_dead(self, region: Iterable[fx.Node]) -> None:
+        """Erase those nodes of a region that have lost their users, last first, and the `get_attr` nodes only they
+        read. Values stay in `constants` until `prune`: another node may read them."""
+        for node in reversed(list(region)):
+            if not node.users:
+                sources = node.all_input_nodes
+                self.fx.erase_node(node)
+                for source in sources:
+                    if source.op == "get_attr" and not source.users:
+                        self.fx.erase_node(source)
+
+    def prune(self) -> None:
+        """Forget constants and modules that no node names any more."""
+        named = {str(node.target) for node in self.nodes if node.op in ("get_attr", "call_module")}
+        self.constants = {name: value for name, value in self.constants.items() if name in named}
+        self.modules = {name: module for name, module in self.modules.items() if name in named}
+
+    def lint(self) -> None:
+        """Structure of the fx graph, and every name resolved."""
+        self.fx.lint()
+        for node in self.nodes:
+            if node.op == "get_attr" and node.target not in self.constants:
+                raise AssertionError(f"{node} reads the unknown constant {node.target}")
+            if node.op == "call_module" and node.target not in self.modules:
+                raise AssertionError(f"{node} calls the unknown module {node.target}")
+
+
+def facts(node: object) -> Facts:
+    """What is known about the tensor at a node."""
+    found = node.meta.get("facts", UNKNOWN) if isinstance(node, fx.Node) else UNKNOWN
+    return found if isinstance(found, Facts) else UNKNOWN
+
+
+def where(node: fx.Node) -> str:
+    """The module path of a node as a user would say it; the node's own name for what no module owns."""
+    return str(node.meta.get("where") or node.name)
+
+
+def evaluate(graph: Graph, nodes: Iterable[fx.Node], values: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
+    """Run nodes in order; `values` holds what is given (inputs, or constants in another dtype) and is extended."""
+    for node in nodes:
+        if node in values:
+            continue
+        arguments = fx.map_arg((node.args, node.kwargs), lambda source: _value(graph, source, values))
+        if node.op == "get_attr":
+            values[node] = graph.constants[str(node.target)]
+        elif node.op == "call_function":
+            values[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+        elif node.op == "call_method":
+            values[node] = getattr(arguments[0][0], str(node.target))(*arguments[0][1:], **arguments[1])
+        elif node.op == "call_module":
+            values[node] = graph.modules[str(node.target)](*arguments[0], **arguments[1])
+        else:
+            raise AssertionError(f"{node.op} cannot be evaluated")
+    return values
+
+
+def _value(graph: Graph, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+    if node not in values:
+        evaluate(graph, [node], values)
+    return values[node]

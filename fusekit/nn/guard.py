@@ -1,0 +1,48 @@
+"""A check of the conditions under which a captured program is the model it was captured from.
+
+torch.export follows one path of a model's control flow on shapes. The conditions it assumed are few and readable
+(`x.size()[1] == 3`, `x.size()[2] % 2 == 0`); a program without them would answer wrongly, not loudly.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class ShapeGuard(nn.Module):
+    """Called with a program's inputs, raises ValueError unless every condition holds.
+
+    `names`: the inputs' names, in order; `conditions`: Python expressions over these names.
+    """
+
+    def __init__(self, names: Sequence[str], conditions: Sequence[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.conditions = tuple(conditions)
+        self._compile()
+
+    def _compile(self) -> None:
+        """One plain function, which tracers and compilers can follow; it is not pickled but made anew."""
+        lines = [f"def check({', '.join(self.names)}):"]
+        for condition in self.conditions:
+            message = f"this program was captured for inputs with {condition}"
+            lines += [f"    if not ({condition}):", f"        raise ValueError({message!r})"]
+        scope: dict[str, Any] = {"math": math, "torch": torch}
+        exec("\n".join([*lines, "    return None"]), scope)
+        self._check: Callable[..., None] = scope["check"]
+
+    def forward(self, *inputs: Any) -> None:
+        self._check(*inputs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in super().__getstate__().items() if key != "_check"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._compile()
+
+    def extra_repr(self) -> str:
+        return ", ".join(self.conditions)

@@ -1,0 +1,174 @@
+"""capture -> stages -> emit, for a whole model or, where its own forward cannot be traced, for its children in place."""
+
+import ast
+import copy
+import inspect
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
+from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
+
+from fusekit.algebra import Conv
+from fusekit.capture import capture, has_hooks
+from fusekit.emit import emit
+from fusekit.errors import CaptureError
+from fusekit.graph import Graph
+from fusekit.inputs import Inputs
+from fusekit.report import Event, Outcome, Report, Totals
+from fusekit.rewrite import Driver, Progress, Stage
+from fusekit.view import read
+
+
+@dataclass
+class Pipeline:
+    """One optimization: its options, and what it has to report."""
+
+    stages: Sequence[Stage]
+    target: str = "torch"
+    strict: bool = False
+    progress: Progress | None = None
+    events: list[Event] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    ways: list[str] = field(default_factory=list)
+    before: list[Totals] = field(default_factory=list)
+    after: list[Totals] = field(default_factory=list)
+
+    def run(self, module: nn.Module, inputs: Inputs | None, path: str = "") -> nn.Module:
+        """The optimized module, made of one's own copy (`own_copy`)."""
+        if has_hooks(module):
+            self._left(path, "it has hooks, which must see its own input and output")
+            return module
+        try:
+            captured = capture(module, inputs)
+        except CaptureError as error:
+            return self._run_children(module, path, str(error))
+        graph = captured.graph
+        self.ways.append(captured.way)
+        for reason in captured.reasons:
+            self._left(path, reason)
+        for name in captured.untraced:
+            graph.modules[name] = self.run(graph.modules[name], None, _join(path, name))
+        for name, opaque in graph.modules.items():
+            if has_hooks(opaque):
+                self._left(_join(path, name), "it has hooks, which must see its own input and output")
+        self.events += [
+            Event("fold-constants", name.rpartition(".")[0] or name, Outcome.APPLIED, error=0.0, reason="while tracing")
+            for name in graph.constants
+            if name.rpartition(".")[2].startswith("computed_")
+        ]
+        self.before.append(totals(graph))
+        driver = Driver(graph, self.target, self.strict, self.progress)
+        try:
+            driver.run(self.stages)
+        finally:
+            self.events += driver.events
+        self.after.append(totals(graph))
+        return emit(graph)
+
+    def _run_children(self, module: nn.Module, path: str, reason: str) -> nn.Module:
+        """Optimize in place those children that the module's code does nothing with but call them."""
+        self._left(path, f"{reason}; its sub-modules are optimized one by one")
+        if not any(module.children()):
+            self.ways.append("nothing")
+            return module
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.ModuleList | nn.ModuleDict):
+                for key, item in list(child.named_children()):
+                    child._modules[key] = self.run(item, None, _join(path, name, key))
+            elif _only_called(module, name) and next(child.parameters(), None) is not None:
+                module._modules[name] = self.run(child, None, _join(path, name))
+        return module
+
+    def _left(self, path: str, reason: str) -> None:
+        self.events.append(Event("capture", path or "model", Outcome.REFUSED, reason=reason))
+
+    def report(self, seconds: float) -> Report:
+        ways = dict.fromkeys(self.ways)
+        return Report(
+            tuple(self.events),
+            _total(self.before),
+            _total(self.after),
+            " and ".join(ways),
+            tuple(self.notes),
+            self.target,
+            seconds,
+        )
+
+
+def own_copy(model: nn.Module) -> nn.Module:
+    """A deep copy in eval mode, weights that hooks compute before each call made plain.
+
+    The copy may be traced, which can leave proxies in a module; the original is never touched.
+    """
+    computed = {
+        id(value): value.detach().clone().requires_grad_(value.requires_grad)
+        for module in model.modules()
+        for value in (*vars(module).values(), *module._buffers.values())
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    copied = copy.deepcopy(model, dict(computed))
+    try:
+        copied.eval()
+    except NotImplementedError:  # modules unpacked from a torch.export archive have no modes
+        pass
+    for module in copied.modules():
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, WeightNorm):
+                remove_weight_norm(module, hook.name)
+            elif isinstance(hook, SpectralNorm):
+                remove_spectral_norm(module, hook.name)
+    return copied
+
+
+def totals(graph: Graph) -> Totals:
+    """Operators, parameters and multiply-accumulates of convolutions and linear layers, at the example's shapes."""
+    operators = sum(node.op.startswith("call_") for node in graph.nodes)
+    tensors = {id(t): t for t in graph.constants.values() if t.is_floating_point() or t.is_complex()}
+    for module in graph.modules.values():
+        tensors |= {id(p): p for p in module.parameters()}
+    macs: int | None = 0
+    for node in graph.nodes:
+        reading = read(graph, node)
+        if reading is not None and isinstance(reading.map, Conv):
+            shape = reading.source.meta.get("shape")
+            macs = None if macs is None or shape is None else macs + reading.map.macs(shape)
+    return Totals(operators, sum(t.numel() for t in tensors.values()), macs)
+
+
+def _total(parts: Sequence[Totals]) -> Totals | None:
+    if not parts:
+        return None
+    macs = [part.macs for part in parts]
+    known = [m for m in macs if m is not None]
+    return Totals(
+        sum(part.operators for part in parts),
+        sum(part.parameters for part in parts),
+        sum(known) if len(known) == len(macs) else None,
+    )
+
+
+def _only_called(module: nn.Module, name: str) -> bool:
+    """True if the class's code uses `self.name` only as `self.name(...)`: then any callable module may stand there."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(type(module))))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    uses = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr == name
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+        and isinstance(node.ctx, ast.Load)
+    ]
+    return bool(uses) and all(id(use) in called for use in uses)
+
+
+def _join(*names: str) -> str:
+    return ".".join(name for name in names if name)

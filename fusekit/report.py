@@ -1,0 +1,137 @@
+"""What the driver did: immutable events, and their totals. Text for people, JSON for machines.
+
+An event says what became of one rewrite at one place. `where` is the module path a user would recognise. Costs are
+in the units of `cost.py`; `error` is the relative float64 error that the verification measured.
+"""
+
+import io
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+
+class Outcome(str, Enum):
+    """What became of a proposal: it was committed, it was not worth it or not lawful, or it failed its check."""
+
+    APPLIED = "applied"
+    REFUSED = "refused"
+    REJECTED = "rejected"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Event:
+    """One rewrite at one place. `reason` is empty for what was applied without remark."""
+
+    rewrite: str
+    where: str
+    outcome: Outcome
+    cost_before: float | None = None
+    cost_after: float | None = None
+    error: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The size of a program: operators that compute, parameters, multiply-accumulates (None: shapes unknown)."""
+
+    operators: int
+    parameters: int
+    macs: int | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All events in order, the totals before and after, how the model was captured, and notes to the user."""
+
+    events: tuple[Event, ...] = ()
+    before: Totals | None = None
+    after: Totals | None = None
+    capture: str = ""
+    notes: tuple[str, ...] = ()
+    target: str = "torch"
+    seconds: float = field(default=0.0, compare=False)
+
+    def of(self, outcome: Outcome | str) -> tuple[Event, ...]:
+        """The events with this outcome."""
+        return tuple(event for event in self.events if event.outcome == Outcome(outcome))
+
+    @property
+    def applied(self) -> tuple[Event, ...]:
+        return self.of(Outcome.APPLIED)
+
+    @property
+    def refused(self) -> tuple[Event, ...]:
+        return self.of(Outcome.REFUSED)
+
+    @property
+    def rejected(self) -> tuple[Event, ...]:
+        return self.of(Outcome.REJECTED)
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The whole report as a JSON object, outcomes spelled as words."""
+        return json.dumps(asdict(self), indent=indent)
+
+    def __rich__(self) -> Group:
+        parts: list[Text | Table] = [Text(f"fusekit: {note}", style="bold yellow") for note in self.notes]
+        parts.append(Text(self._headline(), style="bold"))
+        if self.before is not None and self.after is not None:
+            parts.append(_totals_table(self.before, self.after))
+        if self.events:
+            parts.append(_events_table(self.events))
+        return Group(*parts)
+
+    def __str__(self) -> str:
+        buffer = io.StringIO()
+        Console(file=buffer, width=120, no_color=True, highlight=False).print(self)
+        return buffer.getvalue().rstrip()
+
+    def _headline(self) -> str:
+        counts = Counter(event.outcome for event in self.events)
+        words = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
+        return f"{words} (captured by {self.capture or 'nothing'}, target {self.target})"
+
+
+def _totals_table(before: Totals, after: Totals) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "before", "after"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, old, new in (
+        ("operators", before.operators, after.operators),
+        ("parameters", before.parameters, after.parameters),
+        ("MACs", before.macs, after.macs),
+    ):
+        table.add_row(name, _count(old), _count(new))
+    return table
+
+
+def _events_table(events: tuple[Event, ...]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("outcome")
+    table.add_column("rewrite", no_wrap=True)
+    table.add_column("where", overflow="fold")
+    table.add_column("cost", justify="right", no_wrap=True)
+    table.add_column("error", justify="right", no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    for event in events:
+        error = "" if event.error is None else f"{event.error:.1e}"
+        table.add_row(str(event.outcome), event.rewrite, event.where, _price(event), error, event.reason)
+    return table
+
+
+def _price(event: Event) -> str:
+    if event.cost_before is None or event.cost_after is None:
+        return ""
+    return f"x{event.cost_after / event.cost_before:.3g}" if event.cost_before else f"{event.cost_after:.3g}"
+
+
+def _count(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,}"

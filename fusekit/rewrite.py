@@ -1,0 +1,242 @@
+"""Rewrites, and the one driver that applies them: match -> propose -> cost -> verify -> commit.
+
+A rewrite declares a pattern and proposes the right-hand side of its law; the rest is the driver's business. A proposal
+that is not lawful or does not pay is *refused* with its reason or its price; one that does not verify is *rejected*
+and leaves no trace. A value also read outside the region is still paid for, so sharing is no special case: it does
+not pay. Every commit lowers the cost, so a stage ends.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+import torch
+from torch import fx
+
+from fusekit.algebra import Map, Shape
+from fusekit.cost import FREE, Work, nominal_shape, work, work_of_chain
+from fusekit.errors import Inapplicable, VerificationError
+from fusekit.graph import Facts, Graph, facts, where
+from fusekit.pattern import Match, Pattern
+from fusekit.report import Event, Outcome
+from fusekit.verify import TOLERANCE, constant_error, probe_shapes, region_error
+from fusekit.view import Unread, write
+
+
+class Exactness(Enum):
+    """What a law promises: the same bits, equality over the reals (rounding may differ), or a stated bound (opt-in)."""
+
+    BITWISE = "bitwise"
+    REAL = "real"
+    BOUNDED = "bounded"
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A law. Subclasses give `name`, `pattern`, `exactness` and `propose`; dataclass fields are its options.
+
+    `gain` is the largest ratio of prices, after to before, at which the law is applied.
+    """
+
+    name: ClassVar[str]
+    pattern: ClassVar[Pattern]
+    exactness: ClassVar[Exactness] = Exactness.REAL
+    gain: ClassVar[float] = 1.0
+
+    def propose(self, *maps: Any) -> Map:
+        """The right-hand side of the law for these maps, outermost first; raises Inapplicable where it fails."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Passes that run together to a fixpoint."""
+
+    name: str
+    passes: tuple[Rewrite, ...]
+
+
+_LARGE = 50_000  # entries of a region's constants from which computing a proposal only to refuse it is a waste
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Driver:
+    """Runs stages over a graph and keeps the events."""
+
+    graph: Graph
+    target: str = "torch"
+    strict: bool = False
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        self.events: list[Event] = []
+
+    @torch.no_grad()
+    def run(self, stages: Iterable[Stage]) -> list[Event]:
+        """Each stage to its fixpoint, in order; the events of all."""
+        for stage in stages:
+            self._run_stage(stage)
+            self.graph.prune()
+            self.graph.lint()
+        return self.events
+
+    def _run_stage(self, stage: Stage) -> None:
+        """Each node once, in order; after a commit, what it touched again."""
+        queue = deque(self.graph.nodes)
+        waiting = set(queue)
+        refused: dict[tuple[str, tuple[fx.Node, ...]], Event] = {}
+        done = 0
+        while queue:
+            node = queue.popleft()
+            waiting.discard(node)
+            done += 1
+            if self.progress is not None and done % 16 == 0:
+                self.progress(stage.name, done, done + len(queue))
+            if node._erased or not node.users:
+                continue
+            touched = self._rewrite_at(node, stage.passes, refused)
+            for again in touched:
+                if again not in waiting and again.op == "call_function":
+                    waiting.add(again)
+                    queue.appendleft(again)
+        self.events.extend(event for key, event in refused.items() if not any(n._erased for n in key[1]))
+
+    def _rewrite_at(
+        self, node: fx.Node, passes: Sequence[Rewrite], refused: dict[tuple[str, tuple[fx.Node, ...]], Event]
+    ) -> list[fx.Node]:
+        """Try the passes at one node until one commits; the nodes to look at again."""
+        for rewrite in passes:
+            match = rewrite.pattern.match(self.graph, node)
+            if match is None:
+                continue
+            attempt = Attempt(self.graph, rewrite, match, self.target)
+            event = attempt.run()
+            if event.outcome is Outcome.APPLIED:
+                self.events.append(event)
+                return attempt.touched
+            refused[rewrite.name, match.nodes] = event
+            if event.outcome is Outcome.REJECTED and self.strict:
+                raise VerificationError(f"{event.rewrite} at {event.where}: {event.reason}")
+        return []
+
+
+class Attempt:
+    """One rewrite at one match, from proposal to commit or to no trace."""
+
+    def __init__(self, graph: Graph, rewrite: Rewrite, match: Match, target: str) -> None:
+        self.graph, self.rewrite, self.match, self.target = graph, rewrite, match, target
+        self.sources = tuple(dict.fromkeys(path for n in match.nodes for path in n.meta.get("sources", (where(n),))))
+        self.before = self.after = FREE
+        self.error: float | None = None
+        self.touched: list[fx.Node] = []
+
+    def run(self) -> Event:
+        try:
+            for value in self.match.maps:
+                if isinstance(value, Unread):
+                    raise Inapplicable(value.reason)
+            dtype = self._dtype()
+            if self._is_large():
+                # priced on shapes alone first: a large kernel that does not pay is never computed
+                self._require_gain(self.rewrite.propose(*(m.on_meta() for m in self.match.maps)), dtype)
+            proposal = self.rewrite.propose(*self.match.maps)
+            self._require_gain(proposal, dtype)
+        except Inapplicable as refusal:
+            return self._event(Outcome.REFUSED, str(refusal))
+        with self.graph.fx.inserting_before(self.match.output):
+            new = write(self.graph, proposal, self.match.source, self._name())
+        try:
+            self.error = self._error_of(new)
+            reason = f"float64 error {self.error:.1e} exceeds {TOLERANCE:.0e}; rolled back"
+        except Exception as error:  # a proposal that cannot even run is as wrong as one that runs wrongly
+            self.error, reason = float("inf"), f"the check failed to run ({type(error).__name__}: {error}); rolled back"
+        if not self.error <= TOLERANCE:
+            self.graph.erase_dead(new)
+            return self._event(Outcome.REJECTED, reason)
+        self._commit(new, dtype)
+        return self._event(Outcome.APPLIED, "")
+
+    def _is_large(self) -> bool:
+        maps = self.match.maps if self.match.source is not None else ()
+        return sum(c.numel() for m in maps for c in m.constants()) > _LARGE
+
+    def _error_of(self, new: list[fx.Node]) -> float:
+        if self.match.source is None:
+            return constant_error(self.graph, self.match.nodes, new[-1])
+        source = self.match.source
+        shapes = probe_shapes(self.match.maps, facts(source).rank, source.meta.get("shape"))
+        return region_error(self.graph, self.match.nodes, new, self.match.source, shapes)
+
+    def _dtype(self) -> torch.dtype | None:
+        """The one floating dtype of the region's constants and input; None for constants, which keep their own."""
+        if self.match.source is None:
+            return None
+        values = [self.graph.constants[str(node.target)] for node in self._constants(self.match.nodes)]
+        dtypes = {v.dtype for v in values if v.ndim and (v.is_floating_point() or v.is_complex())}
+        known = facts(self.match.source).dtype
+        dtypes |= {known} if known is not None else set()
+        if len(dtypes) > 1:
+            raise Inapplicable("mixed dtypes: " + ", ".join(sorted(str(d) for d in dtypes)))
+        return dtypes.pop() if dtypes else torch.float32
+
+    def _require_gain(self, proposal: Map, dtype: torch.dtype | None) -> None:
+        """Price both sides; what the region computes for others too is paid on both."""
+        source, nodes = self.match.source, self.match.nodes
+        shape = None if source is None else source.meta.get("shape") or nominal_shape(self.match.maps)
+        if shape is None or dtype is None:
+            return
+        works = work_of_chain(self.match.maps, shape, dtype.itemsize, target=self.target)[::-1]
+        kept = [w for w, node in zip(works[:-1], nodes[:-1], strict=True) if set(node.users) - set(nodes)]
+        self.before = sum(works, FREE)
+        self.after = sum(kept, self._work(proposal, shape, dtype))
+        if self.after.price >= self.rewrite.gain * self.before.price:
+            shared = "; the inner value is also used elsewhere and must be computed all the same" if kept else ""
+            raise Inapplicable(
+                f"does not pay: {self.before.macs:,} -> {self.after.macs:,} MACs, "
+                f"price x{self.after.price / self.before.price:.2f}{shared}"
+            )
+
+    def _work(self, proposal: Map, shape: Shape, dtype: torch.dtype) -> Work:
+        if not proposal.constants() and proposal.output_shape(shape) == shape and proposal.macs(shape) == 0:
+            return FREE
+        return work(proposal, shape, dtype.itemsize, target=self.target)
+
+    def _name(self) -> str:
+        """The path of the first node with weights of its own, else of the output."""
+        for node in self.match.nodes:
+            if any(s.op == "get_attr" and self.graph.constants[str(s.target)].ndim > 1 for s in node.all_input_nodes):
+                return where(node)
+        return where(self.match.output)
+
+    def _commit(self, new: list[fx.Node], dtype: torch.dtype | None) -> None:
+        """Round the constants to the region's dtype, hand over what is known of the output, replace it, clean up."""
+        output, constants = self.match.output, self._constants(self.match.nodes)
+        trains = any(self.graph.constants[str(node.target)].requires_grad for node in constants)
+        for node in self._constants(new):
+            value = self.graph.constants[str(node.target)].detach()
+            value = value.to(dtype or value.dtype).contiguous()
+            self.graph.constants[str(node.target)] = value.requires_grad_(trains and value.is_floating_point())
+            node.meta["facts"] = Facts(tuple(value.shape), value.dtype)
+        for node in new:
+            node.meta.update(where=self._name(), sources=self.sources)
+        result = new[-1] if new else self.match.source
+        assert result is not None
+        if new:
+            result.meta.update({key: output.meta[key] for key in ("facts", "shape") if key in output.meta})
+        output.replace_all_uses_with(result)
+        self.graph.erase_dead(self.match.nodes)
+        self.touched = [*result.users, result]
+
+    @staticmethod
+    def _constants(nodes: Sequence[fx.Node]) -> list[fx.Node]:
+        """The constants that nodes read, or are."""
+        read = (source for node in nodes for source in (*node.all_input_nodes, node) if source.op == "get_attr")
+        return list(dict.fromkeys(read))
+
+    def _event(self, outcome: Outcome, reason: str) -> Event:
+        prices = (self.before.price, self.after.price) if self.before is not FREE else (None, None)
+        return Event(self.rewrite.name, " + ".join(self.sources), outcome, *prices, self.error, reason)

@@ -1,0 +1,26 @@
+"""The laws, in the order of their stages. One file is one family; a new one is listed here."""
+
+from fusekit.passes.drop_identity import DropIdentity
+from fusekit.passes.fold_affine import FoldAffine, FoldAffineIn
+from fusekit.passes.fold_constants import FoldConstants
+from fusekit.passes.fold_conv import FoldConv
+from fusekit.passes.fold_pad import FoldPad
+from fusekit.rewrite import Rewrite, Stage
+
+STAGES: tuple[Stage, ...] = (
+    Stage("canonicalize", (DropIdentity(), FoldConstants())),
+    Stage("fold", (FoldAffine(), FoldAffineIn(), FoldPad(), FoldConv())),
+)
+
+PASSES: dict[str, Rewrite] = {rewrite.name: rewrite for stage in STAGES for rewrite in stage.passes}
+
+__all__ = [
+    "PASSES",
+    "STAGES",
+    "DropIdentity",
+    "FoldAffine",
+    "FoldAffineIn",
+    "FoldConstants",
+    "FoldConv",
+    "FoldPad",
+]

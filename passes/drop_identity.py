@@ -1,0 +1,22 @@
+"""Drop what does nothing.
+
+    id = ∅          inference dropout, nn.Identity, a pad of zero, + 0, * 1
+"""
+
+from dataclasses import dataclass
+
+from fusekit.algebra import Identity
+from fusekit.pattern import Compose
+from fusekit.rewrite import Exactness, Rewrite
+
+
+@dataclass(frozen=True)
+class DropIdentity(Rewrite):
+    """id = ∅: inference dropout, nn.Identity, a pad of zero, + 0, * 1."""
+
+    name = "drop-identity"
+    pattern = Compose(Identity)
+    exactness = Exactness.BITWISE
+
+    def propose(self, identity: Identity) -> Identity:
+        return identity

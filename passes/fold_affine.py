@@ -1,0 +1,38 @@
+"""Fold per-channel affine maps into the convolutions beside them.
+
+    a ∘ c = Conv(s·K, s·b + t)           c(x) = K ⋆ x + b
+    c ∘ a = Conv(K·s, b + Σ K·t)         a(x) = s·x + t
+
+Batch norm in evaluation mode, scales, shifts and divisions by constants, on either side of convolutions, transposed
+convolutions and linear layers. The first law is unconditional: s scales the output channels after stride, padding,
+dilation, groups and transposition have had their say. The second fails where c pads with zeros and t ≠ 0: the border
+would see 0 where the graph had t.
+"""
+
+from dataclasses import dataclass
+
+from fusekit.algebra import Affine, Conv
+from fusekit.pattern import Compose
+from fusekit.rewrite import Rewrite
+
+
+@dataclass(frozen=True)
+class FoldAffine(Rewrite):
+    """a ∘ c = Conv(s·K, s·b + t)."""
+
+    name = "fold-affine"
+    pattern = Compose(Affine, Conv)
+
+    def propose(self, a: Affine, c: Conv) -> Conv:
+        return a @ c
+
+
+@dataclass(frozen=True)
+class FoldAffineIn(Rewrite):
+    """c ∘ a = Conv(K·s, b + Σ K·t), if t = 0 or c does not pad."""
+
+    name = "fold-affine-in"
+    pattern = Compose(Conv, Affine)
+
+    def propose(self, c: Conv, a: Affine) -> Conv:
+        return c @ a

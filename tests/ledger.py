@@ -1,0 +1,19 @@
+"""How often each law was checked and how far it was off: printed after the tests, so that the figures are on record."""
+
+import os
+from collections import defaultdict
+
+_checks: dict[str, int] = defaultdict(int)
+_worst: dict[str, float] = defaultdict(float)
+
+
+def record(error: float) -> None:
+    """Count one check of the running test and keep its largest relative error."""
+    name = os.environ.get("PYTEST_CURRENT_TEST", "?").split("::")[-1].split(" ")[0]
+    _checks[name] += 1
+    _worst[name] = max(_worst[name], error)
+
+
+def lines() -> list[str]:
+    """One line a law: checks and worst error."""
+    return [f"{name:45s} {_checks[name]:7d} checks, worst relative error {_worst[name]:.1e}" for name in _checks]
