@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: demo test format coverage clean
+.PHONY: demo test format coverage docs clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo_transnet.py
@@ -21,6 +21,10 @@ format: $(STAMP)
 
 coverage: $(STAMP)
 	$(BIN)/python -m pytest --cov=fusekit --cov=passes --cov-report=term-missing:skip-covered
+
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/pdoc --output-directory out/docs fusekit
 
 clean:
 	rm -rf $(VENV) out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

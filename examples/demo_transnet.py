@@ -62,6 +62,7 @@ def main() -> int:
         "operators": (before.operators, after.operators),
         "parameters": (before.parameters, after.parameters),
         "MACs": (before.macs, after.macs),
+        "free axes": ("none", str(*validation.dynamic_axes.values())),
     }
     fast = fusekit.optimize(model, (clip,), target="torch")
     rows |= compare((model, fast), (plain, small), (clip,), THREADS, ROUNDS)

@@ -1,1 +1,87 @@
+"""fusekit: an exact algebraic optimizer for convolutional networks.
+
+    fast = fusekit.optimize(model)                              an nn.Module that computes the same, faster
+    result = fusekit.export(model, "model.onnx", (x,))          the same as ONNX, run and compared
+    fusekit.validate(model, "model.onnx", (x,))                 compared again
+
+The names below are looked up when first used: `fusekit --help` should not wait seconds for torch.
+"""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+# A clone without symlinks has no fusekit/passes; the laws then stand beside this package.
+_here = Path(__file__).resolve().parent
+if not (_here / "passes").is_dir() and (_here.parent / "passes").is_dir():
+    __path__.append(str(_here.parent))
+
+if TYPE_CHECKING:
+    from fusekit.api import export, optimize
+    from fusekit.checkpoint import load
+    from fusekit.errors import (
+        CaptureError,
+        CheckpointError,
+        ExportError,
+        FusekitError,
+        Inapplicable,
+        VerificationError,
+    )
+    from fusekit.report import Event, Outcome, Report
+    from fusekit.validate import validate
+    from fusekit.validation import Validation
+
+__all__ = [
+    "CaptureError",
+    "CheckpointError",
+    "Event",
+    "ExportError",
+    "FusekitError",
+    "Inapplicable",
+    "Outcome",
+    "Report",
+    "Validation",
+    "VerificationError",
+    "__version__",
+    "export",
+    "load",
+    "optimize",
+    "validate",
+]
+
+_HOMES = {
+    "api": ("export", "optimize"),
+    "checkpoint": ("load",),
+    "errors": ("CaptureError", "CheckpointError", "ExportError", "FusekitError", "Inapplicable", "VerificationError"),
+    "report": ("Event", "Outcome", "Report"),
+    "validate": ("validate",),
+    "validation": ("Validation",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+class _Package(ModuleType):
+    """`export` and `validate` name a verb and the module it lives in. The verb wins, whichever is imported first."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'fusekit' has no attribute {name!r}")
+    value = getattr(import_module(f"fusekit.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

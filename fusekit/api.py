@@ -16,9 +16,9 @@ from fusekit.inputs import Inputs
 from fusekit.passes import PASSES, STAGES
 from fusekit.pipeline import Pipeline, own_copy
 from fusekit.program import evaluation_copy, reason_of
-from fusekit.report import Event, Outcome, Report
+from fusekit.report import Report
 from fusekit.rewrite import Progress, Rewrite, Stage
-from fusekit.validate import Validation
+from fusekit.validation import Validation
 
 TARGETS = ("torch", "onnxruntime")
 
@@ -114,8 +114,9 @@ def export(
     chosen = passes if optimize else ()
     optimized = _optimize(model, inputs, target=target, passes=chosen, strict=strict, progress=progress)
     report: Report = optimized.report  # type: ignore[assignment]
+    applied = [(event.rewrite, event.where) for event in report.applied]
     judged = export_onnx(
-        model, optimized, path, inputs, dynamic=dynamic, opset=opset, tolerance=tolerance, rewrites=report.applied
+        model, optimized, path, inputs, dynamic=dynamic, opset=opset, tolerance=tolerance, rewrites=applied
     )
     return replace(judged, report=report)
 
@@ -145,5 +146,5 @@ def _judge(model: nn.Module, result: nn.Module, inputs: Inputs, pipeline: Pipeli
         return result
     if strict:
         raise VerificationError(reason)
-    pipeline.events.append(Event("model", "model", Outcome.REJECTED, reason=f"{reason}; a plain copy is returned"))
+    pipeline.roll_back(f"{reason}; a plain copy is returned")
     return own_copy(model)

@@ -5,7 +5,7 @@ import copy
 import inspect
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,17 @@ class Pipeline:
 
     def _left(self, path: str, reason: str) -> None:
         self.events.append(Event("capture", path or "model", Outcome.REFUSED, reason=reason))
+
+    def roll_back(self, reason: str) -> None:
+        """The result was not good enough as a whole: nothing counts as applied."""
+        self.events = [
+            replace(event, outcome=Outcome.REJECTED, reason="rolled back with the whole model")
+            if event.outcome is Outcome.APPLIED
+            else event
+            for event in self.events
+        ]
+        self.events.append(Event("model", "model", Outcome.REJECTED, reason=reason))
+        self.after = self.before
 
     def report(self, seconds: float) -> Report:
         ways = dict.fromkeys(self.ways)

@@ -8,6 +8,7 @@ import builtins
 import copy
 import inspect
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ def export_program(module: nn.Module, inputs: Inputs, *, dynamic: Freedom = True
     if dynamic and changed:
         try:
             program = _trace(copied, doubled, dynamic)
-            if not _batch_was_fixed(program, inputs, doubled):
+            if not _batch_was_fixed(program, inputs, doubled) and _accepts(program, copied, inputs):
                 return program
         except Exception:  # the model may insist on its batch of 1: then the example is traced as it is
             copied = evaluation_copy(module)
@@ -116,6 +117,18 @@ def _free_sizes(module: nn.Module, inputs: Inputs, dynamic: Freedom) -> tuple[An
 
     bound = inspect.signature(module.forward).bind(*inputs.args, **inputs.kwargs).arguments
     return tuple(pytree.tree_map(free, value) for value in bound.values())
+
+
+def conditions_of(program: ExportedProgram) -> list[str]:
+    """What the trace assumed of its inputs, as Python expressions over `L`, the arguments by name."""
+    return list(getattr(program, "_guards_code", None) or ())
+
+
+def _accepts(program: ExportedProgram, module: nn.Module, inputs: Inputs) -> bool:
+    """Whether inputs meet the conditions of a program traced on others (a product of sizes may have been fixed)."""
+    bound = torch.export.dynamic_shapes._combine_args(module, inputs.args, inputs.kwargs)
+    scope = {"L": bound, "torch": torch, "math": math}
+    return all(eval(condition, scope) for condition in conditions_of(program))
 
 
 def _batch_was_fixed(program: ExportedProgram, given: Inputs, doubled: Inputs) -> bool:

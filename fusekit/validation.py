@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusekit.compare import OutputError
+from fusekit.report import Report
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Validation:
 
     probes: tuple[ProbeResult, ...]
     dynamic_axes: dict[str, tuple[int, ...]]
+    report: Report | None = None
 
     @property
     def ok(self) -> bool:
@@ -133,10 +135,9 @@ class Validation:
 
     def _headline(self) -> str:
         axes = ", ".join(f"{name}{list(axes)}" for name, axes in self.dynamic_axes.items() if axes)
-        return (
-            f"{'valid' if self.ok else 'NOT VALID'}: error {self.error:.1e}, "
-            f"the reference's own {self.reference_error:.1e} (ratio {self.ratio:.2g}), tolerance {self.tolerance:.1e}; dynamic axes: {axes or 'none'}"
-        )
+        numbers = f"error {self.error:.1e}, the reference's own {self.reference_error:.1e} (ratio {self.ratio:.2g})"
+        verdict = "valid" if self.ok else "NOT VALID"
+        return f"{verdict}: {numbers}, tolerance {self.tolerance:.1e}; dynamic axes: {axes or 'none'}"
 
 
 def _badness(output: OutputError) -> float:

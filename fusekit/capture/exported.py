@@ -18,7 +18,7 @@ from fusekit.errors import CaptureError
 from fusekit.graph import UNKNOWN, Facts, Graph, facts
 from fusekit.inputs import Inputs
 from fusekit.nn import ShapeGuard
-from fusekit.program import export_program, quiet, reason_of
+from fusekit.program import conditions_of, export_program, quiet, reason_of
 
 
 _CONTAINERS = (tuple, list, dict)
@@ -27,9 +27,9 @@ _CONTAINERS = (tuple, list, dict)
 def export(model: nn.Module, inputs: Inputs) -> Graph:
     """The model's forward as a graph of ATen operators; raises CaptureError."""
     program = export_program(model, inputs)
+    conditions = conditions_of(program)
     if any(isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in program.graph.nodes):
         program = _functionalized(program)
-    conditions = list(getattr(program, "_guards_code", None) or ())
     with quiet():
         module: Any = program.module(check_guards=False)
     graph = Graph(fx.Graph(), _constants(module), _modules(module), type(model).__name__)
@@ -141,10 +141,14 @@ def _add_guard(graph: Graph, inputs: Inputs, model: nn.Module, conditions: list[
     if any(type(v) in _CONTAINERS for v in (*inputs.args, *inputs.kwargs.values())) or len(leaves) != len(placeholders):
         raise CaptureError("torch.export captures tensors and plain values as inputs, not containers of them")
     names = [str(node.target) for node in placeholders]
+    shapes = {str(node.target): facts(node).shape or () for node in placeholders}
     spelled = [re.sub(r"L\['(\w+)'\]", r"\1", condition) for condition in conditions]
     for name, value in zip(names, leaves, strict=True):
         if isinstance(value, Tensor):
             spelled += [] if value.is_floating_point() else [f"{name}.dtype == {value.dtype}"]
+            # torch does not list what it takes for granted: sizes that were 1 in the example
+            fixed = (f"{name}.size()[{axis}] == {size}" for axis, size in enumerate(shapes[name]) if size is not None)
+            spelled += [condition for condition in fixed if condition not in spelled]
         else:
             spelled.append(f"{name} is None" if value is None else f"{name} == {value!r}")
     if not spelled:

@@ -1,0 +1,263 @@
+"""A verified ONNX file, or no file at all."""
+
+import importlib
+import json
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from fusekit.errors import CaptureError, ExportError
+from fusekit.export import export_onnx
+
+# By name: `fusekit.export` the attribute is the public function.
+export_module = importlib.import_module("fusekit.export")
+
+
+class Branches(nn.Module):
+    """Two convolution + batch norm branches: others' optimizers give both the same names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.left = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4))
+        self.right = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4))
+        for norm in (self.left[1], self.right[1]):
+            nn.init.uniform_(norm.get_buffer("running_mean"))
+            nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 2)
+            nn.init.constant_(norm.get_parameter("bias"), 2.0)  # or the ReLU would hide most channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.left(x) + self.right(x))
+
+
+def graph_of(path: Path) -> onnx.GraphProto:
+    return onnx.load(str(path)).graph
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def test_two_branches_export_with_unique_readable_names(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = Branches().eval()
+    path = tmp_path / "m.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = export_onnx(model, model, path, torch.rand(1, 3, 9, 8), rewrites=[("fold-affine", "left")])
+    assert capfd.readouterr() == ("", "")
+    assert result.ok
+    assert result.dynamic_axes == {"x": (0, 2, 3)}
+    assert leftovers(tmp_path) == ["m.onnx"]
+    written = onnx.load(str(path))
+    onnx.checker.check_model(written, full_check=True)
+    names = [node.name for node in written.graph.node]
+    assert names == ["left.0/Conv", "right.0/Conv", "Add", "Relu"]
+    constants = [value.name for value in written.graph.initializer]
+    assert len(set(constants)) == len(constants) == 4
+    assert {"left.0.weight", "right.0.weight"} < set(constants)
+    assert [value.name for value in (*written.graph.input, *written.graph.output)] == ["x", "output"]
+    assert [d.dim_param or d.dim_value for d in written.graph.input[0].type.tensor_type.shape.dim] == [
+        "batch", 3, "height", "width"]  # fmt: skip
+    metadata = {entry.key: entry.value for entry in written.metadata_props}
+    assert json.loads(metadata["fusekit_rewrites"]) == [{"rewrite": "fold-affine", "where": "left"}]
+    assert metadata["fusekit_version"]
+    assert os.path.dirname(__file__).encode() not in path.read_bytes()
+    assert not any(node.metadata_props or node.doc_string for node in written.graph.node)
+
+
+def test_nested_outputs_dict_inputs_integers_and_unused_inputs(tmp_path: Path) -> None:
+    class Many(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(10, 4)
+
+        def forward(self, x: Tensor, unused: Tensor, tokens: Tensor, scale: float = 2.0) -> dict[str, Any]:
+            y = x * scale + self.table(tokens)
+            return {"logits": y, "more": (y.sum(1), x.argmax(1)), "same": y}
+
+    example = {"x": torch.rand(1, 7, 4), "unused": torch.rand(2), "tokens": torch.randint(0, 10, (1, 7))}
+    result = export_onnx(Many(), Many(), tmp_path / "m.onnx", example)
+    assert not result.ok  # two different random tables
+    assert leftovers(tmp_path) == []
+    model = Many()
+    result = export_onnx(model, model, tmp_path / "m.onnx", example)
+    assert result.ok
+    assert [output.name for output in result.outputs][:3] == ["logits", "more_0", "more_1"]
+    assert 0 in result.dynamic_axes["x"]
+    assert 0 in result.dynamic_axes["tokens"]
+
+
+def test_weights_computed_in_forward_leave_no_arithmetic(tmp_path: Path) -> None:
+    class Computed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.weight = nn.Parameter(torch.randn(64, 64, 3, 3) / 24)
+            self.gain = nn.Parameter(torch.rand(64, 1, 1, 1))
+            self.fc = nn.Linear(64, 300)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.conv2d(x, self.weight * torch.sigmoid(self.gain) + 0.01, padding=1)
+            return self.fc(y.permute(0, 2, 3, 1))
+
+    model = Computed()
+    path = tmp_path / "m.onnx"
+    assert export_onnx(model, model, path, torch.rand(1, 64, 6, 5)).ok
+    graph = graph_of(path)
+    assert sorted(node.op_type for node in graph.node) == ["Add", "Conv", "MatMul", "Transpose"]
+    assert "fc.weight.T" in {value.name for value in graph.initializer}
+    assert "fc/MatMul" in {node.name for node in graph.node}
+    used = {name for node in graph.node for name in node.input}
+    assert {value.name for value in graph.initializer} <= used
+    assert path.stat().st_size < 4 * (64 * 64 * 9 + 64 * 300 + 300) + 4000
+
+
+def planted(monkeypatch: pytest.MonkeyPatch, damage: Callable[[onnx.ModelProto], None]) -> None:
+    """Damage every file after it is written."""
+    write = export_module._write
+
+    def write_damaged(model: Any, path: Path) -> None:
+        write(model, path)
+        proto = onnx.load(str(path))
+        damage(proto)
+        onnx.save(proto, str(path))
+
+    monkeypatch.setattr(export_module, "_write", write_damaged)
+
+
+def test_a_wrong_weight_in_the_file_is_detected_and_the_old_file_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damage(proto: onnx.ModelProto) -> None:
+        weights = max(proto.graph.initializer, key=lambda value: len(value.raw_data))
+        values = onnx.numpy_helper.to_array(weights).copy()
+        values.flat[5] += 1e-3
+        weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+
+    planted(monkeypatch, damage)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"the old file")
+    model = Branches().eval()
+    result = export_onnx(model, model, path, torch.rand(2, 3, 9, 8))
+    assert not result.ok
+    assert result.error > 10 * result.tolerance
+    assert path.read_bytes() == b"the old file"
+    assert leftovers(tmp_path) == ["m.onnx"]
+
+
+def test_a_file_that_fails_its_checks_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted(monkeypatch, lambda proto: proto.graph.node[0].input.__setitem__(0, "nowhere"))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"the old file")
+    model = nn.Conv2d(3, 4, 3)
+    with pytest.raises(ExportError, match="the ONNX checker refuses the file") as caught:
+        export_onnx(model, model, path, torch.rand(2, 3, 9, 8))
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == b"the old file"
+    assert leftovers(tmp_path) == ["m.onnx"]
+
+
+def test_an_optimized_module_that_differs_is_refused(tmp_path: Path) -> None:
+    right, wrong = Branches().eval(), Branches().eval()
+    wrong.left[1].get_buffer("running_var").mul_(1.001)
+    assert not export_onnx(right, wrong, tmp_path / "m.onnx", torch.rand(1, 3, 9, 8)).ok
+    assert leftovers(tmp_path) == []
+
+
+def test_sizes_read_by_len_stay_free(tmp_path: Path) -> None:
+    class Counting(nn.Module):
+        """Python's `len` of a tensor is an int: torch.export alone bakes the traced batch into the ones."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x, torch.ones(len(x), 1)], 1) * 0.5
+
+    result = export_onnx(Counting(), Counting(), tmp_path / "m.onnx", torch.rand(1, 3))
+    assert result.ok
+    assert 0 in result.dynamic_axes["x"]
+
+
+def test_sizes_that_do_not_hold_are_fixed_and_the_verdict_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that is right at the traced width only: torch.export cannot see the number that numpy was asked for."""
+
+    class Hidden(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * (0.5 if width_behind_the_back(x) == 8 else 0.25)
+
+    def width_behind_the_back(x: Tensor) -> int:
+        return 8 if isinstance(x, FakeTensor) else x.shape[-1]
+
+    result = export_onnx(Hidden(), Hidden(), tmp_path / "m.onnx", torch.rand(1, 3, 9, 8))
+    assert result.ok
+    assert result.dynamic_axes == {"x": (0,)}
+    assert "did not hold (odd sizes, output: error" in result.probes[-1].skipped
+    dims = graph_of(tmp_path / "m.onnx").input[0].type.tensor_type.shape.dim
+    assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", 3, 9, 8]
+
+
+def test_static_on_request(tmp_path: Path) -> None:
+    model = nn.Conv2d(3, 4, 3)
+    result = export_onnx(model, model, tmp_path / "m.onnx", torch.rand(1, 3, 9, 8), dynamic=False)
+    assert result.ok
+    assert result.dynamic_axes == {"input": ()}
+    assert all(dim.dim_value for dim in graph_of(tmp_path / "m.onnx").input[0].type.tensor_type.shape.dim)
+
+
+def test_the_opset_is_the_native_one_or_the_one_asked_for(tmp_path: Path) -> None:
+    model = nn.Conv2d(3, 4, 3)
+    for asked, expected in ((None, export_module.DEFAULT_OPSET), (20, 20)):
+        path = tmp_path / f"{asked}.onnx"
+        assert export_onnx(model, model, path, torch.rand(1, 3, 9, 8), opset=asked).ok
+        assert {entry.domain: entry.version for entry in onnx.load(str(path)).opset_import} == {"": expected}
+    with pytest.raises(ExportError):
+        export_onnx(model, model, tmp_path / "no.onnx", torch.rand(1, 3, 9, 8), opset=2000)
+    assert "no.onnx" not in leftovers(tmp_path)
+
+
+def test_large_weights_lie_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_module, "EXTERNAL_DATA_FROM", 100)
+    model = Branches().eval()
+    assert export_onnx(model, model, tmp_path / "m.onnx", torch.rand(1, 3, 9, 8)).ok
+    assert leftovers(tmp_path) == ["m.onnx", "m.onnx.data"]
+    onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
+
+
+def test_untraceable_models_and_unwritable_places_are_clear_errors(tmp_path: Path) -> None:
+    class Branching(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2 if x.sum() > 0 else x
+
+    with pytest.raises(CaptureError, match="could not trace Branching"):
+        export_onnx(Branching(), Branching(), tmp_path / "m.onnx", torch.rand(1, 3))
+    model = nn.Conv2d(3, 4, 3)
+    with pytest.raises(ExportError, match="there is no folder"):
+        export_onnx(model, model, tmp_path / "no" / "m.onnx", torch.rand(1, 3, 8, 8))
+    with pytest.raises(ExportError, match="it is a folder"):
+        export_onnx(model, model, tmp_path, torch.rand(1, 3, 8, 8))
+    assert leftovers(tmp_path) == []
+
+
+def test_shared_modules_have_one_weight_and_two_nodes(tmp_path: Path) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(F.relu(self.conv(x)))
+
+    model = Twice()
+    assert export_onnx(model, model, tmp_path / "m.onnx", torch.rand(1, 4, 8, 8)).ok
+    graph = graph_of(tmp_path / "m.onnx")
+    assert [node.name for node in graph.node] == ["conv/Conv", "Relu", "conv/Conv_1"]
+    assert sorted(value.name for value in graph.initializer) == ["conv.bias", "conv.weight"]
