@@ -53,15 +53,14 @@ def main() -> int:
 
     torch.onnx.export(model, (clip,), dynamo=True, verbose=False).save(plain)  # type: ignore[union-attr]
     validation = fusekit.export(model, small, (clip,))
-    console.print(validation.report, validation)
-    before, after = validation.report.before, validation.report.after
-    if not validation.ok or validation.report.rejected or before is None or after is None:
+    report = validation.report
+    console.print(report, validation)
+    if not (validation.ok and report and report.before and report.after) or report.rejected:
         return 1
-
     rows: dict[str, tuple[object, object]] = {
-        "operators": (before.operators, after.operators),
-        "parameters": (before.parameters, after.parameters),
-        "MACs": (before.macs, after.macs),
+        "operators": (report.before.operators, report.after.operators),
+        "parameters": (report.before.parameters, report.after.parameters),
+        "MACs": (report.before.macs, report.after.macs),
         "free axes": ("none", str(*validation.dynamic_axes.values())),
     }
     fast = fusekit.optimize(model, (clip,), target="torch")

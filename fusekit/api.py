@@ -141,7 +141,9 @@ def _judge(model: nn.Module, result: nn.Module, inputs: Inputs, pipeline: Pipeli
     for (name, ours), (_, theirs), (_, exact) in zip(given, reference, truth, strict=False):
         judged = compare(name, ours, theirs, exact, None)
         if not judged.ok:
-            reason = f"output {name or 0} is off by {judged.error:.1e}, the model itself by {judged.reference_error:.1e}"
+            reason = (
+                f"output {name or 0} is off by {judged.error:.1e}, the model itself by {judged.reference_error:.1e}"
+            )
     if not reason:
         return result
     if strict:

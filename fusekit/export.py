@@ -8,13 +8,11 @@ without the exporter's own optimizations, then with fixed sizes; the `Validation
 """
 
 import importlib.metadata
-import io
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +21,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, OutputKind
 from torch.utils import _pytree as pytree
 
 from fusekit.compare import outputs_of
@@ -63,6 +62,9 @@ def export_onnx(
         raise ExportError(f"cannot write {target}: there is no folder {target.parent}")
     if target.is_dir():
         raise ExportError(f"cannot write {target}: it is a folder")
+    newest = onnx.defs.onnx_opset_version()
+    if opset is not None and not 7 <= opset <= newest:
+        raise ExportError(f"opset {opset} does not exist for torch.onnx: 7 to {newest} do")
     inputs = Inputs.of(example_inputs)
     metadata = {
         "fusekit_version": _version(),
@@ -128,9 +130,9 @@ class _Exporter:
         return verdict if verdict.ok or _only_sizes_failed(verdict) else self._attempt(program, optimize=False)
 
     def _attempt(self, program: ExportedProgram, *, optimize: bool) -> Validation:
+        outputs = _output_names(program)
         model = _translate(program, self.opset, optimize)
-        weights = {name: tuple(tensor.shape) for name, tensor in program.state_dict.items()}
-        tidy(model, weights, _output_names(program), self.metadata)
+        tidy(model, {name: tuple(weight.shape) for name, weight in program.state_dict.items()}, outputs, self.metadata)
         _write(model, self.path)
         _check(self.path, self.inputs, self.inputs.names(self.optimized))
         return validate(self.original, self.path, self.inputs, tolerance=self.tolerance)
@@ -138,12 +140,12 @@ class _Exporter:
 
 def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> ir.Model:
     try:
-        with quiet(), redirect_stdout(io.StringIO()):
+        with quiet():
             translated = torch.onnx.export(
                 program, dynamo=True, verbose=False, optimize=optimize, opset_version=opset or DEFAULT_OPSET
             )
     except Exception as error:
-        raise ExportError(f"torch.onnx could not translate the program: {reason_of(error)}") from error
+        raise ExportError(f"torch.onnx could not translate the program: {reason_of(_root(error))}") from error
     if translated is None:
         raise ExportError("torch.onnx returned no program")
     model = translated.model
@@ -153,11 +155,26 @@ def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> i
 
 
 def _output_names(program: ExportedProgram) -> list[str]:
-    """The names `validate` gives the outputs of the module itself, in flattened order."""
+    """The names `validate` gives the outputs of the module itself, in flattened order, None left out.
+
+    An ONNX output is a tensor. A symbol becomes one; a constant the exporter cannot translate, and says so badly.
+    """
     spec = program.call_spec.out_spec
     if spec is None:
         return []
-    return [name for name, _ in outputs_of(pytree.tree_unflatten(range(spec.num_leaves), spec))]
+    names = [name for name, _ in outputs_of(pytree.tree_unflatten(range(spec.num_leaves), spec))]
+    kinds = [output.arg for output in program.graph_signature.output_specs if output.kind == OutputKind.USER_OUTPUT]
+    for name, arg in zip(names, kinds, strict=True):
+        if isinstance(arg, ConstantArgument) and arg.value is not None:
+            raise ExportError(f"{name} is the constant {arg.value!r}, not a tensor: ONNX cannot return it")
+    return [name for name, arg in zip(names, kinds, strict=True) if not isinstance(arg, ConstantArgument)]
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first cause: the exporter wraps it in general advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _write(model: ir.Model, path: Path) -> None:

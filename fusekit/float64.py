@@ -70,7 +70,7 @@ class _WideCalls(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _WideOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _WideOperators(TorchDispatchMode):
     """Widens what reaches a kernel: composite functions cast and create tensors on their way down."""
 
     def __init__(self, twins: _Twins) -> None:
@@ -104,7 +104,7 @@ def run_float64(module: nn.Module, inputs: Inputs) -> Any:
     forward that insists on the dtype of its arguments gets them unchanged, and only the operators are widened.
     """
     try:
-        wide: nn.Module = copy.deepcopy(module)._apply(_widened)  # type: ignore[no-untyped-call]
+        wide = copy.deepcopy(module)._apply(_widened)
         return _run(wide, inputs.map(_widened).cloned())
     except Exception:
         return _run(copy.deepcopy(module), inputs.cloned())

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
+from torch.fx import Graph as FxGraph
+from torch.fx import Node
+from torch.fx.node import map_arg
 
 
 @dataclass(frozen=True)
@@ -39,19 +42,19 @@ class Graph:
     inputs; `module`, the type of the torch.nn module it was spelled from.
     """
 
-    fx: fx.Graph
+    fx: FxGraph
     constants: dict[str, Tensor] = field(default_factory=dict)
     modules: dict[str, nn.Module] = field(default_factory=dict)
     name: str = "Model"
     _counters: dict[str, int] = field(default_factory=dict)
 
     @property
-    def nodes(self) -> Iterable[fx.Node]:
+    def nodes(self) -> Iterable[Node]:
         return self.fx.nodes
 
     def constant(self, node: object) -> Tensor | None:
         """The value at a `get_attr` node; None for anything else."""
-        if isinstance(node, fx.Node) and node.op == "get_attr":
+        if isinstance(node, Node) and node.op == "get_attr":
             return self.constants.get(str(node.target))
         return None
 
@@ -64,7 +67,7 @@ class Graph:
             if f"{name}_{number}" not in self.constants:
                 return f"{name}_{number}"
 
-    def add_constant(self, value: Tensor, name: str) -> fx.Node:
+    def add_constant(self, value: Tensor, name: str) -> Node:
         """Register a value under a fresh name and return its `get_attr` node at the insertion point."""
         name = self.fresh(name)
         self.constants[name] = value
@@ -72,7 +75,7 @@ class Graph:
         node.meta["facts"] = Facts(tuple(value.shape), value.dtype)
         return node
 
-    def erase_dead(self, region: Iterable[fx.Node]) -> None:
+    def erase_dead(self, region: Iterable[Node]) -> None:
         """Erase those nodes of a region that have lost their users, last first, and the `get_attr` nodes only they
         read. Values stay in `constants` until `prune`: another node may read them."""
         for node in reversed(list(region)):
@@ -101,21 +104,21 @@ class Graph:
 
 def facts(node: object) -> Facts:
     """What is known about the tensor at a node."""
-    found = node.meta.get("facts", UNKNOWN) if isinstance(node, fx.Node) else UNKNOWN
+    found = node.meta.get("facts", UNKNOWN) if isinstance(node, Node) else UNKNOWN
     return found if isinstance(found, Facts) else UNKNOWN
 
 
-def where(node: fx.Node) -> str:
+def where(node: Node) -> str:
     """The module path of a node as a user would say it; the node's own name for what no module owns."""
     return str(node.meta.get("where") or node.name)
 
 
-def evaluate(graph: Graph, nodes: Iterable[fx.Node], values: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
+def evaluate(graph: Graph, nodes: Iterable[Node], values: dict[Node, Any]) -> dict[Node, Any]:
     """Run nodes in order; `values` holds what is given (inputs, or constants in another dtype) and is extended."""
     for node in nodes:
         if node in values:
             continue
-        arguments = fx.map_arg((node.args, node.kwargs), lambda source: _value(graph, source, values))
+        arguments = map_arg((node.args, node.kwargs), lambda source: _value(graph, source, values))
         if node.op == "get_attr":
             values[node] = graph.constants[str(node.target)]
         elif node.op == "call_function":
@@ -129,7 +132,7 @@ def evaluate(graph: Graph, nodes: Iterable[fx.Node], values: dict[fx.Node, Any])
     return values
 
 
-def _value(graph: Graph, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+def _value(graph: Graph, node: Node, values: dict[Node, Any]) -> Any:
     if node not in values:
         evaluate(graph, [node], values)
     return values[node]

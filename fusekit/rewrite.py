@@ -161,7 +161,7 @@ class Attempt:
         return self._event(Outcome.APPLIED, "")
 
     def _is_large(self) -> bool:
-        maps = self.match.maps if self.match.source is not None else ()
+        maps: tuple[Map, ...] = self.match.maps if self.match.source is not None else ()
         return sum(c.numel() for m in maps for c in m.constants()) > _LARGE
 
     def _error_of(self, new: list[fx.Node]) -> float:
@@ -238,5 +238,5 @@ class Attempt:
         return list(dict.fromkeys(read))
 
     def _event(self, outcome: Outcome, reason: str) -> Event:
-        prices = (self.before.price, self.after.price) if self.before is not FREE else (None, None)
-        return Event(self.rewrite.name, " + ".join(self.sources), outcome, *prices, self.error, reason)
+        before, after = (self.before.price, self.after.price) if self.before is not FREE else (None, None)
+        return Event(self.rewrite.name, " + ".join(self.sources), outcome, before, after, self.error, reason)

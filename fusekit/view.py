@@ -136,7 +136,7 @@ def _read_batch_norm(graph: Graph, node: fx.Node, a: Arguments) -> Reading | Non
 
 
 def _read_identity(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
-    return None if a.get("train") else Reading(Identity(), a.get("input", a.get("self")))
+    return None if a.get("train") else Reading(Identity(), a["input"] if "input" in a else a["self"])
 
 
 def _read_pad(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
@@ -278,8 +278,8 @@ def write(graph: Graph, value: Map, source: fx.Node | None, name: str) -> list[f
     if value.transposed:
         targets = (aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
         padding = [low for low, _ in value.padding]
-        geometry = (list(value.stride), padding, list(value.output_padding), value.groups, list(value.dilation))
-        return [graph.fx.call_function(targets[value.n - 1], (source, weight, bias, *geometry))]
+        shape = (list(value.stride), padding, list(value.output_padding), value.groups, list(value.dilation))
+        return [graph.fx.call_function(targets[value.n - 1], (source, weight, bias, *shape))]
     first, common = value.symmetric_padding()
     nodes = []
     if any(pair != (0, 0) for pair in first):

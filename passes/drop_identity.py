@@ -1,6 +1,6 @@
 """Drop what does nothing.
 
-    id = ∅          inference dropout, nn.Identity, a pad of zero, + 0, * 1
+id = ∅          inference dropout, nn.Identity, a pad of zero, + 0, * 1
 """
 
 from dataclasses import dataclass

@@ -82,7 +82,7 @@ def test_nested_outputs_dict_inputs_integers_and_unused_inputs(tmp_path: Path) -
 
         def forward(self, x: Tensor, unused: Tensor, tokens: Tensor, scale: float = 2.0) -> dict[str, Any]:
             y = x * scale + self.table(tokens)
-            return {"logits": y, "more": (y.sum(1), x.argmax(1)), "same": y}
+            return {"logits": y, "none": None, "more": (y.sum(1), x.argmax(1)), "same": y, "tokens": y.shape[1]}
 
     example = {"x": torch.rand(1, 7, 4), "unused": torch.rand(2), "tokens": torch.randint(0, 10, (1, 7))}
     result = export_onnx(Many(), Many(), tmp_path / "m.onnx", example)
@@ -91,7 +91,7 @@ def test_nested_outputs_dict_inputs_integers_and_unused_inputs(tmp_path: Path) -
     model = Many()
     result = export_onnx(model, model, tmp_path / "m.onnx", example)
     assert result.ok
-    assert [output.name for output in result.outputs][:3] == ["logits", "more_0", "more_1"]
+    assert [output.name for output in result.outputs] == ["logits", "more_0", "more_1", "same", "tokens"]
     assert 0 in result.dynamic_axes["x"]
     assert 0 in result.dynamic_axes["tokens"]
 
@@ -107,7 +107,8 @@ def test_weights_computed_in_forward_leave_no_arithmetic(tmp_path: Path) -> None
 
         def forward(self, x: Tensor) -> Tensor:
             y = F.conv2d(x, self.weight * torch.sigmoid(self.gain) + 0.01, padding=1)
-            return self.fc(y.permute(0, 2, 3, 1))
+            z: Tensor = self.fc(y.permute(0, 2, 3, 1))
+            return z
 
     model = Computed()
     path = tmp_path / "m.onnx"
@@ -160,7 +161,7 @@ def test_a_file_that_fails_its_checks_is_not_left_behind(tmp_path: Path, monkeyp
     path.write_bytes(b"the old file")
     model = nn.Conv2d(3, 4, 3)
     with pytest.raises(ExportError, match="the ONNX checker refuses the file") as caught:
-        export_onnx(model, model, path, torch.rand(2, 3, 9, 8))
+        export_onnx(model, model, path, torch.rand(2, 3, 9, 8), dynamic=False)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == b"the old file"
     assert leftovers(tmp_path) == ["m.onnx"]
@@ -232,6 +233,23 @@ def test_large_weights_lie_beside_the_model(tmp_path: Path, monkeypatch: pytest.
     onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
 
 
+def test_a_constant_output_and_a_missing_translation_are_clear_errors(tmp_path: Path) -> None:
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, int]:
+            return x * 2, 7
+
+    class Exotic(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.special.bessel_j0(x)
+
+    with pytest.raises(ExportError, match="output_1 is the constant 7"):
+        export_onnx(Constant(), Constant(), tmp_path / "m.onnx", torch.rand(1, 3), dynamic=False)
+    with pytest.raises(ExportError, match=r"bessel_j0") as caught:
+        export_onnx(Exotic(), Exotic(), tmp_path / "m.onnx", torch.rand(1, 3), dynamic=False)
+    assert "\n" not in str(caught.value)
+    assert leftovers(tmp_path) == []
+
+
 def test_untraceable_models_and_unwritable_places_are_clear_errors(tmp_path: Path) -> None:
     class Branching(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -254,7 +272,8 @@ def test_shared_modules_have_one_weight_and_two_nodes(tmp_path: Path) -> None:
             self.conv = nn.Conv2d(4, 4, 3, padding=1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.conv(F.relu(self.conv(x)))
+            y: Tensor = self.conv(F.relu(self.conv(x)))
+            return y
 
     model = Twice()
     assert export_onnx(model, model, tmp_path / "m.onnx", torch.rand(1, 4, 8, 8)).ok

@@ -33,7 +33,10 @@ class Casting(nn.Module):
 
 
 def by_hand(model: Casting, frames: Tensor) -> Tensor:
-    double = lambda t: t.detach().double()  # noqa: E731
+    def double(tensor: Tensor | None) -> Tensor:
+        assert tensor is not None
+        return tensor.detach().double()
+
     x = F.conv2d(frames.double() / 255, double(model.conv.weight), double(model.conv.bias), padding=1)
     norm = model.norm
     x = F.batch_norm(x, double(norm.running_mean), double(norm.running_var), double(norm.weight), double(norm.bias))
@@ -100,7 +103,8 @@ def test_complex_weights_and_spectra() -> None:
             self.weight = nn.Parameter(torch.randn(5, dtype=torch.complex64))
 
         def forward(self, x: Tensor) -> Tensor:
-            return torch.fft.irfft(torch.fft.rfft(x) * self.weight, n=8)
+            y: Tensor = torch.fft.irfft(torch.fft.rfft(x) * self.weight, n=8)
+            return y
 
     model = Spectral()
     x = torch.rand(2, 8)
@@ -116,7 +120,8 @@ def test_recurrent_layers_and_forwards_that_insist_on_a_dtype() -> None:
             self.fc = nn.Linear(4, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.fc(self.rnn(x)[0])
+            y: Tensor = self.fc(self.rnn(x)[0])
+            return y
 
     class Strict(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def test_map_and_replaced_reach_nested_tensors_and_keep_the_rest() -> None:
 def test_names_follow_the_signature_of_forward() -> None:
     class Net(nn.Module):
         def forward(self, x: Tensor, pair: Any, scale: float = 1.0, *, mask: Tensor) -> Tensor:
-            return x * scale + pair[0] + pair[1]["b"] + mask
+            return x * scale + mask
 
     inputs = Inputs((torch.rand(1), (torch.rand(1), {"b": torch.rand(1)})), {"mask": torch.rand(1)})
     assert inputs.names(Net()) == ["x", "pair_0", "pair_1_b", "mask"]

@@ -195,6 +195,7 @@ def test_sum_with_identity_branch(conv: Conv, data: st.DataObject) -> None:
 @torch.no_grad()
 def test_batch_norm_is_affine() -> None:
     norm = torch.nn.BatchNorm2d(3, eps=0.1).double().eval()
+    assert norm.running_mean is not None and norm.running_var is not None
     for value in (norm.weight, norm.bias, norm.running_mean):
         torch.nn.init.normal_(value)
     torch.nn.init.uniform_(norm.running_var, 0.1, 2)

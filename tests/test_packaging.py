@@ -27,10 +27,10 @@ cost verify report inputs float64 output
 rewrite
 passes
 program
-capture emit nn pipeline compare probes onnxfile tidy validation validate export inspection
+capture emit nn pipeline compare probes onnxfile tidy validation validate export receptive
 filekind statedict archive arguments factory samples checkpoint
 api
-console commands cli
+inspection console commands cli
 """
 RANK = {room: rank for rank, line in enumerate(LAYERS.split("\n")) for room in line.split()}
 NOT_FOR_PASSES = ("torch.fx", "fusekit.view", "fusekit.nn")

@@ -112,7 +112,8 @@ def test_sizes_are_tried_one_by_one_where_the_joint_change_is_refused() -> None:
             self.fc = nn.Linear(5, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.fc(x)
+            y: Tensor = self.fc(x)
+            return y
 
     columns = Columns()
     result = validate(columns, columns, torch.rand(2, 3, 4, 5))
@@ -203,7 +204,7 @@ def test_zero_norms_are_absolute_and_empty_outputs_are_equal() -> None:
 
 def test_the_tolerance_follows_the_references_own_error() -> None:
     assert derived_tolerance(1e-4, torch.float32) == pytest.approx(16e-4)
-    assert derived_tolerance(0.0, torch.float16) == 32 * torch.finfo(torch.float16).eps
+    assert derived_tolerance(0.0, torch.float16) == 4 * torch.finfo(torch.float16).eps
     assert derived_tolerance(0.0, torch.float64) == FLOOR_FLOAT64
     exact = torch.full((8,), 1.0, dtype=torch.float64)
     reference, candidate = (exact + 1e-4).float(), (exact + 1.5e-3).float()
@@ -247,7 +248,8 @@ def test_half_precision_double_precision_and_complex_models() -> None:
 
     class Spectrum(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return torch.fft.rfft2(x * 0.7)
+            y: Tensor = torch.fft.rfft2(x * 0.7)
+            return y
 
     assert validate(Spectrum(), Spectrum(), x).ok
 

@@ -76,14 +76,14 @@ class Affine:
         scale, shift = (v.to(x.dtype).reshape((*v.shape, *trailing)) for v in (self.scale, self.shift))
         return x * scale + shift
 
-    def __matmul__(self, inner: object) -> "Affine":
+    def __matmul__(self, inner: "Affine") -> "Affine":
         if not isinstance(inner, Affine):
             return NotImplemented
         axis = self._common_axis(inner)
         shift = wide(self.scale) * wide(inner.shift) + wide(self.shift)
         return Affine.of(wide(self.scale) * wide(inner.scale), shift, axis)
 
-    def __add__(self, other: object) -> "Affine":
+    def __add__(self, other: "Affine") -> "Affine":
         if not isinstance(other, Affine):
             return NotImplemented
         axis = self._common_axis(other)

@@ -17,7 +17,13 @@ from fusekit.errors import Inapplicable
 
 
 def require_exact_border(
-    *, outer_padding: tuple[int, int], reach: int, stride: int, inner_padding: tuple[int, int], has_bias: bool, axis: int
+    *,
+    outer_padding: tuple[int, int],
+    reach: int,
+    stride: int,
+    inner_padding: tuple[int, int],
+    has_bias: bool,
+    axis: int,
 ) -> None:
     """Raise Inapplicable unless the composition is exact on this axis; `reach` is d1 (k1 - 1)."""
     low, high = outer_padding

@@ -13,7 +13,7 @@ Laws (the formulas of each are at its function; all values in float64):
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -30,8 +30,8 @@ from fusekit.algebra.values import is_zero, to_meta, wide
 from fusekit.algebra.window import Axis
 from fusekit.errors import Inapplicable
 
-_CONV = (F.linear, F.conv1d, F.conv2d, F.conv3d)
-_CONV_TRANSPOSE = (None, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+_CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,17 +130,16 @@ class Conv:
         if self.n == 0:
             return F.linear(x, weight, bias)
         if self.transposed:
-            transpose = _CONV_TRANSPOSE[self.n]
-            if transpose is None or any(low != high for low, high in self.padding):
-                raise ValueError("a transposed convolution pads both sides of 1 to 3 axes alike")
+            if any(low != high for low, high in self.padding):
+                raise ValueError("a transposed convolution pads both sides alike")
             padding = [low for low, _ in self.padding]
-            return transpose(
+            return _CONV_TRANSPOSE[self.n](
                 x, weight, bias, self.stride, padding, self.output_padding, self.groups, self.dilation
             )
         first, common = self.symmetric_padding()
         if any(pair != (0, 0) for pair in first):
             x = F.pad(x, flat_padding(first))
-        return _CONV[self.n](x, weight, bias, self.stride, common, self.dilation, self.groups)  # type: ignore[operator]
+        return _CONV[self.n](x, weight, bias, self.stride, common, self.dilation, self.groups)
 
     def output_shape(self, shape: Shape) -> Shape:
         if self.n == 0:
@@ -166,7 +165,7 @@ class Conv:
     def on_meta(self) -> "Conv":
         return replace(self, kernel=self.kernel.to("meta"), bias=to_meta(self.bias))
 
-    def __matmul__(self, inner: object) -> "Conv":
+    def __matmul__(self, inner: "Affine | Pad | Conv") -> "Conv":
         if isinstance(inner, Affine):
             return self._after_affine(inner)
         if isinstance(inner, Pad):
@@ -175,7 +174,7 @@ class Conv:
             return self._after_conv(inner)
         return NotImplemented
 
-    def __rmatmul__(self, outer: object) -> "Conv":
+    def __rmatmul__(self, outer: Affine) -> "Conv":
         """a ∘ c = Conv(s K, s b + t): s scales the output channels after all else has had its say."""
         if not isinstance(outer, Affine):
             return NotImplemented
@@ -239,7 +238,7 @@ class Conv:
         by_group = value.reshape((self.groups, 1, -1, *(1,) * self.n))
         return (wide(self.kernel) * by_group).flatten(2).sum(2).flatten()
 
-    def __add__(self, other: object) -> "Conv":
+    def __add__(self, other: "Affine | Conv") -> "Conv":
         """c1 + c2: the kernels on one window, added; the biases added."""
         if isinstance(other, Affine):
             other = Conv.from_affine(other, self.n, self.in_channels)
@@ -251,7 +250,7 @@ class Conv:
         bias = None if a.bias is None and b.bias is None else a._bias_or_zero() + b._bias_or_zero()
         return replace(a, kernel=a.kernel + b.kernel, bias=bias)
 
-    def __radd__(self, other: object) -> "Conv":
+    def __radd__(self, other: Affine) -> "Conv":
         return self + other if isinstance(other, Affine) else NotImplemented
 
     def stack(self, other: "Conv") -> "Conv":

@@ -25,9 +25,7 @@ def coarsen(kernel: Tensor, groups: int) -> Tensor:
     return dense.reshape(groups, merged * out, merged * inputs, *window)
 
 
-def compose_kernels(
-    outer: Tensor, inner: Tensor, outer_step: Shape, inner_step: Shape
-) -> tuple[Tensor, Shape]:
+def compose_kernels(outer: Tensor, inner: Tensor, outer_step: Shape, inner_step: Shape) -> tuple[Tensor, Shape]:
     """The kernel of outer ∘ inner and its dilation, in float64.
 
         W[o] = Σ W2[v] W1[u]  over  o = inner_step u + outer_step v
@@ -58,5 +56,5 @@ def embed_kernel(kernel: Tensor, window: Shape, places: Sequence[tuple[int, int]
         slice(start, start + step * (k - 1) + 1, step)
         for (start, step), k in zip(places, kernel.shape[3:], strict=True)
     )
-    placed[(..., *taps)] = kernel
+    placed[(slice(None), slice(None), slice(None), *taps)] = kernel
     return placed
