@@ -8,11 +8,12 @@ function prices what is and what is proposed, at the shape of the example inputs
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from fusekit.algebra import Affine, Conv, Map, Pad, Shape
+from fusekit.errors import Inapplicable
 
 BYTE = 4.0
 OPERATOR = 100_000.0
@@ -41,34 +42,71 @@ FREE = Work(0, 0, 0)
 
 def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> Work:
     """The work of one map on an input of this shape. A pad that the convolution cannot do itself is an operator of
-    its own in torch; ONNX convolutions pad each side on its own."""
+    its own, and the convolution then reads the padded tensor."""
+    if isinstance(value, Conv) and not value.transposed and _pads_first(value, target):
+        first, common = value.symmetric_padding()
+        bare = replace(value, padding=tuple((amount, amount) for amount in common))
+        padded = Pad(first).output_shape(shape)
+        return work(Pad(first), shape, itemsize) + work(bare, padded, itemsize, target=target)
     moved = (math.prod(shape) + math.prod(value.output_shape(shape)) + _entries(value.constants())) * itemsize
-    total = Work(value.macs(shape), moved, 1)
-    if target == "torch" and isinstance(value, Conv) and not value.transposed:
-        first, _ = value.symmetric_padding()
-        if any(pair != (0, 0) for pair in first):
-            total = total + work(Pad(first), shape, itemsize)
-    return total
+    return Work(value.macs(shape), moved, 1)
+
+
+def _pads_first(conv: Conv, target: str) -> bool:
+    """torch pads both sides of an axis alike; ONNX convolutions pad each side on its own, but do not crop."""
+    first, _ = conv.symmetric_padding()
+    return any(low < 0 or high < 0 or (target == "torch" and low != high) for low, high in first)
 
 
 def work_of_chain(maps: tuple[Map, ...], shape: Shape, itemsize: int, *, target: str = "torch") -> list[Work]:
     """The work of each map of outer ∘ ... ∘ inner, in the order given (outer first)."""
-    works = []
-    for value in reversed(maps):
-        works.append(work(value, shape, itemsize, target=target))
-        shape = value.output_shape(shape)
+    works: list[Work] = []
+    inner_first = maps[::-1]
+    joined: Conv | None = None
+    for value, outer in zip(inner_first, (*inner_first[1:], None), strict=True):
+        value, joined = joined or value, _joined(outer, value, target)
+        works.append(FREE if joined else work(value, shape, itemsize, target=target))
+        shape = shape if joined else value.output_shape(shape)
     return works[::-1]
 
 
+def _joined(outer: Map | None, inner: Map, target: str) -> Conv | None:
+    """outer @ inner if the runtime joins this pad to the convolution behind it by itself.
+
+    A pad that differs between the sides is always written as an operator of its own (`view.write`): if joining it
+    lowered the price, the driver would join it for ever.
+    """
+    if target == "torch" or not isinstance(inner, Pad) or not isinstance(outer, Conv):
+        return None
+    try:
+        joined = outer @ inner
+    except Inapplicable:
+        return None
+    differs = any(low != high for low, high in joined.padding)
+    return joined if differs and not _pads_first(joined, target) else None
+
+
 def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
-    """An input shape for a chain (outer first) whose real one is unknown: batch 1 and a usual size; None if the
-    chain says nothing about its channels."""
+    """An input shape for a chain (outer first) whose real one is unknown: batch 1 and a usual size, or as many times
+    larger as the windows need; None if the chain says nothing about its channels."""
     for value in reversed(maps):
         if isinstance(value, Conv):
-            return (1, value.in_channels, *_NOMINAL[value.n])
+            shape: Shape = (1, value.in_channels, *_NOMINAL[value.n])
+            while not _fits(maps, shape):
+                shape = (*shape[:2], *(2 * size for size in shape[2:]))
+            return shape
         if isinstance(value, Affine) and value.axis is not None and value.channels is not None:
             return (1, value.channels, *_NOMINAL[-value.axis - 1])
     return None
+
+
+def _fits(maps: tuple[Map, ...], shape: Shape) -> bool:
+    """Every map of the chain has an output."""
+    for value in reversed(maps):
+        shape = value.output_shape(shape)
+        if any(size < 1 for size in shape[2:]):
+            return False
+    return True
 
 
 def _entries(constants: tuple[Tensor, ...]) -> int:

@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusekit.inputs import Inputs
+from fusekit.program import quiet
 
 WIDENED: dict[torch.dtype, torch.dtype] = {
     torch.float32: torch.float64,
@@ -104,14 +105,18 @@ def run_float64(module: nn.Module, inputs: Inputs) -> Any:
     forward that insists on the dtype of its arguments gets them unchanged, and only the operators are widened.
     """
     try:
-        wide = copy.deepcopy(module)._apply(_widened)
-        return _run(wide, inputs.map(_widened).cloned())
+        return _run(_copy(module)._apply(_widened), inputs.map(_widened).cloned())
     except Exception:
-        return _run(copy.deepcopy(module), inputs.cloned())
+        return _run(_copy(module), inputs.cloned())
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    with quiet():
+        return copy.deepcopy(module)
 
 
 def _run(module: nn.Module, inputs: Inputs) -> Any:
-    with torch.no_grad(), in_float64():
+    with torch.no_grad(), quiet(), in_float64():
         return inputs.call(module)
 
 

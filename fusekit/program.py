@@ -55,7 +55,8 @@ def export_program(module: nn.Module, inputs: Inputs, *, dynamic: Freedom = True
 def evaluation_copy(module: nn.Module) -> nn.Module:
     """A copy in eval mode: parameters shared, everything that a forward may write (buffers, attributes) its own."""
     shared: dict[int, Any] = {id(parameter): parameter for parameter in module.parameters()}
-    copied = copy.deepcopy(module, shared)
+    with quiet():
+        copied = copy.deepcopy(module, shared)
     try:
         return copied.eval()
     except NotImplementedError:  # modules unpacked from an exported program have no modes, they are what they are

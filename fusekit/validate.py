@@ -22,7 +22,7 @@ from fusekit.inputs import Inputs
 from fusekit.onnxfile import OnnxFile
 from fusekit.probes import GIVEN, WIDE_RANGE, Probe, Size, guess_sizes, plan_probes
 from fusekit.program import evaluation_copy, quiet, reason_of
-from fusekit.validation import ProbeResult, Validation
+from fusekit.validation import REFUSED, ProbeResult, Validation
 
 Outputs = list[tuple[str, Tensor]]
 Sizes = tuple[Sequence[Size], Sequence[Size]]
@@ -86,7 +86,7 @@ class _Judge:
         except Exception as error:
             if probe.name == GIVEN:
                 raise FusekitError(f"the reference itself fails on the example inputs: {reason_of(error)}") from error
-            yield probe, ProbeResult(probe.name, skipped=f"the reference refuses it ({reason_of(error)})")
+            yield probe, ProbeResult(probe.name, skipped=f"{REFUSED} ({reason_of(error)})")
             for smaller in probe.instead:
                 yield from self.results(smaller)
             return

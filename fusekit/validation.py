@@ -13,6 +13,8 @@ from rich.text import Text
 from fusekit.compare import OutputError
 from fusekit.report import Report
 
+REFUSED = "the reference refuses it"
+
 
 @dataclass(frozen=True)
 class ProbeResult:
@@ -115,18 +117,18 @@ class Validation:
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("", overflow="fold")
         for probe in self.probes:
-            if not probe.outputs:
-                verdict = (
-                    Text(f"FAILED: {probe.failure}", style="red")
-                    if probe.failure
-                    else Text(f"skipped: {probe.skipped}")
-                )
-                table.add_row(probe.name, "", "", "", "", verdict)
+            if probe.failure:
+                table.add_row(probe.name, "", "", "", "", Text(f"FAILED: {probe.failure}", style="red"))
+            elif probe.skipped and not probe.skipped.startswith(REFUSED):
+                table.add_row(probe.name, "", "", "", "", Text(f"skipped: {probe.skipped}"))
             for output in probe.outputs:
                 numbers = (f"{value:.1e}" for value in (output.error, output.reference_error, output.tolerance))
                 verdict = Text("ok") if output.ok else Text(f"FAILED: {output.reason}", style="red")
                 table.add_row(probe.name, output.name, *numbers, verdict)
-        return Group(Text(self._headline(), style="bold green" if self.ok else "bold red"), table)
+        parts: list[Text | Table] = [Text(self._headline(), style="bold green" if self.ok else "bold red"), table]
+        if refused := [probe.name for probe in self.probes if probe.skipped.startswith(REFUSED)]:
+            parts.append(Text(f"skipped, {REFUSED}: {', '.join(refused)}"))
+        return Group(*parts)
 
     def __str__(self) -> str:
         buffer = io.StringIO()

@@ -188,8 +188,8 @@ def _operand(graph: Graph, operand: Any, source: Facts) -> tuple[Tensor, int | N
     if value.ndim > 1 or axes:
         if source.rank is None:
             raise Inapplicable("the rank of the other operand is unknown: pass example inputs")
-        if source.rank < value.ndim or len(axes) > 1:
-            raise Inapplicable(f"a constant of shape {list(value.shape)} is not one number per channel")
+    if (source.rank is not None and source.rank < value.ndim) or len(axes) > 1:
+        raise Inapplicable(f"a constant of shape {list(value.shape)} is not one number per channel")
     if axes and source.size(axes[0]) != value.shape[axes[0]]:
         size = source.size(axes[0])
         known = "unknown: pass example inputs" if size is None else str(size)

@@ -204,22 +204,26 @@ class Conv:
         return replace(self, padding=add_padding(self.padding, inner.on_spatial(self.n)))
 
     def _after_conv(self, inner: "Conv") -> "Conv":
-        """c2 ∘ c1: stride s1 s2, padding p1 + s1 p2, taps at d1 u + s1 d2 v, gcd(g1, g2) groups,
-        b = b2 + Σ K2 b1. The output size is the same for every input size."""
-        if self.n != inner.n or self.in_channels != inner.out_channels:
-            raise Inapplicable(f"{inner.out_channels} channels on {inner.n} axes do not feed {self.in_channels}")
-        if self.transposed or inner.transposed:
-            raise Inapplicable("composition with a transposed convolution is not one convolution in general")
-        has_bias = not is_zero(inner.bias)
+        """c2 ∘ c1 as one convolution, where the border allows it."""
+        folded = self.composed(inner)
         for i in range(self.n):
             require_exact_border(
                 outer_padding=self.padding[i],
                 reach=inner.reach[i],
                 stride=inner.stride[i],
                 inner_padding=inner.padding[i],
-                has_bias=has_bias,
+                has_bias=not is_zero(inner.bias),
                 axis=i - self.n,
             )
+        return folded
+
+    def composed(self, inner: "Conv") -> "Conv":
+        """c2 ∘ c1 far from the border: stride s1 s2, padding p1 + s1 p2, taps at d1 u + s1 d2 v, gcd(g1, g2) groups,
+        b = b2 + Σ K2 b1. The output size is that of the pair for every input size."""
+        if self.n != inner.n or self.in_channels != inner.out_channels:
+            raise Inapplicable(f"{inner.out_channels} channels on {inner.n} axes do not feed {self.in_channels}")
+        if self.transposed or inner.transposed:
+            raise Inapplicable("composition with a transposed convolution is not one convolution in general")
         outer_step = tuple(s * d for s, d in zip(inner.stride, self.dilation, strict=True))
         kernel, dilation = compose_kernels(self.kernel, inner.kernel, outer_step, inner.dilation)
         bias = None if self.bias is None else wide(self.bias)

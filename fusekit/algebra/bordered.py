@@ -1,0 +1,77 @@
+"""A folded pair of convolutions together with the correction of its ring: a map like any other, with its price."""
+
+import math
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from fusekit.algebra.conv import Conv
+from fusekit.algebra.map import Pairs, Shape
+from fusekit.algebra.ring import Axis, Ring
+
+
+@dataclass(frozen=True, eq=False)
+class BorderedConv:
+    """outer ∘ inner, exact at the border: `folded` everywhere, less what it adds on the ring (`ring.py`).
+
+    `folded` is the composition that ignores the border; outer's bias is in it, and is not used again.
+    """
+
+    folded: Conv
+    outer: Conv
+    inner: Conv
+
+    @classmethod
+    def fold(cls, outer: Conv, inner: Conv) -> "BorderedConv | Conv":
+        """The composition of two convolutions, with a ring only where it needs one."""
+        folded = outer.composed(inner)
+        bordered = cls(folded, replace(outer, bias=None), inner)
+        return bordered if bordered.ring.sides else folded
+
+    @property
+    def ring(self) -> Ring:
+        inner, outer = self.inner, self.outer
+        geometry = zip(
+            *(inner.stride, inner.reach, inner.padding, outer.stride, outer.reach, outer.padding), strict=True
+        )
+        return Ring.of(tuple(Axis(*axis) for axis in geometry), inner.bias is not None)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        def c1(rows: Tensor, padding: Pairs) -> Tensor:
+            return replace(self.inner, padding=padding)(rows)
+
+        def k2(rows: Tensor, padding: Pairs) -> Tensor:
+            return replace(self.outer, padding=padding)(rows)
+
+        return self.ring.correct(self.folded(x), x, c1, k2)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self.folded.output_shape(shape)
+
+    def macs(self, shape: Shape) -> int:
+        """Those of the folded convolution, and of c1 and K2 on every strip."""
+        ring, n = self.ring, self.folded.n
+        total = self.folded.macs(shape)
+        for i, high in ring.sides:
+            inner = replace(self.inner, padding=ring.paddings(i, of_outer=False))
+            outer = replace(self.outer, padding=ring.paddings(i, of_outer=True))
+            rows = _with_size(shape, i - n, ring.axes[i].seen1(high))
+            strip = _with_size(inner.output_shape(rows), i - n, ring.axes[i].seen2(high))
+            total += inner.macs(rows) + outer.macs(strip)
+        return total
+
+    def copied(self, shape: Shape) -> int:
+        """Numbers read and written to put the corrected sides in place: the output, once a side."""
+        return 2 * len(self.ring.sides) * math.prod(self.output_shape(shape))
+
+    def constants(self) -> tuple[Tensor, ...]:
+        return (*self.folded.constants(), *self.outer.constants(), *self.inner.constants())
+
+    def on_meta(self) -> "BorderedConv":
+        return BorderedConv(self.folded.on_meta(), self.outer.on_meta(), self.inner.on_meta())
+
+
+def _with_size(shape: Shape, axis: int, size: int) -> Shape:
+    sizes = list(shape)
+    sizes[axis] = size
+    return tuple(sizes)
