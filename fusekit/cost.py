@@ -12,11 +12,15 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from fusekit.algebra import Affine, Conv, Map, Pad, Shape
+from fusekit.algebra import Affine, BorderedConv, Conv, Map, Pad, Shape
 from fusekit.errors import Inapplicable
 
 BYTE = 4.0
 OPERATOR = 100_000.0
+
+# Each side of a ring is slices, pads, two small convolutions, a subtraction and a concatenation, beside the copies.
+# Measured on small maps, one thread: 0.02 ms a side in ONNX Runtime, 0.16 ms in eager torch.
+_OPERATORS_A_SIDE = {"onnxruntime": 7, "torch": 48}
 
 _NOMINAL = {0: (), 1: (4096,), 2: (56, 56), 3: (16, 28, 28)}
 
@@ -49,7 +53,11 @@ def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> W
         padded = Pad(first).output_shape(shape)
         return work(Pad(first), shape, itemsize) + work(bare, padded, itemsize, target=target)
     moved = (math.prod(shape) + math.prod(value.output_shape(shape)) + _entries(value.constants())) * itemsize
-    return Work(value.macs(shape), moved, 1)
+    total = Work(value.macs(shape), moved, 1)
+    if isinstance(value, BorderedConv):
+        sides = len(value.ring.sides)
+        total = total + Work(0, value.copied(shape) * itemsize, _OPERATORS_A_SIDE[target] * sides)
+    return total
 
 
 def _pads_first(conv: Conv, target: str) -> bool:

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fusekit.algebra import Conv
+from fusekit.algebra import BorderedConv, Conv
+from fusekit.algebra.bordered import bordered_conv
 from fusekit.graph import Graph, facts, where
+from fusekit.nn import BorderedConv1d, BorderedConv2d, BorderedConv3d
 from fusekit.report import Report
 from fusekit.view import bind, read
 
@@ -19,6 +21,7 @@ aten = torch.ops.aten
 
 _CONV = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CONV_TRANSPOSE = (None, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_BORDERED = {1: BorderedConv1d, 2: BorderedConv2d, 3: BorderedConv3d}
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _NORM_OF_RANK = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
@@ -42,6 +45,10 @@ class OptimizedModule(fx.GraphModule):
     def __reduce__(self) -> tuple[Any, ...]:
         rebuild, arguments = super().__reduce__()
         return _unpickle, (rebuild, arguments)
+
+
+# what a user may call a module of his own, but a module of the optimized program cannot be called
+_RESERVED = {"report", "meta", *(set(dir(fx.GraphModule)) - set(dir(nn.Module)))}
 
 
 def _unpickle(rebuild: Any, arguments: tuple[Any, ...]) -> OptimizedModule:
@@ -69,8 +76,7 @@ class _Emitter:
     def run(self) -> OptimizedModule:
         nodes = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
-        for path, module in self.graph.modules.items():
-            self._place(path, module)
+        placed = {path: self._place(path, module) for path, module in self.graph.modules.items()}
         plans = {node: plan for node in self.graph.nodes if (plan := self._layer_at(node)) is not None}
         names: dict[str, str] = {}
         for node in self.graph.nodes:
@@ -84,12 +90,16 @@ class _Emitter:
                     copies[node] = nodes.get_attr(name)
             else:
                 copies[node] = nodes.node_copy(node, lambda n: copies[n])
+                if node.op == "call_module":
+                    copies[node].target = placed[str(node.target)]
             if node in copies:
                 copies[node].meta = {}
         return OptimizedModule(self.root, nodes, self.graph.name).train(False)
 
     def _place(self, path: str, value: nn.Module | Tensor) -> str:
         """Put a module or a tensor at a path of the root, or at the next free path like it."""
+        head, dot, rest = path.partition(".")
+        path = f"{head}_{dot}{rest}" if head in _RESERVED else path
         free, number = path, 0
         while self._taken(free):
             number += 1
@@ -131,6 +141,8 @@ class _Emitter:
         """The path of the layer that a node becomes, and the node's input; None if it stays an operator."""
         if node.op != "call_function":
             return None
+        if node.target is bordered_conv:
+            return self._bordered(node)
         arguments = bind(node) if isinstance(node.target, torch._ops.OpOverload) else {}
         tensors = {k: v for k, v in arguments.items() if k in ("weight", "bias", "running_mean", "running_var")}
         if any(v is not None and self.graph.constant(v) is None for v in tensors.values()):
@@ -143,6 +155,17 @@ class _Emitter:
                 return None
             self.layers[key] = self._place(where(node), layer)
         return self.layers[key], arguments["input"]
+
+    def _bordered(self, node: fx.Node) -> tuple[str, fx.Node] | None:
+        reading = read(self.graph, node)
+        if reading is None or not isinstance(reading.map, BorderedConv):
+            return None
+        key = (node.target, node.args[1:])
+        if key not in self.layers:
+            layer = _BORDERED[reading.map.folded.n](reading.map)
+            trains = any(bool(self.graph.constants[str(n.target)].requires_grad) for n in node.all_input_nodes[1:])
+            self.layers[key] = self._place(where(node), layer.requires_grad_(trains))
+        return self.layers[key], reading.source
 
     def _conv(self, node: fx.Node) -> nn.Module | None:
         reading = read(self.graph, node)

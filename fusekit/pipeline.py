@@ -1,23 +1,24 @@
 """capture -> stages -> emit, for a whole model or, where its own forward cannot be traced, for its children in place."""
 
-import ast
 import copy
-import inspect
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
+from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
+from torch.utils import _pytree as pytree
 
-from fusekit.algebra import Conv
+from fusekit.algebra import BorderedConv, Conv
 from fusekit.capture import capture, has_hooks
 from fusekit.emit import emit
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph
 from fusekit.inputs import Inputs
+from fusekit.only_called import only_called
 from fusekit.report import Event, Outcome, Report, Totals
 from fusekit.rewrite import Driver, Progress, Stage
 from fusekit.view import read
@@ -77,11 +78,15 @@ class Pipeline:
             return module
         for name, child in list(module.named_children()):
             if isinstance(child, nn.ModuleList | nn.ModuleDict):
-                for key, item in list(child.named_children()):
-                    child._modules[key] = self.run(item, None, _join(path, name, key))
-            elif _only_called(module, name) and next(child.parameters(), None) is not None:
-                module._modules[name] = self.run(child, None, _join(path, name))
+                items = list(child.named_children()) if only_called(module, name, items=True) else []
+                for key, item in items:
+                    child._modules[key] = self._run_child(item, _join(path, name, key))
+            elif only_called(module, name):
+                module._modules[name] = self._run_child(child, _join(path, name))
         return module
+
+    def _run_child(self, child: nn.Module, path: str) -> nn.Module:
+        return child if next(child.parameters(), None) is None else self.run(child, None, path)
 
     def _left(self, path: str, reason: str) -> None:
         self.events.append(Event("capture", path or "model", Outcome.REFUSED, reason=reason))
@@ -118,7 +123,7 @@ def own_copy(model: nn.Module) -> nn.Module:
     computed = {
         id(value): value.detach().clone().requires_grad_(value.requires_grad)
         for module in model.modules()
-        for value in (*vars(module).values(), *module._buffers.values())
+        for value in pytree.tree_leaves([v for k, v in vars(module).items() if k != "_modules"])
         if isinstance(value, Tensor) and not value.is_leaf
     }
     copied = copy.deepcopy(model, dict(computed))
@@ -132,6 +137,8 @@ def own_copy(model: nn.Module) -> nn.Module:
                 remove_weight_norm(module, hook.name)
             elif isinstance(hook, SpectralNorm):
                 remove_spectral_norm(module, hook.name)
+            elif isinstance(hook, BasePruningMethod):
+                prune.remove(module, hook._tensor_name)  # type: ignore[attr-defined]
     return copied
 
 
@@ -144,7 +151,7 @@ def totals(graph: Graph) -> Totals:
     macs: int | None = 0
     for node in graph.nodes:
         reading = read(graph, node)
-        if reading is not None and isinstance(reading.map, Conv):
+        if reading is not None and isinstance(reading.map, Conv | BorderedConv):
             shape = reading.source.meta.get("shape")
             macs = None if macs is None or shape is None else macs + reading.map.macs(shape)
     return Totals(operators, sum(t.numel() for t in tensors.values()), macs)
@@ -160,25 +167,6 @@ def _total(parts: Sequence[Totals]) -> Totals | None:
         sum(part.parameters for part in parts),
         sum(known) if len(known) == len(macs) else None,
     )
-
-
-def _only_called(module: nn.Module, name: str) -> bool:
-    """True if the class's code uses `self.name` only as `self.name(...)`: then any callable module may stand there."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(type(module))))
-    except (OSError, TypeError, SyntaxError):
-        return False
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    uses = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and node.attr == name
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "self"
-        and isinstance(node.ctx, ast.Load)
-    ]
-    return bool(uses) and all(id(use) in called for use in uses)
 
 
 def _join(*names: str) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import Affine, Constant, Conv, Identity, Map, Pad
+from fusekit.algebra import Affine, BorderedConv, Constant, Conv, Identity, Map, Pad
+from fusekit.algebra.bordered import bordered_conv, bordered_of, geometry_of
 from fusekit.algebra.map import Pairs, Shape
 from fusekit.algebra.pad import flat_padding
 from fusekit.errors import Inapplicable
@@ -52,8 +53,10 @@ def read(graph: Graph, node: fx.Node) -> Reading | None:
 
 
 def bind(node: fx.Node) -> Arguments:
-    """The arguments of an ATen call by name, defaults filled in from the operator's schema."""
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    """The arguments of an ATen call by name, defaults filled in from the operator's schema; empty for other calls."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return {}
+    schema = node.target._schema.arguments
     bound = {argument.name: argument.default_value for argument in schema}
     bound.update(zip(bound, node.args, strict=False))
     bound.update(node.kwargs)
@@ -133,6 +136,16 @@ def _read_batch_norm(graph: Graph, node: fx.Node, a: Arguments) -> Reading | Non
     if rank is None:
         return Reading(Unread(Affine, "the rank of the batch norm's input is unknown: pass example inputs"), a["input"])
     return Reading(Affine.batch_norm(weight, bias, mean, var, a["eps"], 1 - rank), a["input"])
+
+
+def _read_bordered(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    source, *constants, geometry = node.args
+    values = [graph.constant(constant) for constant in constants]
+    weight, bias, inner_weight, inner_bias, outer_weight = values
+    if weight is None or inner_weight is None or outer_weight is None or not isinstance(source, fx.Node):
+        return None
+    pair: Any = geometry
+    return Reading(bordered_of(weight, bias, inner_weight, inner_bias, outer_weight, pair), source)
 
 
 def _read_identity(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
@@ -236,6 +249,7 @@ _CONVS = (
 )
 
 _READERS: dict[Any, Reader] = {
+    bordered_conv: _read_bordered,
     **dict.fromkeys(_CONVS, _read_conv),
     aten.linear.default: _read_linear,
     aten.batch_norm.default: _read_batch_norm,
@@ -246,16 +260,15 @@ _READERS: dict[Any, Reader] = {
     aten.alias.default: _read_identity,
     aten.pad.default: _read_pad,
     aten.constant_pad_nd.default: _read_pad,
-    aten.add.Tensor: _read_arithmetic(_add),
-    aten.add.Scalar: _read_arithmetic(_add),
-    aten.sub.Tensor: _read_arithmetic(_sub),
-    aten.sub.Scalar: _read_arithmetic(_sub),
-    aten.rsub.Tensor: _read_arithmetic(_rsub),
-    aten.rsub.Scalar: _read_arithmetic(_rsub),
-    aten.mul.Tensor: _read_arithmetic(_mul),
-    aten.mul.Scalar: _read_arithmetic(_mul),
-    aten.div.Tensor: _read_arithmetic(_div),
-    aten.div.Scalar: _read_arithmetic(_div),
+    **dict.fromkeys((aten.add.Tensor, aten.add.Scalar), _read_arithmetic(_add)),
+    **dict.fromkeys((aten.sub.Tensor, aten.sub.Scalar), _read_arithmetic(_sub)),
+    **dict.fromkeys((aten.subtract.Tensor, aten.subtract.Scalar), _read_arithmetic(_sub)),
+    **dict.fromkeys((aten.rsub.Tensor, aten.rsub.Scalar), _read_arithmetic(_rsub)),
+    **dict.fromkeys((aten.mul.Tensor, aten.mul.Scalar), _read_arithmetic(_mul)),
+    **dict.fromkeys((aten.multiply.Tensor, aten.multiply.Scalar), _read_arithmetic(_mul)),
+    **dict.fromkeys((aten.div.Tensor, aten.div.Scalar), _read_arithmetic(_div)),
+    **dict.fromkeys((aten.divide.Tensor, aten.divide.Scalar), _read_arithmetic(_div)),
+    **dict.fromkeys((aten.true_divide.Tensor, aten.true_divide.Scalar), _read_arithmetic(_div)),
 }
 
 
@@ -269,6 +282,8 @@ def write(graph: Graph, value: Map, source: fx.Node | None, name: str) -> list[f
     if isinstance(value, Constant):
         return [graph.add_constant(value.value, name)]
     assert source is not None
+    if isinstance(value, BorderedConv):
+        return [_write_bordered(graph, value, source, name)]
     if not isinstance(value, Conv):
         raise AssertionError(f"{type(value).__name__} has no spelling as an operator yet")
     weight = graph.add_constant(value.weight, f"{name}.weight")
@@ -288,3 +303,19 @@ def write(graph: Graph, value: Map, source: fx.Node | None, name: str) -> list[f
     geometry = (list(value.stride), list(common), list(value.dilation), value.groups)
     nodes.append(graph.fx.call_function(target, (nodes[-1] if nodes else source, weight, bias, *geometry)))
     return nodes
+
+
+def _write_bordered(graph: Graph, value: BorderedConv, source: fx.Node, name: str) -> fx.Node:
+    def constant(tensor: Tensor | None, suffix: str) -> fx.Node | None:
+        return None if tensor is None else graph.add_constant(tensor, f"{name}.{suffix}")
+
+    folded, inner, outer = value.folded, value.inner, value.outer
+    tensors = (
+        constant(folded.weight, "weight"),
+        constant(folded.bias, "bias"),
+        constant(inner.weight, "inner_weight"),
+        constant(inner.bias, "inner_bias"),
+        constant(outer.weight, "outer_weight"),
+    )
+    geometry = (geometry_of(folded), geometry_of(inner), geometry_of(outer))
+    return graph.fx.call_function(bordered_conv, (source, *tensors, geometry))

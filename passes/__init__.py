@@ -2,6 +2,7 @@
 
 from fusekit.passes.drop_identity import DropIdentity
 from fusekit.passes.fold_affine import FoldAffine, FoldAffineIn
+from fusekit.passes.fold_border import FoldAffineRing, FoldConvRing
 from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_pad import FoldPad
@@ -10,6 +11,7 @@ from fusekit.rewrite import Rewrite, Stage
 STAGES: tuple[Stage, ...] = (
     Stage("canonicalize", (DropIdentity(), FoldConstants())),
     Stage("fold", (FoldAffine(), FoldAffineIn(), FoldPad(), FoldConv())),
+    Stage("fold-border", (FoldConvRing(), FoldAffineRing())),
 )
 
 PASSES: dict[str, Rewrite] = {rewrite.name: rewrite for stage in STAGES for rewrite in stage.passes}
@@ -20,7 +22,9 @@ __all__ = [
     "DropIdentity",
     "FoldAffine",
     "FoldAffineIn",
+    "FoldAffineRing",
     "FoldConstants",
     "FoldConv",
+    "FoldConvRing",
     "FoldPad",
 ]

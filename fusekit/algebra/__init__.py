@@ -2,9 +2,10 @@
 and nothing of graphs; a law that does not hold here raises `Inapplicable`."""
 
 from fusekit.algebra.affine import Affine
+from fusekit.algebra.bordered import BorderedConv
 from fusekit.algebra.conv import Conv, concat
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.pad import Pad
 from fusekit.algebra.trivial import Constant, Identity
 
-__all__ = ["Affine", "Constant", "Conv", "Identity", "Map", "Pad", "Shape", "concat"]
+__all__ = ["Affine", "BorderedConv", "Constant", "Conv", "Identity", "Map", "Pad", "Shape", "concat"]

@@ -8,6 +8,7 @@ from torch import Tensor
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Pairs, Shape
 from fusekit.algebra.ring import Axis, Ring
+from fusekit.algebra.values import is_zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,7 @@ class BorderedConv:
     @classmethod
     def fold(cls, outer: Conv, inner: Conv) -> "BorderedConv | Conv":
         """The composition of two convolutions, with a ring only where it needs one."""
+        inner = replace(inner, bias=None) if is_zero(inner.bias) else inner
         folded = outer.composed(inner)
         bordered = cls(folded, replace(outer, bias=None), inner)
         return bordered if bordered.ring.sides else folded
@@ -69,6 +71,52 @@ class BorderedConv:
 
     def on_meta(self) -> "BorderedConv":
         return BorderedConv(self.folded.on_meta(), self.outer.on_meta(), self.inner.on_meta())
+
+
+Geometry = tuple[Shape, Pairs, Shape, int]  # stride, padding, dilation, groups
+
+
+def geometry_of(conv: Conv) -> Geometry:
+    """What `bordered_conv` must be told of a convolution besides its weight."""
+    return conv.stride, conv.padding, conv.dilation, conv.groups
+
+
+def bordered_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    inner_weight: Tensor,
+    inner_bias: Tensor | None,
+    outer_weight: Tensor,
+    geometry: tuple[Geometry, Geometry, Geometry],
+) -> Tensor:
+    """outer(inner(x)) by one convolution and a correction of its border; weights in torch's layout.
+
+    `weight`, `bias`: of the folded convolution; `geometry`: (stride, (low, high) padding per axis, dilation, groups) of
+    the folded, the inner and the outer convolution.
+    """
+    return bordered_of(weight, bias, inner_weight, inner_bias, outer_weight, geometry)(x)
+
+
+def bordered_of(
+    weight: Tensor,
+    bias: Tensor | None,
+    inner_weight: Tensor,
+    inner_bias: Tensor | None,
+    outer_weight: Tensor,
+    geometry: tuple[Geometry, Geometry, Geometry],
+) -> BorderedConv:
+    """The value behind a call of `bordered_conv`."""
+    folded, inner, outer = geometry
+    return BorderedConv(
+        _conv(weight, bias, folded), _conv(outer_weight, None, outer), _conv(inner_weight, inner_bias, inner)
+    )
+
+
+def _conv(weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Conv:
+    stride, padding, dilation, groups = geometry
+    padding = tuple((low, high) for low, high in padding)
+    return Conv.from_torch(weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 def _with_size(shape: Shape, axis: int, size: int) -> Shape:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from fusekit.capture.exported import export
+from fusekit.capture.flags import trace_with_flags
 from fusekit.capture.infer import run_on_fakes, spell_and_infer
 from fusekit.capture.inplace import make_functional
-from fusekit.capture.symbolic import TraceFailed, has_hooks, trace
+from fusekit.capture.symbolic import TraceFailed, has_hooks
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph
 from fusekit.inputs import Inputs
@@ -58,7 +59,7 @@ def capture(model: nn.Module, inputs: Inputs | None = None) -> Captured:
 
 
 def _symbolic(model: nn.Module, inputs: Inputs | None, untraced: list[str] | None = None) -> Graph:
-    graph = trace(model, untraced or ())
+    graph = trace_with_flags(model, untraced or (), inputs)
     make_functional(graph)
     if inputs is not None:
         run_on_fakes(graph, inputs)

@@ -12,8 +12,9 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from fusekit.capture.branches import conditions_at_small_sizes, noted_branches
 from fusekit.capture.infer import infer
-from fusekit.capture.symbolic import path_of
+from fusekit.capture.symbolic import has_hooks, path_of
 from fusekit.errors import CaptureError
 from fusekit.graph import UNKNOWN, Facts, Graph, facts
 from fusekit.inputs import Inputs
@@ -26,8 +27,15 @@ _CONTAINERS = (tuple, list, dict)
 
 def export(model: nn.Module, inputs: Inputs) -> Graph:
     """The model's forward as a graph of ATen operators; raises CaptureError."""
-    program = export_program(model, inputs)
+    hooked = [path or "model" for path, module in model.named_modules() if has_hooks(module)]
+    if hooked:
+        raise CaptureError(f"torch.export would run the hooks of {', '.join(hooked)} once and for all")
+    with noted_branches() as branches:
+        program = export_program(model, inputs)
+    if program.graph_signature.buffers_to_mutate:
+        raise CaptureError("forward changes the module's own state: " + _listed(program))
     conditions = conditions_of(program)
+    conditions += conditions_at_small_sizes(program, branches, conditions)
     if any(isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in program.graph.nodes):
         program = _functionalized(program)
     with quiet():
@@ -40,6 +48,10 @@ def export(model: nn.Module, inputs: Inputs) -> Graph:
             node.meta["facts"] = infer(graph, node)
     _add_guard(graph, inputs, model, conditions)
     return graph
+
+
+def _listed(program: ExportedProgram) -> str:
+    return ", ".join(dict.fromkeys(program.graph_signature.buffers_to_mutate.values()))
 
 
 def _functionalized(program: ExportedProgram) -> ExportedProgram:

@@ -5,6 +5,7 @@ Without example inputs a convolution is assumed to be fed with a batch (`(N, C, 
 sizes are only what weights fix: channels. What is not known stays unknown, and what needs it is refused.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,10 +14,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from fusekit.algebra import Conv, Pad
-from fusekit.capture.spelling import spell
+from fusekit.capture.spelling import is_spelled, spell
 from fusekit.graph import UNKNOWN, Facts, Graph, evaluate, facts
 from fusekit.inputs import Inputs
-from fusekit.program import quiet
+from fusekit.program import evaluation_copy, quiet
 from fusekit.view import read
 
 _SAME_SHAPE = (
@@ -41,6 +42,9 @@ def run_on_fakes(graph: Graph, inputs: Inputs) -> None:
         def fake(value: Any) -> Any:
             return pytree.tree_map_only(Tensor, mode.from_tensor, value)
 
+        # a module of the user's may keep what it sees: it must not keep fakes
+        copies = {k: m if is_spelled(m) else evaluation_copy(m) for k, m in graph.modules.items()}
+        on_copies = replace(graph, modules=copies)
         values: dict[fx.Node, Any] = {}
         for node in placeholders:
             if str(node.target) in given:
@@ -54,7 +58,7 @@ def run_on_fakes(graph: Graph, inputs: Inputs) -> None:
                 if node.op == "get_attr":
                     values[node] = fake(graph.constants[str(node.target)])
                 elif node.op != "output":
-                    evaluate(graph, [node], values)
+                    evaluate(on_copies, [node], values)
         except Exception:  # an operator without a fake kernel: what came before it is known
             pass
         for node, value in values.items():

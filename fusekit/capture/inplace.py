@@ -22,6 +22,14 @@ _PLAIN_OPERATOR = {
     operator.isub: operator.sub,
     operator.imul: operator.mul,
     operator.itruediv: operator.truediv,
+    operator.ifloordiv: operator.floordiv,
+    operator.imod: operator.mod,
+    operator.ipow: operator.pow,
+    operator.iand: operator.and_,
+    operator.ior: operator.or_,
+    operator.ixor: operator.xor,
+    operator.ilshift: operator.lshift,
+    operator.irshift: operator.rshift,
 }
 _FRESH_FUNCTIONS = {
     *(operator.add, operator.sub, operator.mul, operator.truediv, operator.neg, operator.pow, operator.matmul),
@@ -33,6 +41,12 @@ _FRESH_FUNCTIONS = {
     *(F.batch_norm, F.layer_norm, F.group_norm, F.interpolate, torch.conv1d, torch.conv2d, torch.conv3d),
 }
 _FRESH_METHODS = {"add", "sub", "mul", "div", "relu", "sigmoid", "tanh", "mean", "sum", "clone", "size", "dim"}
+# `x.name_(...)` is `x = x.name(...)`: not so for fill_, zero_ or copy_, which have no plain form, nor for random ones
+_PLAIN_NAMES = {
+    *("add", "sub", "mul", "div", "pow", "neg", "abs", "exp", "log", "sqrt", "rsqrt", "square", "reciprocal"),
+    *("relu", "sigmoid", "tanh", "clamp", "clamp_min", "clamp_max", "clip", "sin", "cos", "floor", "ceil", "round"),
+    *("addcmul", "addcdiv", "lerp", "masked_fill", "index_add", "index_fill", "true_divide", "multiply", "subtract"),
+}
 _FRESH_MODULES = (
     *(nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.Linear, nn.LayerNorm, nn.GroupNorm),
     *(nn.modules.instancenorm._InstanceNorm, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish),
@@ -45,12 +59,17 @@ _FRESH_MODULES = (
 def make_functional(graph: Graph) -> None:
     """Replace every in-place operation of a freshly traced graph; CaptureError where memory may be shared."""
     order = {node: position for position, node in enumerate(graph.nodes)}
-    for node in list(graph.nodes):
-        if not _writes(graph, node):
-            continue
+    mixed = len(_dtypes(graph)) > 1
+    # all of them first: a layer called twice is made plain at its first call
+    for node in [node for node in graph.nodes if _writes(graph, node)]:
         target = node.args[0] if node.args else None
+        if node.target in _PLAIN_OPERATOR and _is_number(target):
+            node.target = _PLAIN_OPERATOR[node.target]
+            continue
         if not isinstance(target, fx.Node) or not _owns_memory(graph, target, before=node, order=order):
             raise CaptureError(f"{where(node)} writes in place to memory that other values may share")
+        if mixed and len(node.all_input_nodes) > 1:
+            raise CaptureError(f"{where(node)} writes in place, where dtypes are mixed: the result keeps the first one")
         later = [user for user in target.users if order[user] > order[node]]
         for user in later:
             user.replace_input_with(target, node)
@@ -71,6 +90,25 @@ def _writes(graph: Graph, node: fx.Node) -> bool:
     marked = name.endswith("_") and not name.endswith("__")
     inplace = bool(_arguments(node).get("inplace")) or node.kwargs.get("out") is not None
     return node.target in _PLAIN_OPERATOR or node.target is operator.setitem or marked or inplace
+
+
+def _dtypes(graph: Graph) -> set[torch.dtype]:
+    tensors = [*graph.constants.values(), *(p for module in graph.modules.values() for p in module.parameters())]
+    return {t.dtype for t in tensors if t.is_floating_point() or t.is_complex()}
+
+
+def _is_number(value: Any) -> bool:
+    """A Python number: a literal, a size, arithmetic of them. Writing to one is only a new name."""
+    if not isinstance(value, fx.Node):
+        return isinstance(value, int | float)
+    if value.op == "call_method":
+        return value.target in ("dim", "numel", "item") or (value.target == "size" and len(value.args) == 2)
+    if value.target is operator.getitem:
+        source: Any = value.args[0]
+        attribute = source.target is getattr and source.args[1] == "shape"
+        return isinstance(value.args[1], int) and (attribute or (source.op, source.target) == ("call_method", "size"))
+    arithmetic = (*_PLAIN_OPERATOR.values(), operator.neg)
+    return value.target in arithmetic and all(map(_is_number, value.args))
 
 
 def _arguments(node: fx.Node) -> dict[str, Any]:
@@ -105,15 +143,13 @@ def _make_plain(graph: Graph, node: fx.Node) -> None:
         module: Any = copy.copy(graph.modules[path])
         module.inplace = False
         graph.modules[path] = module
-    elif node.op == "call_method":
-        node.target = str(node.target)[:-1]
     elif node.target in _PLAIN_OPERATOR:
         node.target = _PLAIN_OPERATOR[node.target]
     elif _arguments(node).get("inplace"):
         plain = {key: value for key, value in _arguments(node).items() if key != "inplace"}
         node.args, node.kwargs = (plain.pop("input"),), plain
     else:
-        function = getattr(torch, getattr(node.target, "__name__", "")[:-1], None)
-        if function is None:
-            raise CaptureError(f"{where(node)} writes in place by {node.target}, which has no plain form here")
-        node.target = function
+        name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
+        if name[:-1] not in _PLAIN_NAMES or not name.endswith("_") or "out" in node.kwargs:
+            raise CaptureError(f"{where(node)} writes in place by {name}, which has no plain form here")
+        node.target = name[:-1] if node.op == "call_method" else getattr(torch, name[:-1])

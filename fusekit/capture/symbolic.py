@@ -5,9 +5,15 @@ branches, normalised weights, control flow on their shapes or flags) is simply c
 Layers that fusekit reads, torch.nn layers in general and modules with hooks are not entered.
 """
 
-from collections.abc import Callable, Iterable
+import builtins
+import operator
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
@@ -15,6 +21,7 @@ from torch.nn.utils import parametrize
 from fusekit.capture.spelling import is_spelled
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph
+from fusekit.nn import ShapeGuard
 from fusekit.program import quiet, reason_of
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)
@@ -27,25 +34,27 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, hooks, None) for hooks in _HOOKS)
 
 
-def trace(root: nn.Module, opaque: Iterable[str] = ()) -> Graph:
-    """The root's forward as a graph; modules at the paths `opaque` are called as they are.
+def trace(root: nn.Module, opaque: Iterable[str] = (), fixed: dict[str, Any] | None = None) -> Graph:
+    """The root's forward as a graph; modules at the paths `opaque` are called as they are, the arguments `fixed` are
+    what they are given as. Leaves traces in the root.
 
     Raises `TraceFailed`, which knows the module in which the trace failed.
     """
-    tracer = _Tracer(frozenset(opaque))
+    tracer = _Tracer(frozenset(opaque), fixed or {})
     before = _state_of(root)
-    random = torch.get_rng_state()
+    generators = _RandomState()
     try:
         # with gradients, so that it is known which computed constants come from parameters that train
-        with torch.enable_grad(), quiet():
+        with torch.enable_grad(), quiet(), _types_not_asked():
             nodes = tracer.trace(root)
     except Exception as error:
         raise TraceFailed(reason_of(error), tracer.failed_at) from error
-    if not torch.equal(random, torch.get_rng_state()):
-        torch.set_rng_state(random)
+    finally:
+        drawn = generators.restore()
+    if drawn:
         raise TraceFailed("forward draws random numbers that do not depend on its input", "")
     for path, state in _state_of(root).items():
-        if state != before[path]:
+        if state != before.get(path):
             raise TraceFailed("forward changes the module's own state", path)
     modules = {str(n.target): root.get_submodule(str(n.target)) for n in nodes.nodes if n.op == "call_module"}
     owners = dict(root.named_modules(remove_duplicate=False))
@@ -73,17 +82,85 @@ class TraceFailed(CaptureError):
         self.path = path
 
 
+class _Proxy(fx.Proxy):
+    """A proxy that sees `x += y` for what it is; torch.fx takes it for `x = x + y` and forgets who else holds x."""
+
+
+def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: fx.Proxy, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"):
+    setattr(_Proxy, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
+
+
+@contextmanager
+def _types_not_asked() -> Iterator[None]:
+    """Within: code outside torch that asks for the type of a traced value fails, for a proxy would give it a wrong
+    answer, and the trace would silently take the wrong branch."""
+    plain = builtins.isinstance
+
+    def watched(value: Any, kind: Any, /) -> bool:
+        if type(value) is _Proxy:
+            asker = str(sys._getframe(1).f_globals.get("__name__", ""))
+            if not asker.startswith(("torch.", "fusekit.")) and kind is not fx.Proxy:
+                raise TypeError("forward asks for the type of a traced value, which is only known when it runs")
+        return plain(value, kind)
+
+    builtins.isinstance = watched
+    try:
+        yield
+    finally:
+        builtins.isinstance = plain
+
+
+class _RandomState:
+    """The global random generators that a forward may draw from."""
+
+    def __init__(self) -> None:
+        self._torch, self._python, self._numpy = torch.get_rng_state(), random.getstate(), np.random.get_state()
+
+    def restore(self) -> bool:
+        """Whether any has been drawn from since; if so, all are set back."""
+        numpy: Any = np.random.get_state()
+        same = torch.equal(self._torch, torch.get_rng_state()) and self._python == random.getstate()
+        if same and numpy[2] == self._numpy[2] and bool((numpy[1] == self._numpy[1]).all()):  # type: ignore[index]
+            return False
+        torch.set_rng_state(self._torch)
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        return True
+
+
 class _Tracer(fx.Tracer):
     """Enters user modules and parametrized layers, keeps the rest whole, and remembers where it failed."""
 
     trace_asserts = True
 
-    def __init__(self, opaque: frozenset[str]) -> None:
+    def __init__(self, opaque: frozenset[str], fixed: dict[str, Any]) -> None:
         super().__init__()
         self.opaque = opaque
+        self.fixed = fixed
         self.failed_at = ""
         self.constants: dict[str, Tensor] = {}
         self._names: dict[int, str] = {}
+        self._computed: list[Tensor] = []  # kept alive, so that no other tensor takes over the identity of one
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        function, arguments = super().create_args_for_root(root_fn, is_module, concrete_args)
+        names = [a.node.target if isinstance(a, fx.Proxy) else None for a in arguments]
+        return function, [self.fixed.get(n, a) if n else a for n, a in zip(names, arguments, strict=True)]
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            raise RuntimeError("forward runs under autocast, which a symbolic trace would lose")
+        return super().create_node(*args, **kwargs)
 
     def trace(self, root: nn.Module | Callable[..., Any], concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         assert isinstance(root, nn.Module)
@@ -92,7 +169,7 @@ class _Tracer(fx.Tracer):
         return super().trace(root, concrete_args)
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        if has_hooks(module) or path in self.opaque or is_spelled(module):
+        if has_hooks(module) or path in self.opaque or is_spelled(module) or isinstance(module, ShapeGuard):
             return True
         return super().is_leaf_module(module, path) and not parametrize.is_parametrized(module)
 
@@ -112,6 +189,7 @@ class _Tracer(fx.Tracer):
         name = self._names.get(id(a))
         if name is None:
             name = self._names[id(a)] = self._name_of_computed(a)
+            self._computed.append(a)
         self.constants[name] = a if a.is_leaf else a.detach().requires_grad_()
         return self.create_node("get_attr", name, (), {})
 
@@ -135,10 +213,24 @@ def _attributes(root: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _state_of(root: nn.Module) -> dict[str, Any]:
-    """What a forward might change and a trace would lose: versions of buffers, plain attributes."""
+    """What a forward might change and a trace would lose: versions of buffers, plain attributes, containers."""
     state = {}
     for path, module in root.named_modules():
         versions = [buffer._version for buffer in module.buffers(recurse=False)]
-        plain = {k: v for k, v in vars(module).items() if isinstance(v, bool | int | float | str | type(None))}
+        plain = {k: _snapshot(v) for k, v in vars(module).items() if k not in _REGISTRIES}
         state[path] = (versions, plain)
     return state
+
+
+_REGISTRIES = ("_modules", "_parameters", "_buffers", *_HOOKS)
+
+
+def _snapshot(value: Any) -> Any:
+    """Something to compare later: numbers and words by value, containers by what they hold, the rest by identity."""
+    if isinstance(value, bool | int | float | str | type(None)):
+        return value
+    if isinstance(value, list | tuple | set):
+        return (id(value), *map(id, value))
+    if isinstance(value, dict):
+        return (id(value), *map(id, value), *map(id, value.values()))
+    return (id(value), value._version) if isinstance(value, Tensor) and not value.is_inference() else id(value)

@@ -1,0 +1,138 @@
+"""The branches of a forward on sizes 0 and 1, which torch.export forgets.
+
+torch.export assumes that a free size is 2 or more. What a forward decides by comparing sizes it writes down as a
+condition only if a size of 2 or more could decide otherwise: `if x.shape[0] == 1` leaves no trace, and the program
+answers wrongly for a batch of one. The comparisons that code outside torch makes are therefore noted while the trace
+runs, and those that come out differently at size 0 or 1 become conditions of the program.
+"""
+
+import itertools
+import operator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+from torch.utils._sympy.printers import PythonPrinter
+
+Branch = tuple[str, Any, Any]  # a comparison's operator, and its two sides: sympy expressions or numbers
+
+_COMPARISONS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    "__eq__": ("==", operator.eq),
+    "__ne__": ("!=", operator.ne),
+    "__lt__": ("<", operator.lt),
+    "__le__": ("<=", operator.le),
+    "__gt__": (">", operator.gt),
+    "__ge__": (">=", operator.ge),
+}
+_HOLDS = dict(_COMPARISONS.values())
+_MOST_SIZES = 4  # sizes in one comparison whose smallness is tried in all combinations
+
+
+@contextmanager
+def noted_branches() -> Iterator[list[Branch]]:
+    """Within: every comparison of a symbolic size made outside torch is noted."""
+    branches: list[Branch] = []
+    symbolic: Any = torch.SymInt
+    plain = {name: getattr(symbolic, name) for name in (*_COMPARISONS, "__bool__")}
+
+    def note(name: str, size: Any, other: Any) -> None:
+        asker = str(sys._getframe(2).f_globals.get("__name__", ""))
+        if not asker.startswith(("torch.", "sympy.")) and isinstance(other, int | torch.SymInt):
+            branches.append((name, size.node.expr, other.node.expr if isinstance(other, torch.SymInt) else other))
+
+    def noting(method: str, name: str) -> Callable[..., Any]:
+        def compare(size: Any, other: Any) -> Any:
+            note(name, size, other)
+            return plain[method](size, other)
+
+        return compare
+
+    def truth(size: Any) -> bool:
+        note("!=", size, 0)
+        return bool(plain["__bool__"](size))
+
+    for method, (name, _) in _COMPARISONS.items():
+        setattr(symbolic, method, noting(method, name))
+    symbolic.__bool__ = truth
+    try:
+        yield branches
+    finally:
+        for method, original in plain.items():
+            setattr(symbolic, method, original)
+
+
+def conditions_at_small_sizes(
+    program: ExportedProgram, branches: Sequence[Branch], conditions: Sequence[str]
+) -> list[str]:
+    """The comparisons that hold otherwise at some size 0 or 1 which the given conditions let through."""
+    names, shapes = _inputs(program)
+    symbols: dict[Any, tuple[str, int, int]] = {}  # sympy symbol -> how Python spells it, and its example
+    for name, shape in zip(names, shapes, strict=True):
+        for axis, size in enumerate(shape):
+            if isinstance(size, torch.SymInt) and size.node.expr.is_Symbol:
+                spelled = f"L['{name}'].size()[{axis}]"
+                symbols.setdefault(size.node.expr, (spelled, axis, int(size.node.hint)))
+    found: dict[str, None] = {}
+    for name, left, right in branches:
+        free = sorted({s for side in (left, right) for s in getattr(side, "free_symbols", ())}, key=str)
+        if not free or len(free) > _MOST_SIZES or any(symbol not in symbols for symbol in free):
+            continue
+        hints = {symbol: hint for symbol, (_, _, hint) in symbols.items()}
+        held = _holds(name, left, right, hints)
+        for values in itertools.product((None, 1, 0), repeat=len(free)):
+            sizes = {**hints, **{s: v for s, v in zip(free, values, strict=True) if v is not None}}
+            if _holds(name, left, right, sizes) != held and _lets_through(conditions, names, shapes, sizes):
+                comparison = f"{_spelled(left, symbols)} {name} {_spelled(right, symbols)}"
+                found[comparison if held else f"not ({comparison})"] = None
+                break
+    return list(found)
+
+
+def _inputs(program: ExportedProgram) -> tuple[list[str], list[tuple[Any, ...]]]:
+    wanted = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT}
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in wanted]
+    tensors = [node for node in nodes if isinstance(node.meta.get("val"), Tensor)]
+    return [node.name for node in tensors], [tuple(node.meta["val"].shape) for node in tensors]
+
+
+def _value(side: Any, sizes: dict[Any, int]) -> int | None:
+    try:
+        return int(side if isinstance(side, int) else side.xreplace(sizes))
+    except Exception:  # a division by zero
+        return None
+
+
+def _holds(name: str, left: Any, right: Any, sizes: dict[Any, int]) -> bool | None:
+    a, b = _value(left, sizes), _value(right, sizes)
+    return None if a is None or b is None else bool(_HOLDS[name](a, b))
+
+
+def _lets_through(
+    conditions: Sequence[str], names: list[str], shapes: list[tuple[Any, ...]], sizes: dict[Any, int]
+) -> bool:
+    def concrete(size: Any) -> int | None:
+        return _value(size.node.expr, sizes) if isinstance(size, torch.SymInt) else int(size)
+
+    def tensor(shape: tuple[Any, ...]) -> SimpleNamespace:
+        return SimpleNamespace(size=lambda: [concrete(size) for size in shape])
+
+    scope = {"L": {name: tensor(shape) for name, shape in zip(names, shapes, strict=True)}}
+    try:
+        return all(eval(condition, dict(scope)) for condition in conditions)
+    except Exception:  # a condition on something else: let it through
+        return True
+
+
+def _spelled(side: Any, symbols: dict[Any, tuple[str, int, int]]) -> str:
+    if isinstance(side, int):
+        return str(side)
+    text = PythonPrinter().doprint(side)
+    for symbol, (spelled, _, _) in sorted(symbols.items(), key=lambda item: -len(str(item[0]))):
+        text = text.replace(str(symbol), spelled)
+    return f"({text})" if not side.is_Symbol else str(text)

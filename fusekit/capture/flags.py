@@ -1,0 +1,108 @@
+"""Symbolic tracing of a forward with optional arguments.
+
+A proxy is never None and never True, so `if mask is None` silently takes one branch. What a forward does with an
+argument that may be None or a flag is therefore traced for the value it has, and compared with the trace in which it
+is free. If they are the same program, that program stands; if not, the example inputs decide, and a check at the
+entrance holds callers to it; without example inputs the model's own forward must decide, and is left as it is.
+"""
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from fusekit.capture.symbolic import TraceFailed, trace
+from fusekit.graph import Graph
+from fusekit.inputs import Inputs
+from fusekit.nn import ShapeGuard
+from fusekit.program import evaluation_copy
+
+
+def trace_with_flags(model: nn.Module, opaque: Iterable[str], inputs: Inputs | None) -> Graph:
+    """The model's forward as a graph, right for every value of its optional arguments or guarded; TraceFailed.
+
+    Copies are traced, for a trace may leave proxies in attributes; parameters and opaque modules are the model's own.
+    """
+    opaque = tuple(opaque)
+
+    def traced(fixed: dict[str, Any]) -> Graph:
+        graph = trace(evaluation_copy(model), opaque, fixed)
+        graph.modules = {path: model.get_submodule(path) for path in graph.modules}
+        return graph
+
+    options = {p.name: p.default for p in inspect.signature(model.forward).parameters.values() if _is_flag(p.default)}
+    if inputs is None:
+        return traced({}) if not options else _free(traced, options)
+    bound = _bound(model, inputs)
+    fixed = {name: value for name, value in bound.items() if _is_flag(value)}
+    given = {name: None for name, default in options.items() if default is None and name not in fixed}
+    if not fixed and not given:
+        return traced({})
+    graph = traced(fixed)
+    if _is_the_same(traced, {}, graph, fixed) and (not given or _is_the_same(traced, given, graph, {}, given)):
+        return traced({})
+    conditions = [f"{k} is None" if v is None else f"{k} == {v}" for k, v in fixed.items()]
+    _guard(graph, {**fixed, **given}, [*conditions, *(f"{name} is not None" for name in given)])
+    return graph
+
+
+def _is_flag(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _bound(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
+    try:
+        bound = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs)
+    except TypeError as error:
+        raise TraceFailed(f"the example inputs do not fit forward: {error}", "") from error
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def _free(traced: Any, options: dict[str, Any]) -> Graph:
+    graph: Graph = traced({})
+    if not _is_the_same(traced, options, graph, {}, options):
+        names = ", ".join(options)
+        raise TraceFailed(f"what forward does depends on whether {names} is given: pass example inputs", "")
+    return graph
+
+
+def _is_the_same(
+    traced: Any, other: dict[str, Any], graph: Graph, fixed: dict[str, Any], mapped: dict[str, Any] | None = None
+) -> bool:
+    """Whether tracing with `other` fixed gives the same program, its arguments replaced by the values in `fixed` or
+    the graph's by those in `mapped`; a trace that fails is no other program."""
+    try:
+        second = traced(other)
+    except TraceFailed:
+        return bool(mapped)  # the default is of no use to this forward
+    ours, theirs = graph.constants, second.constants
+    if _spelled(second, fixed) != _spelled(graph, mapped or {}) or ours.keys() != theirs.keys():
+        return False
+    return all(value is theirs[name] or torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def _spelled(graph: Graph, values: dict[str, Any]) -> list[str]:
+    numbers = {node: number for number, node in enumerate(graph.nodes)}
+
+    def name(node: fx.Node) -> Any:
+        return values[str(node.target)] if node.op == "placeholder" and node.target in values else f"%{numbers[node]}"
+
+    lines = []
+    for node in graph.nodes:
+        arguments = () if node.op == "placeholder" else fx.map_arg((node.args, node.kwargs), name)
+        lines.append(f"{node.op} {node.target} {arguments}")
+    return lines
+
+
+def _guard(graph: Graph, names: Iterable[str], conditions: list[str]) -> None:
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    guarded = [node for node in placeholders if node.target in names]
+    path = "shape_guard"
+    while path in graph.modules:
+        path += "_"
+    graph.modules[path] = ShapeGuard([str(node.target) for node in guarded], conditions)
+    with graph.fx.inserting_after(placeholders[-1]):
+        graph.fx.call_module(path, tuple(guarded)).meta["where"] = path
