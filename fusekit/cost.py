@@ -8,11 +8,12 @@ function prices what is and what is proposed, at the shape of the example inputs
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from fusekit.algebra import Affine, BorderedConv, Conv, Map, Pad, Shape
+from fusekit.algebra import Affine, BorderedConv, Combination, Composition, Conv, Identity, Map, Pad, Shape
 from fusekit.errors import Inapplicable
 
 BYTE = 4.0
@@ -60,6 +61,24 @@ def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> W
     return total
 
 
+def work_of(value: Map | Combination, shapes: Sequence[Shape], itemsize: int, *, target: str = "torch") -> Work:
+    """The work of any proposal, on sources of these shapes."""
+    if isinstance(value, Combination):
+        terms = (work_of(term.map, [shapes[term.source]], itemsize, target=target) for term in value.terms)
+        joined = joint(value, shapes, itemsize) if len(value.terms) > 1 else FREE
+        return sum(terms, joined)
+    maps = [m for m in (value.maps if isinstance(value, Composition) else (value,)) if not isinstance(m, Identity)]
+    return sum(work_of_chain(tuple(maps), shapes[0], itemsize, target=target), FREE)
+
+
+def joint(value: Combination, shapes: Sequence[Shape], itemsize: int) -> Work:
+    """Adding branches reads two tensors and writes one, each time; concatenating reads and writes everything once."""
+    entries, count = math.prod(value.output_shape(*shapes)), len(value.terms) - 1
+    if value.axis is None:
+        return Work(0, 3 * count * entries * itemsize, count)
+    return Work(0, 2 * entries * itemsize, 1)
+
+
 def _pads_first(conv: Conv, target: str) -> bool:
     """torch pads both sides of an axis alike; ONNX convolutions pad each side on its own, but do not crop."""
     first, _ = conv.symmetric_padding()
@@ -71,7 +90,7 @@ def work_of_chain(maps: tuple[Map, ...], shape: Shape, itemsize: int, *, target:
     works: list[Work] = []
     inner_first = maps[::-1]
     joined: Conv | None = None
-    for value, outer in zip(inner_first, (*inner_first[1:], None), strict=True):
+    for value, outer in zip(inner_first, (*inner_first[1:], None), strict=False):
         value, joined = joined or value, _joined(outer, value, target)
         works.append(FREE if joined else work(value, shape, itemsize, target=target))
         shape = shape if joined else value.output_shape(shape)
@@ -106,6 +125,12 @@ def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
         if isinstance(value, Affine) and value.axis is not None and value.channels is not None:
             return (1, value.channels, *_NOMINAL[-value.axis - 1])
     return None
+
+
+def nominal_shapes(whole: Combination) -> list[Shape]:
+    """Shapes for the sources of a sum or concatenation whose real ones are unknown."""
+    chains = [nominal_shape(term.map.maps) for term in whole.terms]
+    return whole.source_shapes(max(shape for shape in chains if shape is not None))
 
 
 def _fits(maps: tuple[Map, ...], shape: Shape) -> bool:

@@ -5,25 +5,32 @@ first, as the law is written: `Compose(Affine, Conv)` matches a(c(x)) and hands 
 """
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import fx
 
 from fusekit.algebra import Map
+from fusekit.branches import Branch, addends, combination, concatenated, share_source, walk_back
 from fusekit.graph import Graph, evaluate
 from fusekit.view import read
 
 
 @dataclass(frozen=True)
 class Match:
-    """A region that reads as the pattern: its input (None: it has none), its nodes in order, last the output, and its
-    maps, outer first."""
+    """A region that reads as the pattern: its inputs (none for an expression of constants), its nodes in order, last the
+    output, and the arguments of the law. `branches`: the parts of a sum or concatenation, each with its own nodes."""
 
-    source: fx.Node | None
+    sources: tuple[fx.Node, ...]
     nodes: tuple[fx.Node, ...]
     maps: tuple[Any, ...]
+    branches: tuple[Branch, ...] = ()
+
+    @property
+    def source(self) -> fx.Node | None:
+        """The first input, which a chain has alone."""
+        return self.sources[0] if self.sources else None
 
     @property
     def output(self) -> fx.Node:
@@ -53,10 +60,62 @@ class Compose:
             maps.append(reading.map)
             nodes.append(node)
             node = reading.source
-        return Match(node, tuple(reversed(nodes)), tuple(maps))
+        return Match((node,), tuple(reversed(nodes)), tuple(maps))
 
     def __str__(self) -> str:
         return " ∘ ".join(kind.__name__ for kind in self.kinds)
+
+
+class Sum:
+    """A sum of branches, two or more of which start from one tensor."""
+
+    def match(self, graph: Graph, output: fx.Node) -> Match | None:
+        found = addends(graph, output)
+        return None if found is None else _joined(share_source(graph, found[0]), found[1], None)
+
+    def __str__(self) -> str:
+        return "Σ"
+
+
+class Concat:
+    """A concatenation of branches along their channels, two or more of which start from one tensor."""
+
+    def match(self, graph: Graph, output: fx.Node) -> Match | None:
+        found = concatenated(graph, output)
+        return None if found is None else _joined(share_source(graph, found[0]), [output], found[1])
+
+    def __str__(self) -> str:
+        return "concat"
+
+
+class AfterConcat:
+    """A map behind a concatenation of convolutions along the axis it acts on."""
+
+    def __init__(self, kind: type[Map]) -> None:
+        self.kind = kind
+
+    def match(self, graph: Graph, output: fx.Node) -> Match | None:
+        reading = read(graph, output)
+        if reading is None or not reading.is_a(self.kind):
+            return None
+        found = concatenated(graph, reading.source)
+        if found is None or getattr(reading.map, "axis", found[1]) != found[1]:
+            return None
+        walks = [walk_back(graph, part) for part in found[0]]
+        match = _joined([walk[min(1, len(walk) - 1)] for walk in walks], [reading.source, output], found[1], shared=1)
+        return None if match is None else replace(match, maps=(reading.map, *match.maps))
+
+    def __str__(self) -> str:
+        return f"{self.kind.__name__} ∘ concat"
+
+
+def _joined(branches: list[Branch], joints: list[fx.Node], axis: int | None, shared: int = 2) -> Match | None:
+    """The match of branches and the nodes that join them; None if no source is shared by so many true branches."""
+    whole, sources = combination(branches, axis)
+    if sum(branch.source is sources[0] for branch in branches) < shared or not any(b.nodes for b in branches):
+        return None
+    nodes = dict.fromkeys(node for branch in branches for node in branch.nodes)
+    return Match(sources, (*sorted(nodes), *joints), (whole,), tuple(branches))
 
 
 @dataclass(frozen=True)
@@ -83,7 +142,7 @@ class Expression:
         if not sources:
             return None
         entries = sum(graph.constants[str(source.target)].numel() for source in sources)
-        return Match(None, nodes, (Deferred(graph, nodes, entries),))
+        return Match((), nodes, (Deferred(graph, nodes, entries),))
 
     def __str__(self) -> str:
         return "Expression"

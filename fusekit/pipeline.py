@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
@@ -118,8 +119,12 @@ class Pipeline:
 def own_copy(model: nn.Module) -> nn.Module:
     """A deep copy in eval mode, weights that hooks compute before each call made plain.
 
-    The copy may be traced, which can leave proxies in a module; the original is never touched.
+    The copy may be traced, which can leave proxies in a module; the original is never touched. CaptureError if a lazy
+    layer does not know its sizes yet.
     """
+    for path, module in model.named_modules():
+        if any(is_lazy(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())):
+            raise CaptureError(f"the lazy layer {path or 'model'} has no weights yet: call the model once before")
     computed = {
         id(value): value.detach().clone().requires_grad_(value.requires_grad)
         for module in model.modules()

@@ -32,14 +32,17 @@ REASON_LENGTH = 300
 Freedom = bool | Literal["batch"]
 
 
-def export_program(module: nn.Module, inputs: Inputs, *, dynamic: Freedom = True) -> ExportedProgram:
+def export_program(
+    module: nn.Module, inputs: Inputs, *, dynamic: Freedom = True, double: bool = True
+) -> ExportedProgram:
     """The module in eval mode as an ATen program; `dynamic`: free in every size (or batch) that the model leaves free.
+    `double=False`: a batch of 1 is traced as it is.
 
     The module is not touched: tracing may leave fake tensors in attributes, so a copy sharing its weights is traced.
     """
     copied = evaluation_copy(module)
     doubled, changed = batch_of_two(inputs)
-    if dynamic and changed:
+    if dynamic and changed and double:
         try:
             program = _trace(copied, doubled, dynamic)
             if not _batch_was_fixed(program, inputs, doubled) and _accepts(program, copied, inputs):
@@ -55,6 +58,9 @@ def export_program(module: nn.Module, inputs: Inputs, *, dynamic: Freedom = True
 def evaluation_copy(module: nn.Module) -> nn.Module:
     """A copy in eval mode: parameters shared, everything that a forward may write (buffers, attributes) its own."""
     shared: dict[int, Any] = {id(parameter): parameter for parameter in module.parameters()}
+    kept = pytree.tree_leaves([{k: v for k, v in vars(m).items() if k != "_modules"} for m in module.modules()])
+    computed = (value for value in kept if isinstance(value, Tensor) and not value.is_leaf)
+    shared |= {id(value): value.detach().clone() for value in computed}  # torch does not copy these by itself
     with quiet():
         copied = copy.deepcopy(module, shared)
     try:

@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from fusekit.algebra import Map, Shape
-from fusekit.cost import FREE, Work, nominal_shape, work, work_of_chain
+from fusekit.algebra import Combination, Map, Shape
+from fusekit.cost import FREE, Work, joint, nominal_shape, nominal_shapes, work, work_of, work_of_chain
 from fusekit.errors import Inapplicable, VerificationError
 from fusekit.graph import Facts, Graph, facts, where
 from fusekit.pattern import Match, Pattern
 from fusekit.report import Event, Outcome
-from fusekit.verify import TOLERANCE, constant_error, probe_shapes, region_error
+from fusekit.verify import TOLERANCE, constant_error, probe_shapes, probe_shapes_of_branches, region_error
 from fusekit.view import Unread, write
 
 
@@ -148,7 +148,7 @@ class Attempt:
         except Inapplicable as refusal:
             return self._event(Outcome.REFUSED, str(refusal))
         with self.graph.fx.inserting_before(self.match.output):
-            new = write(self.graph, proposal, self.match.source, self._name())
+            new = write(self.graph, proposal, self.match.sources, self._names())
         try:
             self.error = self._error_of(new)
             reason = f"float64 error {self.error:.1e} exceeds {TOLERANCE:.0e}; rolled back"
@@ -161,38 +161,41 @@ class Attempt:
         return self._event(Outcome.APPLIED, "")
 
     def _is_large(self) -> bool:
-        maps: tuple[Map, ...] = self.match.maps if self.match.source is not None else ()
+        maps: tuple[Map, ...] = self.match.maps if self.match.sources else ()
         return sum(c.numel() for m in maps for c in m.constants()) > _LARGE
 
     def _error_of(self, new: list[fx.Node]) -> float:
-        if self.match.source is None:
-            return constant_error(self.graph, self.match.nodes, new[-1])
-        source = self.match.source
-        shapes = probe_shapes(self.match.maps, facts(source).rank, source.meta.get("shape"))
-        return region_error(self.graph, self.match.nodes, new, self.match.source, shapes)
+        match = self.match
+        if match.source is None:
+            return constant_error(self.graph, match.nodes, new[-1])
+        rank = facts(match.source).rank
+        if match.branches:
+            probes: Sequence[Sequence[Shape]] = probe_shapes_of_branches(match.maps[-1], rank)
+        else:
+            probes = [[shape] for shape in probe_shapes(match.maps, rank, match.source.meta.get("shape"))]
+        return region_error(self.graph, match.nodes, new, match.sources, probes)
 
     def _dtype(self) -> torch.dtype | None:
         """The one floating dtype of the region's constants and input; None for constants, which keep their own."""
-        if self.match.source is None:
+        if not self.match.sources:
             return None
         values = [self.graph.constants[str(node.target)] for node in self._constants(self.match.nodes)]
         dtypes = {v.dtype for v in values if v.ndim and (v.is_floating_point() or v.is_complex())}
-        known = facts(self.match.source).dtype
-        dtypes |= {known} if known is not None else set()
+        dtypes |= {known for source in self.match.sources if (known := facts(source).dtype) is not None}
         if len(dtypes) > 1:
             raise Inapplicable("mixed dtypes: " + ", ".join(sorted(str(d) for d in dtypes)))
         return dtypes.pop() if dtypes else torch.float32
 
-    def _require_gain(self, proposal: Map, dtype: torch.dtype | None) -> None:
+    def _require_gain(self, proposal: Map | Combination, dtype: torch.dtype | None) -> None:
         """Price both sides; what the region computes for others too is paid on both."""
-        source, nodes = self.match.source, self.match.nodes
-        shape = None if source is None else source.meta.get("shape") or nominal_shape(self.match.maps)
-        if shape is None or dtype is None:
+        shapes = self._shapes()
+        if shapes is None or dtype is None:
             return
-        works = work_of_chain(self.match.maps, shape, dtype.itemsize, target=self.target)[::-1]
-        kept = [w for w, node in zip(works[:-1], nodes[:-1], strict=True) if set(node.users) - set(nodes)]
-        self.before = sum(works, FREE)
-        self.after = sum(kept, self._work(proposal, shape, dtype))
+        works = self._works(shapes, dtype.itemsize)
+        inside = set(self.match.nodes)
+        kept = [w for node, w in works if node is not self.match.output and set(node.users) - inside]
+        self.before = sum((w for _, w in works), FREE)
+        self.after = sum(kept, work_of(proposal, shapes, dtype.itemsize, target=self.target))
         if self.after.price >= self.rewrite.gain * self.before.price:
             shared = "; the inner value is also used elsewhere and must be computed all the same" if kept else ""
             raise Inapplicable(
@@ -200,17 +203,39 @@ class Attempt:
                 f"price x{self.after.price / self.before.price:.2f}{shared}"
             )
 
-    def _work(self, proposal: Map, shape: Shape, dtype: torch.dtype) -> Work:
-        if not proposal.constants() and proposal.output_shape(shape) == shape and proposal.macs(shape) == 0:
-            return FREE
-        return work(proposal, shape, dtype.itemsize, target=self.target)
+    def _shapes(self) -> list[Shape] | None:
+        """The shapes of the sources: the example's, else nominal ones; None if nothing fixes them."""
+        known = [source.meta.get("shape") for source in self.match.sources]
+        if known and None not in known:
+            return known
+        if self.match.branches:
+            return nominal_shapes(self.match.maps[-1])
+        shape = nominal_shape(self.match.maps) if known else None
+        return None if shape is None else [shape]
 
-    def _name(self) -> str:
-        """The path of the first node with weights of its own, else of the output."""
-        for node in self.match.nodes:
-            if any(s.op == "get_attr" and self.graph.constants[str(s.target)].ndim > 1 for s in node.all_input_nodes):
-                return where(node)
-        return where(self.match.output)
+    def _works(self, shapes: Sequence[Shape], itemsize: int) -> list[tuple[fx.Node, Work]]:
+        """What each node of the region costs."""
+        match = self.match
+        if not match.branches:
+            works = work_of_chain(match.maps, shapes[0], itemsize, target=self.target)
+            return list(zip(match.nodes, reversed(works), strict=True))
+        found: dict[fx.Node, Work] = {}
+        for branch in match.branches:
+            works = work_of_chain(branch.maps, shapes[match.sources.index(branch.source)], itemsize, target=self.target)
+            found.update(zip(branch.nodes, works, strict=True))
+        whole: Combination = match.maps[-1]
+        joined = joint(whole, shapes, itemsize)
+        outer = [work(m, whole.output_shape(*shapes), itemsize, target=self.target) for m in match.maps[:-1]]
+        return [*found.items(), (match.output, sum(outer, joined))]
+
+    def _names(self) -> list[str]:
+        """The path of the first node with weights of its own, branch by branch if there are any; else the output's."""
+        regions = [tuple(reversed(branch.nodes)) for branch in self.match.branches] or [self.match.nodes]
+        named = [next((where(node) for node in nodes if self._has_weights(node)), None) for nodes in regions]
+        return [name for name in named if name is not None] or [where(self.match.output)]
+
+    def _has_weights(self, node: fx.Node) -> bool:
+        return any(self.graph.constants[str(s.target)].ndim > 1 for s in node.all_input_nodes if s.op == "get_attr")
 
     def _commit(self, new: list[fx.Node], dtype: torch.dtype | None) -> None:
         """Round the constants to the region's dtype, hand over what is known of the output, replace it, clean up."""
@@ -222,9 +247,13 @@ class Attempt:
             self.graph.constants[str(node.target)] = value.requires_grad_(trains and value.is_floating_point())
             node.meta["facts"] = Facts(tuple(value.shape), value.dtype)
         for node in new:
-            node.meta.update(where=self._name(), sources=self.sources)
+            node.meta.setdefault("where", where(output))
+            node.meta["sources"] = self.sources
         result = new[-1] if new else self.match.source
         assert result is not None
+        for node in new:
+            if node.target is torch.ops.aten.add.Tensor or (result in node.users and len(new) > 1):
+                node.meta.update({key: output.meta[key] for key in ("facts", "shape") if key in output.meta})
         if new:
             result.meta.update({key: output.meta[key] for key in ("facts", "shape") if key in output.meta})
         output.replace_all_uses_with(result)

@@ -6,33 +6,53 @@ four, each larger than the whole window and its ring. A kernel tap off by 1e-9 s
 which no float32 comparison can do.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import Conv, Map, Pad, Shape
+from fusekit.algebra import Combination, Conv, Identity, Map, Pad, Shape
 from fusekit.algebra.values import wide
 from fusekit.graph import Graph, evaluate
+from fusekit.view import read
 
 TOLERANCE = 1e-10
 _AFFORDABLE_MACS = 2_000_000
 
 
 def region_error(
-    graph: Graph, old: Sequence[fx.Node], new: Sequence[fx.Node], source: fx.Node, shapes: Sequence[Shape]
+    graph: Graph,
+    old: Sequence[fx.Node],
+    new: Sequence[fx.Node],
+    sources: Sequence[fx.Node],
+    probes: Sequence[Sequence[Shape]],
 ) -> float:
-    """The largest relative error, over the shapes, of the new nodes' last value against the old nodes' last value."""
+    """The largest relative error of the new nodes' last value against the old nodes' last value, over the probes, each
+    of which gives a shape for every source."""
     constants = _wide_constants(graph, (*old, *new))
     dtype = next((v.dtype for v in constants.values()), torch.float64)
     generator = torch.Generator().manual_seed(len(old))
     worst = 0.0
-    for shape in shapes:
-        x = torch.randn(shape, generator=generator, dtype=dtype)
-        expected = evaluate(graph, old, {source: x, **constants})[old[-1]]
-        given = evaluate(graph, new, {source: x, **constants})[new[-1]] if new else x
+    for shapes in probes:
+        fitted = [_fitted(graph, old, shape) for shape in shapes]
+        inputs = {
+            source: torch.randn(shape, generator=generator, dtype=dtype)
+            for source, shape in zip(sources, fitted, strict=True)
+        }
+        expected = evaluate(graph, old, {**inputs, **constants})[old[-1]]
+        given = evaluate(graph, new, {**inputs, **constants})[new[-1]] if new else inputs[sources[0]]
         worst = max(worst, relative_error(given, expected))
     return worst
+
+
+def _fitted(graph: Graph, nodes: Sequence[fx.Node], shape: Shape) -> Shape:
+    """An identity has forgotten the sizes of the constants it was read from (x + zeros of [C, 1, 1]): they fix axes."""
+    if any(reading is None or not reading.is_a(Identity) for reading in (read(graph, node) for node in nodes)):
+        return shape
+    operands = (value for node in nodes for arg in node.args if (value := graph.constant(arg)) is not None)
+    fixed = {axis: v.shape[axis] for v in operands for axis in range(-v.ndim, 0) if v.shape[axis] != 1}
+    return tuple(fixed.get(i - len(shape), size) for i, size in enumerate(shape))
 
 
 def constant_error(graph: Graph, old: Sequence[fx.Node], new: fx.Node) -> float:
@@ -43,12 +63,13 @@ def constant_error(graph: Graph, old: Sequence[fx.Node], new: fx.Node) -> float:
 
 
 def relative_error(given: Tensor, expected: Tensor) -> float:
-    """||given - expected|| / ||expected||; infinite for another shape."""
+    """||given - expected|| / ||expected||; infinite for another shape, and where a NaN hides the answer."""
     if given.shape != expected.shape:
         return float("inf")
     scale = float(torch.linalg.vector_norm(expected))
     difference = float(torch.linalg.vector_norm(given - expected))
-    return difference / scale if scale else difference
+    error = difference / scale if scale else difference
+    return error if math.isfinite(error) else math.inf
 
 
 def _wide_constants(graph: Graph, nodes: Sequence[fx.Node]) -> dict[fx.Node, Tensor]:
@@ -75,6 +96,13 @@ def probe_shapes(maps: tuple[Map, ...], rank: int | None, real: Shape | None) ->
     if real is not None and sum(m.macs(real) for m in maps) <= _AFFORDABLE_MACS:
         shapes.append(real)
     return shapes
+
+
+def probe_shapes_of_branches(whole: Combination, rank: int | None) -> list[list[Shape]]:
+    """Shapes for the sources of a sum or concatenation, large enough for every branch."""
+    probes = [probe_shapes(term.map.maps, rank, None) for term in whole.terms if term.map.maps]
+    grown = [tuple(map(max, *shapes)) if len(shapes) > 1 else shapes[0] for shapes in zip(*probes, strict=False)]
+    return [whole.source_shapes(shape) for shape in grown]
 
 
 def _total_stride(maps: tuple[Map, ...], axis: int) -> int:

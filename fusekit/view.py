@@ -4,14 +4,14 @@ A node *reads* as a map if, its constants given, it is that function of one tens
 read, and stays as it is. The spelling is ATen overloads; `capture` brings every model to it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import Affine, BorderedConv, Constant, Conv, Identity, Map, Pad
+from fusekit.algebra import Affine, BorderedConv, Combination, Composition, Constant, Conv, Identity, Map, Pad
 from fusekit.algebra.bordered import bordered_conv, bordered_of, geometry_of
 from fusekit.algebra.map import Pairs, Shape
 from fusekit.algebra.pad import flat_padding
@@ -198,9 +198,8 @@ def _operand(graph: Graph, operand: Any, source: Facts) -> tuple[Tensor, int | N
     if value is None or not value.is_floating_point() or (value.ndim and value.dtype != source.dtype):
         raise Inapplicable("the operand is no floating constant of the tensor's dtype")
     axes = [axis for axis in range(-value.ndim, 0) if value.shape[axis] != 1]
-    if value.ndim > 1 or axes:
-        if source.rank is None:
-            raise Inapplicable("the rank of the other operand is unknown: pass example inputs")
+    if (value.ndim > 1 or axes) and source.rank is None:
+        raise Inapplicable("the rank of the other operand is unknown: pass example inputs")
     if (source.rank is not None and source.rank < value.ndim) or len(axes) > 1:
         raise Inapplicable(f"a constant of shape {list(value.shape)} is not one number per channel")
     if axes and source.size(axes[0]) != value.shape[axes[0]]:
@@ -272,16 +271,46 @@ _READERS: dict[Any, Reader] = {
 }
 
 
-def write(graph: Graph, value: Map, source: fx.Node | None, name: str) -> list[fx.Node]:
-    """Nodes that compute the map, at the insertion point, last the output; constants registered as they are.
+def write(graph: Graph, value: Map | Combination, sources: Sequence[fx.Node], names: Sequence[str]) -> list[fx.Node]:
+    """Nodes that compute the value, at the insertion point, last the output; constants registered as they are.
 
-    Padding that differs between the sides is a pad of its own in torch. An empty list: the map is its input.
+    `names`: the paths for the branches of a combination, the last for all further ones. An empty list of nodes: the
+    value is its first source.
     """
+    if isinstance(value, Combination):
+        return _write_combination(graph, value, sources, names)
+    if isinstance(value, Constant):
+        return [graph.add_constant(value.value, names[0])]
+    nodes: list[fx.Node] = []
+    for each in reversed(value.maps if isinstance(value, Composition) else (value,)):
+        nodes += _write_map(graph, each, nodes[-1] if nodes else sources[0], names[0])
+    for node in nodes:
+        node.meta["where"] = names[0]
+    return nodes
+
+
+def _write_combination(
+    graph: Graph, value: Combination, sources: Sequence[fx.Node], names: Sequence[str]
+) -> list[fx.Node]:
+    nodes: list[fx.Node] = []
+    ends: list[fx.Node] = []
+    for index, term in enumerate(value.terms):
+        branch = write(graph, term.map, [sources[term.source]], names[min(index, len(names) - 1) :])
+        ends.append(branch[-1] if branch else sources[term.source])
+        nodes += branch
+    if value.axis is not None and len(ends) > 1:
+        return [*nodes, graph.fx.call_function(aten.cat.default, (ends, value.axis))]
+    total = ends[0]
+    for end in ends[1:]:
+        total = graph.fx.call_function(aten.add.Tensor, (total, end))
+        nodes.append(total)
+    return nodes
+
+
+def _write_map(graph: Graph, value: Map, source: fx.Node, name: str) -> list[fx.Node]:
+    """Padding that differs between the sides is a pad of its own in torch."""
     if isinstance(value, Identity):
         return []
-    if isinstance(value, Constant):
-        return [graph.add_constant(value.value, name)]
-    assert source is not None
     if isinstance(value, BorderedConv):
         return [_write_bordered(graph, value, source, name)]
     if not isinstance(value, Conv):

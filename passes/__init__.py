@@ -6,11 +6,14 @@ from fusekit.passes.fold_border import FoldAffineRing, FoldConvRing
 from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_pad import FoldPad
+from fusekit.passes.merge_concat import MergeConcat, SplitAffine
+from fusekit.passes.merge_sum import MergeSum
 from fusekit.rewrite import Rewrite, Stage
 
 STAGES: tuple[Stage, ...] = (
     Stage("canonicalize", (DropIdentity(), FoldConstants())),
     Stage("fold", (FoldAffine(), FoldAffineIn(), FoldPad(), FoldConv())),
+    Stage("merge", (MergeSum(), MergeConcat(), SplitAffine(), FoldAffine(), FoldAffineIn(), FoldPad(), FoldConv())),
     Stage("fold-border", (FoldConvRing(), FoldAffineRing())),
 )
 
@@ -27,4 +30,7 @@ __all__ = [
     "FoldConv",
     "FoldConvRing",
     "FoldPad",
+    "MergeConcat",
+    "MergeSum",
+    "SplitAffine",
 ]

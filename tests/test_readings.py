@@ -406,7 +406,7 @@ def test_other_nodes_do_not_read() -> None:
 
 
 def test_a_row_as_long_as_the_channels_acts_on_the_last_axis() -> None:
-    """With C = W a (W,) constant is a map of axis -1, and a (H, 1) one of axis -2: the number of entries says nothing."""
+    """With C = W a (W,) constant is a map of axis -1, a (H, 1) one of axis -2: the number of entries says nothing."""
     for shape, axis in (((3,), -1), ((1, 3), -1), ((3, 1), -2), ((3, 1, 1), -3), ((1, 3, 1, 1), -3)):
         graph, node = graph_of(aten.mul.Tensor, (X, _floats(*shape)), known=NCHW)
         reading = read(graph, node)

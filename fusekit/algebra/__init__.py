@@ -3,9 +3,23 @@ and nothing of graphs; a law that does not hold here raises `Inapplicable`."""
 
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.bordered import BorderedConv
+from fusekit.algebra.combination import Combination, Composition, Term
 from fusekit.algebra.conv import Conv, concat
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.pad import Pad
 from fusekit.algebra.trivial import Constant, Identity
 
-__all__ = ["Affine", "BorderedConv", "Constant", "Conv", "Identity", "Map", "Pad", "Shape", "concat"]
+__all__ = [
+    "Affine",
+    "BorderedConv",
+    "Combination",
+    "Composition",
+    "Constant",
+    "Conv",
+    "Identity",
+    "Map",
+    "Pad",
+    "Shape",
+    "Term",
+    "concat",
+]

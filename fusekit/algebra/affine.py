@@ -71,6 +71,12 @@ class Affine:
             raise Inapplicable(f"the affine map has {self.channels} channels, its neighbour {channels}")
         return wide(self.scale), wide(self.shift)
 
+    def narrowed(self, start: int, channels: int) -> "Affine":
+        """The same map on `channels` of its channels, from `start`."""
+        if self.axis is None:
+            return self
+        return Affine(self.scale[start : start + channels], self.shift[start : start + channels], self.axis)
+
     def __call__(self, x: Tensor) -> Tensor:
         trailing = (1,) * (-self.axis - 1) if self.axis is not None else ()
         scale, shift = (v.to(x.dtype).reshape((*v.shape, *trailing)) for v in (self.scale, self.shift))

@@ -1,25 +1,31 @@
 """Maps made of maps: compositions, and sums and concatenations of branches.
 
     Composition(m1, ..., mk)(x) = m1(...(mk(x)))
-    Combination(terms)(x1, ..., xn) = Σ m_t(x_s(t))   or   concat of m_t(x_s(t)) along an axis
+    Combination(terms)(x0, ..., xn) = Σ m_t(x_s(t))   or   concat of m_t(x_s(t)) along an axis
 
-A proposal may be any of these; its price is the sum of its parts' and the bytes of putting them together.
+Branches of one source merge: a sum of convolutions is a convolution, and so is their concatenation. Each branch is
+first collapsed to one map by the laws of composition, whatever that costs: the price is asked of the whole.
 """
 
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fusekit.algebra.affine import Affine
+from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.trivial import Identity
+from fusekit.errors import Inapplicable
 
 
 @dataclass(frozen=True, eq=False)
 class Composition:
-    """Maps in a row, outermost first."""
+    """Maps in a row, outermost first; no map at all is the identity."""
 
-    maps: tuple[Map, ...]
+    maps: tuple[Any, ...]
 
     def __call__(self, x: Tensor) -> Tensor:
         return reduce(lambda value, each: each(value), reversed(self.maps), x)
@@ -40,13 +46,21 @@ class Composition:
     def on_meta(self) -> "Composition":
         return Composition(tuple(each.on_meta() for each in self.maps))
 
+    def collapsed(self) -> Map:
+        """One map for all, by m1 @ (m2 @ ...); Inapplicable where a law of composition does not hold."""
+        maps = [m for m in self.maps if not isinstance(m, Identity)]
+        result = maps[-1] if maps else Identity()
+        for outer in reversed(maps[:-1]):
+            result = outer @ result
+        return result
+
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """One branch: a map of one of the sources."""
+    """One branch: a chain of maps on one of the sources."""
 
     source: int
-    map: Map
+    map: Composition
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +74,94 @@ class Combination:
         values = [term.map(sources[term.source]) for term in self.terms]
         return sum(values[1:], values[0]) if self.axis is None else torch.cat(values, self.axis)
 
-    def output_shapes(self, shapes: tuple[Shape, ...]) -> list[Shape]:
-        """The shape of each branch's value."""
-        return [term.map.output_shape(shapes[term.source]) for term in self.terms]
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """The shape of the whole for sources of these shapes."""
+        branches = [term.map.output_shape(shapes[term.source]) for term in self.terms]
+        if self.axis is None:
+            return branches[0]
+        sizes = list(branches[0])
+        sizes[self.axis] = sum(branch[self.axis] for branch in branches)
+        return tuple(sizes)
+
+    def source_shapes(self, shape: Shape) -> list[Shape]:
+        """A shape for every source: those with maps are alike but for their channels, and those that are branches
+        themselves have the shape that the others yield."""
+        known: dict[int, Shape] = {}
+        for term in self.terms:
+            conv = next((m for m in reversed(term.map.maps) if isinstance(m, Conv)), None)
+            if conv is not None and term.source not in known:
+                spatial = shape[len(shape) - conv.n :]
+                known[term.source] = (*shape[: conv.channel_axis], conv.in_channels, *spatial)
+        first = next((term for term in self.terms if term.source in known), None)
+        if first is None:
+            raise Inapplicable("no branch is a convolution")
+        yielded = first.map.output_shape(known[first.source])
+        return [known.get(source, yielded) for source in range(1 + max(term.source for term in self.terms))]
 
     def constants(self) -> tuple[Tensor, ...]:
         return tuple(constant for term in self.terms for constant in term.map.constants())
 
     def on_meta(self) -> "Combination":
         return Combination(tuple(Term(term.source, term.map.on_meta()) for term in self.terms), self.axis)
+
+    def merged_sum(self) -> "Combination":
+        """All terms of source 0 as one convolution, first; the other terms behind it.
+
+        Σ (K_t ⋆ x + b_t) = (Σ K_t) ⋆ x + Σ b_t, identities and per-channel maps being convolutions of window 1.
+        """
+        mine = [term.map.collapsed() for term in self.terms if term.source == 0]
+        convs = [value for value in mine if isinstance(value, Conv)]
+        if not convs:
+            raise Inapplicable("no branch is a convolution")
+        total = convs[0]
+        for value in (*convs[1:], *(v for v in mine if not isinstance(v, Conv))):
+            total = total + _as_addend(value)
+        rest = tuple(term for term in self.terms if term.source != 0)
+        return Combination((Term(0, Composition((total,))), *rest))
+
+    def merged_concat(self) -> "Combination":
+        """Neighbouring terms of one source as one convolution each, their kernels stacked, where their windows are so
+        alike that few zeros are needed."""
+        merged: list[Term] = []
+        for term in self.terms:
+            stacked = _stacked(merged[-1], term) if merged and merged[-1].source == term.source else None
+            merged[-1:] = [stacked] if stacked is not None else [*merged[-1:], term]
+        if len(merged) == len(self.terms):
+            raise Inapplicable("no neighbouring branches have windows alike")
+        return Combination(tuple(merged), self.axis)
+
+    def after_affine(self, outer: Affine) -> "Combination":
+        """a ∘ concat(c_t) = concat(a_t ∘ c_t), a_t being a's entries for the channels of c_t."""
+        terms, start = [], 0
+        for term in self.terms:
+            conv = term.map.collapsed()
+            if not isinstance(conv, Conv):
+                raise Inapplicable("a branch of the concatenation is no convolution")
+            part = outer.narrowed(start, conv.out_channels)
+            start += conv.out_channels
+            terms.append(Term(term.source, Composition((part @ conv,))))
+        return Combination(tuple(terms), self.axis)
+
+
+def _as_addend(value: Map) -> Affine | Conv:
+    if isinstance(value, Identity):
+        return Affine.of(torch.ones((), dtype=torch.float64), None, None)
+    if not isinstance(value, Affine | Conv):
+        raise Inapplicable(f"a {type(value).__name__} does not add to a convolution")
+    return value
+
+
+_PADDING = 1.2  # how many times the kernels' own entries a stack of them may have
+
+
+def _stacked(first: Term, second: Term) -> Term | None:
+    a, b = first.map.collapsed(), second.map.collapsed()
+    if not isinstance(a, Conv) or not isinstance(b, Conv):
+        return None
+    try:
+        both = a.stack(b)
+    except Inapplicable:
+        return None
+    if both.kernel.numel() > _PADDING * (a.kernel.numel() + b.kernel.numel()):
+        return None
+    return Term(first.source, Composition((both,)))

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from fusekit.capture.exported import export
-from fusekit.capture.flags import trace_with_flags
-from fusekit.capture.infer import run_on_fakes, spell_and_infer
+from fusekit.capture.flags import guard_ranks, trace_with_flags
+from fusekit.capture.infer import norms_of_unknown_rank, run_on_fakes, spell_and_infer
 from fusekit.capture.inplace import make_functional
-from fusekit.capture.symbolic import TraceFailed, has_hooks
+from fusekit.capture.spelling import has_hooks
+from fusekit.capture.symbolic import TraceFailed
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph
 from fusekit.inputs import Inputs
@@ -61,8 +62,12 @@ def capture(model: nn.Module, inputs: Inputs | None = None) -> Captured:
 def _symbolic(model: nn.Module, inputs: Inputs | None, untraced: list[str] | None = None) -> Graph:
     graph = trace_with_flags(model, untraced or (), inputs)
     make_functional(graph)
-    if inputs is not None:
-        run_on_fakes(graph, inputs)
     spell_and_infer(graph)
+    if inputs is not None:
+        open_norms = norms_of_unknown_rank(graph)
+        run_on_fakes(graph, inputs)
+        spell_and_infer(graph)  # of arithmetic it is now known whether it is that of tensors
+        if open_norms:
+            guard_ranks(graph)
     graph.prune()
     return graph

@@ -30,6 +30,7 @@ _COMPARISONS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "__gt__": (">", operator.gt),
     "__ge__": (">=", operator.ge),
 }
+_NEGATED = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _HOLDS = dict(_COMPARISONS.values())
 _MOST_SIZES = 4  # sizes in one comparison whose smallness is tried in all combinations
 
@@ -88,8 +89,7 @@ def conditions_at_small_sizes(
         for values in itertools.product((None, 1, 0), repeat=len(free)):
             sizes = {**hints, **{s: v for s, v in zip(free, values, strict=True) if v is not None}}
             if _holds(name, left, right, sizes) != held and _lets_through(conditions, names, shapes, sizes):
-                comparison = f"{_spelled(left, symbols)} {name} {_spelled(right, symbols)}"
-                found[comparison if held else f"not ({comparison})"] = None
+                found[f"{_spelled(left, symbols)} {name if held else _NEGATED[name]} {_spelled(right, symbols)}"] = None
                 break
     return list(found)
 

@@ -4,6 +4,7 @@ example inputs, and holds only under the conditions it assumed, which become one
 The program is brought back to a plain signature: parameters by name, outputs in the containers the model returns.
 """
 
+import math
 import re
 from typing import Any
 
@@ -14,12 +15,13 @@ from torch.utils import _pytree as pytree
 
 from fusekit.capture.branches import conditions_at_small_sizes, noted_branches
 from fusekit.capture.infer import infer
-from fusekit.capture.symbolic import has_hooks, path_of
+from fusekit.capture.spelling import has_hooks
+from fusekit.capture.symbolic import path_of, state_of
 from fusekit.errors import CaptureError
 from fusekit.graph import UNKNOWN, Facts, Graph, facts
 from fusekit.inputs import Inputs
 from fusekit.nn import ShapeGuard
-from fusekit.program import conditions_of, export_program, quiet, reason_of
+from fusekit.program import conditions_of, evaluation_copy, export_program, quiet, reason_of
 
 
 _CONTAINERS = (tuple, list, dict)
@@ -30,12 +32,11 @@ def export(model: nn.Module, inputs: Inputs) -> Graph:
     hooked = [path or "model" for path, module in model.named_modules() if has_hooks(module)]
     if hooked:
         raise CaptureError(f"torch.export would run the hooks of {', '.join(hooked)} once and for all")
-    with noted_branches() as branches:
-        program = export_program(model, inputs)
-    if program.graph_signature.buffers_to_mutate:
-        raise CaptureError("forward changes the module's own state: " + _listed(program))
-    conditions = conditions_of(program)
-    conditions += conditions_at_small_sizes(program, branches, conditions)
+    if changed := _changed_by(model, inputs):
+        raise CaptureError(f"forward changes the module's own state (in {changed})")
+    program, conditions = _exported(model, inputs, double=True)
+    if not _hold(conditions, model, inputs):  # a batch of one takes a branch of its own
+        program, conditions = _exported(model, inputs, double=False)
     if any(isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in program.graph.nodes):
         program = _functionalized(program)
     with quiet():
@@ -50,8 +51,30 @@ def export(model: nn.Module, inputs: Inputs) -> Graph:
     return graph
 
 
-def _listed(program: ExportedProgram) -> str:
-    return ", ".join(dict.fromkeys(program.graph_signature.buffers_to_mutate.values()))
+def _exported(model: nn.Module, inputs: Inputs, *, double: bool) -> tuple[ExportedProgram, list[str]]:
+    with noted_branches() as branches:
+        program = export_program(model, inputs, double=double)
+    conditions = conditions_of(program)
+    return program, [*conditions, *conditions_at_small_sizes(program, branches, conditions)]
+
+
+def _hold(conditions: list[str], model: nn.Module, inputs: Inputs) -> bool:
+    """Whether the example inputs themselves meet the conditions of the program traced from them."""
+    bound = torch.export.dynamic_shapes._combine_args(model, inputs.args, inputs.kwargs)
+    return all(eval(condition, {"L": bound, "torch": torch, "math": math}) for condition in conditions)
+
+
+def _changed_by(model: nn.Module, inputs: Inputs) -> str:
+    """The module whose state a second call still changes, or "": caches settle at the first, counters never do."""
+    copied = evaluation_copy(model)
+    try:
+        with torch.no_grad(), quiet():
+            inputs.cloned().call(copied)
+            before = state_of(copied)
+            inputs.cloned().call(copied)
+    except Exception:
+        return ""  # the trace will say it better
+    return next((path or "model" for path, state in state_of(copied).items() if state != before.get(path)), "")
 
 
 def _functionalized(program: ExportedProgram) -> ExportedProgram:

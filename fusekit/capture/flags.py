@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 
 from fusekit.capture.symbolic import TraceFailed, trace
-from fusekit.graph import Graph
+from fusekit.graph import Graph, facts
 from fusekit.inputs import Inputs
 from fusekit.nn import ShapeGuard
 from fusekit.program import evaluation_copy
@@ -95,6 +95,13 @@ def _spelled(graph: Graph, values: dict[str, Any]) -> list[str]:
         arguments = () if node.op == "placeholder" else fx.map_arg((node.args, node.kwargs), name)
         lines.append(f"{node.op} {node.target} {arguments}")
     return lines
+
+
+def guard_ranks(graph: Graph) -> None:
+    """Hold callers to the number of axes that the example inputs have."""
+    nodes = [node for node in graph.nodes if node.op == "placeholder" and facts(node).rank is not None]
+    names = [str(node.target) for node in nodes]
+    _guard(graph, names, [f"{name}.dim() == {facts(node).rank}" for name, node in zip(names, nodes, strict=True)])
 
 
 def _guard(graph: Graph, names: Iterable[str], conditions: list[str]) -> None:

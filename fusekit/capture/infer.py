@@ -37,14 +37,14 @@ def run_on_fakes(graph: Graph, inputs: Inputs) -> None:
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     names = [str(node.target) for node in placeholders]
     given = {**dict(zip(names, inputs.args, strict=False)), **inputs.kwargs}
+    # a module of the user's may keep what it sees: it must not keep fakes
+    copies = {k: m if is_spelled(m) else evaluation_copy(m) for k, m in graph.modules.items()}
+    on_copies = replace(graph, modules=copies)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad(), quiet():
 
         def fake(value: Any) -> Any:
             return pytree.tree_map_only(Tensor, mode.from_tensor, value)
 
-        # a module of the user's may keep what it sees: it must not keep fakes
-        copies = {k: m if is_spelled(m) else evaluation_copy(m) for k, m in graph.modules.items()}
-        on_copies = replace(graph, modules=copies)
         values: dict[fx.Node, Any] = {}
         for node in placeholders:
             if str(node.target) in given:
@@ -75,6 +75,12 @@ def spell_and_infer(graph: Graph) -> None:
             spelled.meta["facts"] = infer(graph, spelled)
 
 
+def norms_of_unknown_rank(graph: Graph) -> list[fx.Node]:
+    """Batch norms over (N, C) or (N, C, L), whichever comes in: which axis they act on is not the layer's to say."""
+    norms = (node for node in graph.nodes if node.target is torch.ops.aten.batch_norm.default)
+    return [node for node in norms if facts(node.args[0]).rank is None and facts(node).rank is None]
+
+
 def infer(graph: Graph, node: fx.Node) -> Facts:
     """What the operator says of its output, given what is known of its input."""
     if node.op == "get_attr":
@@ -92,6 +98,8 @@ def infer(graph: Graph, node: fx.Node) -> Facts:
         # the layer itself insists on its rank and its channels
         mean = graph.constant(node.args[3])
         return known if known.rank else Facts((None, len(mean), *(None,) * (rank - 2)), mean.dtype)  # type: ignore[arg-type,union-attr]
+    if node.target is torch.ops.aten.cat.default:
+        return _of_cat(node)
     reading = read(graph, node)
     if reading is not None:
         return _of_map(reading.map, facts(reading.source))
@@ -99,6 +107,19 @@ def infer(graph: Graph, node: fx.Node) -> Facts:
     if node.target is torch.ops.aten.add.Tensor and len(operands) == 2 and operands[0] == operands[1]:
         return operands[0]
     return UNKNOWN
+
+
+def _of_cat(node: fx.Node) -> Facts:
+    """Sizes that all parts agree on; along the axis of the concatenation their sum."""
+    parts = [facts(part) for part in node.args[0]]  # type: ignore[union-attr]
+    shapes = [part.shape for part in parts if part.shape is not None]
+    dim: Any = node.args[1] if len(node.args) > 1 else 0
+    if len(shapes) < len(parts) or len({len(shape) for shape in shapes}) != 1:
+        return UNKNOWN
+    sizes = [axis[0] if len(set(axis)) == 1 else None for axis in zip(*shapes, strict=True)]
+    joined = [shape[dim] for shape in shapes]
+    sizes[dim] = None if None in joined else sum(size for size in joined if size is not None)
+    return Facts(tuple(sizes), parts[0].dtype)
 
 
 def _of_map(value: Any, source: Facts) -> Facts:

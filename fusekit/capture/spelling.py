@@ -24,11 +24,22 @@ _NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _DROPOUT_TYPES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _PAD_TYPES = tuple(getattr(nn, f"{kind}Pad{n}d") for kind in ("Zero", "Constant") for n in (1, 2, 3))
 
-Call = tuple[Any, tuple[Any, ...]]
+Call = tuple[Any, tuple[Any, ...]] | tuple[Any, tuple[Any, ...], dict[str, Any]]
+
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """True if someone registered a hook on this very module."""
+    return any(getattr(module, hooks, None) for hooks in HOOKS)
 
 
 def is_spelled(module: nn.Module) -> bool:
-    """True for the torch.nn layers of the table. Subclasses are entered by the tracer instead: they may do more."""
+    """True for the torch.nn layers of the table. Subclasses are entered by the tracer instead: they may do more; and
+    what has hooks must be called."""
+    if has_hooks(module):
+        return False
     types = (*_CONV_TYPES, *_TRANSPOSE_TYPES, *_NORM_TYPES, *_DROPOUT_TYPES, *_PAD_TYPES, nn.Linear, nn.Identity)
     return type(module) in types
 
@@ -177,11 +188,15 @@ def _binary(overload: Any) -> Callable[..., Call | None]:
 
 
 def _add(input: Any, other: Any, *, alpha: float = 1) -> Call | None:
-    return (aten.add.Tensor, (input, other, alpha)) if alpha != 1 else _binary(aten.add.Tensor)(input, other)
+    if alpha == 1:
+        return _binary(aten.add.Tensor)(input, other)
+    return (aten.add.Tensor, (input, other), {"alpha": alpha}) if isinstance(input, fx.Node) else None
 
 
 def _sub(input: Any, other: Any, *, alpha: float = 1) -> Call | None:
-    return (aten.sub.Tensor, (input, other, alpha)) if alpha != 1 else _binary(aten.sub.Tensor)(input, other)
+    if alpha == 1:
+        return _binary(aten.sub.Tensor)(input, other)
+    return (aten.sub.Tensor, (input, other), {"alpha": alpha}) if isinstance(input, fx.Node) else None
 
 
 def _conv_of(n: int) -> Callable[..., Call]:
@@ -212,6 +227,11 @@ def _conv_transpose_of(n: int) -> Callable[..., Call]:
 _ARITHMETIC = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.rsub.Scalar)
 _mul, _div = _binary(aten.mul.Tensor), _binary(aten.div.Tensor)
 
+
+def _cat(tensors: Any, dim: int = 0) -> Call | None:
+    return (aten.cat.default, (list(tensors), dim)) if isinstance(tensors, tuple | list) else None
+
+
 _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     F.conv1d: _conv_of(1),
     F.conv2d: _conv_of(2),
@@ -220,6 +240,7 @@ _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     F.conv_transpose2d: _conv_transpose_of(2),
     F.conv_transpose3d: _conv_transpose_of(3),
     F.linear: _linear,
+    **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _cat),
     F.batch_norm: _batch_norm,
     F.pad: _pad,
     **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout), _dropout),

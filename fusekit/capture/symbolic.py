@@ -17,21 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
+from torch.utils import _pytree as pytree
 
-from fusekit.capture.spelling import is_spelled
+from fusekit.capture.spelling import HOOKS, has_hooks, is_spelled
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph
 from fusekit.nn import ShapeGuard
 from fusekit.program import quiet, reason_of
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """True if someone registered a hook on this very module."""
-    return any(getattr(module, hooks, None) for hooks in _HOOKS)
 
 
 def trace(root: nn.Module, opaque: Iterable[str] = (), fixed: dict[str, Any] | None = None) -> Graph:
@@ -41,7 +35,7 @@ def trace(root: nn.Module, opaque: Iterable[str] = (), fixed: dict[str, Any] | N
     Raises `TraceFailed`, which knows the module in which the trace failed.
     """
     tracer = _Tracer(frozenset(opaque), fixed or {})
-    before = _state_of(root)
+    before = state_of(root)
     generators = _RandomState()
     try:
         # with gradients, so that it is known which computed constants come from parameters that train
@@ -53,7 +47,7 @@ def trace(root: nn.Module, opaque: Iterable[str] = (), fixed: dict[str, Any] | N
         drawn = generators.restore()
     if drawn:
         raise TraceFailed("forward draws random numbers that do not depend on its input", "")
-    for path, state in _state_of(root).items():
+    for path, state in state_of(root).items():
         if state != before.get(path):
             raise TraceFailed("forward changes the module's own state", path)
     modules = {str(n.target): root.get_submodule(str(n.target)) for n in nodes.nodes if n.op == "call_module"}
@@ -177,6 +171,8 @@ class _Tracer(fx.Tracer):
         return attr_val
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if not has_hooks(m) and not any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
+            return forward(*args, **kwargs)  # a parametrization, say: computed from parameters alone
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:
@@ -212,7 +208,7 @@ def _attributes(root: nn.Module) -> list[tuple[str, Tensor]]:
     ]
 
 
-def _state_of(root: nn.Module) -> dict[str, Any]:
+def state_of(root: nn.Module) -> dict[str, Any]:
     """What a forward might change and a trace would lose: versions of buffers, plain attributes, containers."""
     state = {}
     for path, module in root.named_modules():
@@ -222,7 +218,7 @@ def _state_of(root: nn.Module) -> dict[str, Any]:
     return state
 
 
-_REGISTRIES = ("_modules", "_parameters", "_buffers", *_HOOKS)
+_REGISTRIES = ("_modules", "_parameters", "_buffers", *HOOKS)
 
 
 def _snapshot(value: Any) -> Any:

@@ -1,0 +1,35 @@
+"""Merge branches that are concatenated, and what follows a concatenation into its branches.
+
+    concat(c1(x), c2(x)) = c(x)                    kernels stacked along the outputs
+    a ∘ concat(c1, c2) = concat(a1 ∘ c1, a2 ∘ c2)  a batch norm behind a concatenation, split by channels
+
+The first pays where the windows are alike: kernels are stacked on one window, with zeros where one is smaller.
+"""
+
+from dataclasses import dataclass
+
+from fusekit.algebra import Affine, Combination
+from fusekit.pattern import AfterConcat, Concat
+from fusekit.rewrite import Rewrite
+
+
+@dataclass(frozen=True)
+class MergeConcat(Rewrite):
+    """concat(c1(x), c2(x)) = c(x)."""
+
+    name = "merge-concat"
+    pattern = Concat()
+
+    def propose(self, whole: Combination) -> Combination:
+        return whole.merged_concat()
+
+
+@dataclass(frozen=True)
+class SplitAffine(Rewrite):
+    """a ∘ concat(c1, c2) = concat(a1 ∘ c1, a2 ∘ c2)."""
+
+    name = "split-affine"
+    pattern = AfterConcat(Affine)
+
+    def propose(self, a: Affine, whole: Combination) -> Combination:
+        return whole.after_affine(a)

@@ -1,0 +1,867 @@
+"""Capture: every model is either followed exactly, or left to its own forward; nothing is silently half right."""
+
+import copy
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
+
+import fusekit
+from fusekit.errors import CaptureError, FusekitError
+from tests.architectures import randomize
+from tests.compare import EXACT, assert_same, call, error_of, normal, report_of
+
+X = normal(2, 3, 6, 6)
+OTHER = (normal(1, 3, 6, 6), normal(3, 3, 7, 9), normal(2, 3, 5, 4))
+
+
+class Pair(nn.Module):
+    """A convolution and a batch norm that fold: the bait in every model below."""
+
+    def __init__(self, outputs: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, outputs, 3, padding=1)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))  # type: ignore[no-any-return]
+
+
+Forward = Callable[[Any, Tensor], Any]
+
+
+class Host(nn.Module):
+    """Two pairs, a batch norm, an in-place ReLU and tensors, with a forward given from outside."""
+
+    def __init__(self, forward: Forward) -> None:
+        super().__init__()
+        self.a, self.b, self.norm, self.relu = Pair(), Pair(), nn.BatchNorm2d(3), nn.ReLU(inplace=True)
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.plain = torch.randn(3, 3, 3, 3)
+        self.register_buffer("kernel", torch.randn(3, 3, 3, 3))
+        self.scale = nn.Parameter(torch.randn(1, 3, 1, 1))
+        self._forward = forward
+
+    def forward(self, x: Tensor) -> Any:
+        return self._forward(self, x)
+
+
+def prepared(model: nn.Module) -> nn.Module:
+    """In float64 and eval mode with statistics of its own; plain tensor attributes too."""
+    randomize(model).double()
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor):
+                setattr(module, name, value.double())
+    return model.eval()
+
+
+def both_ways(model: nn.Module, x: Tensor = X, others: tuple[Tensor, ...] = OTHER) -> list[nn.Module]:
+    """Optimized without and with example inputs, each compared with the model at every size it may still refuse."""
+    results = [fusekit.optimize(model), fusekit.optimize(model, x)]
+    for result in results:
+        assert_same(result, model, x)
+        for other in others:
+            same_or_refused(result, model, other)
+        assert not report_of(result).rejected, str(report_of(result))
+    return results
+
+
+def same_or_refused(result: nn.Module, model: nn.Module, *arguments: Any) -> bool:
+    """The same outputs, or a ValueError that says what the program was captured for; never another answer."""
+    try:
+        ours = call(result, *arguments)
+    except ValueError as error:
+        assert "captured for inputs with" in str(error)
+        return False
+    assert error_of(ours, call(model, *arguments)) <= EXACT
+    return True
+
+
+def folds(result: nn.Module) -> int:
+    return sum(event.rewrite == "fold-affine" for event in report_of(result).applied)
+
+
+# --- what the symbolic trace follows -----------------------------------------------------------------------------
+
+
+def merged_branches(m: Any, x: Tensor) -> Tensor:
+    """RepVGG's: one kernel out of three, in forward."""
+    one = F.pad(m.conv.weight[:, :, 1:2, 1:2], (1, 1, 1, 1))
+    return m.norm(F.conv2d(x, m.conv.weight + one + m.kernel, m.conv.bias, padding=1))  # type: ignore[no-any-return]
+
+
+def standardized_weight(m: Any, x: Tensor) -> Tensor:
+    w = m.conv.weight
+    w = (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 1e-5)
+    return m.norm(F.conv2d(x, w, None, padding=1))  # type: ignore[no-any-return]
+
+
+def branch_on_weights(m: Any, x: Tensor) -> Tensor:
+    w = m.conv.weight if m.conv.weight.shape[-1] > 1 and m.conv.weight.abs().sum() > 0 else m.kernel
+    return m.norm(F.conv2d(x, w, padding=1))  # type: ignore[no-any-return]
+
+
+def over_parametrized(m: Any, x: Tensor) -> Tensor:
+    """DO-Conv's: a product of two tensors is the kernel."""
+    w = torch.einsum("oihw,ij->ojhw", m.conv.weight, m.plain[:, :, 0, 0])
+    return m.norm(torch.conv2d(x, w, m.conv.bias, padding=1))  # type: ignore[no-any-return]
+
+
+def many_computed_weights(m: Any, x: Tensor) -> Tensor:
+    """Temporaries whose memory, and identity, is used again at once."""
+    y = x
+    for k in range(6):
+        y = y + F.conv2d(x, m.conv.weight * (k + 1), padding=1)
+    return m.norm(y)  # type: ignore[no-any-return]
+
+
+def functional_calls(m: Any, x: Tensor) -> Tensor:
+    y = F.conv2d(weight=m.conv.weight, padding=(1, 1), input=x, bias=None)
+    y = F.batch_norm(y, m.norm.running_mean, m.norm.running_var, m.norm.weight, m.norm.bias, False, 0.1, 1e-5)
+    y = F.conv2d(F.pad(value=0, pad=(1, 1, 1, 1), input=y), m.kernel, None, 1, "valid")
+    return F.linear(torch.conv2d(y, m.plain, padding="same").mean((2, 3)), m.plain[:, :, 0, 0])
+
+
+def arithmetic_spellings(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    y = torch.add(y, m.scale, alpha=3) + torch.sub(y, x, alpha=2) + torch.add(2.0, y, alpha=3)
+    y = torch.mul(input=y, other=2) + torch.div(y, other=4.0) - torch.rsub(y, 3) + (1 - y) + 2 / (y.abs() + 1)
+    return y.mul(m.scale).add(y, alpha=0.5).sub(1).div(3) * m.scale  # type: ignore[no-any-return]
+
+
+def shared_with_two_followers(m: Any, x: Tensor) -> Tensor:
+    return m.norm(m.conv(x)) + m.relu(m.conv(x)) + m.b(m.conv(x))  # type: ignore[no-any-return]
+
+
+def relu_called_twice(m: Any, x: Tensor) -> Tensor:
+    """The second call overwrites w, which is read once more."""
+    z = m.relu(m.a(x))
+    w = m.b(z)
+    v = m.relu(w)
+    return v + w
+
+
+def augmented_alias(m: Any, x: Tensor) -> Tensor:
+    x = m.a(x)
+    kept = x
+    x += m.b(x)
+    return x + kept
+
+
+def augmented_power(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    kept = y
+    y **= 2
+    y *= 0.5
+    y -= m.scale
+    return y + kept
+
+
+def chain_of_writes(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    y.add_(1).mul_(2).clamp_(min=-1.0)
+    F.relu(y, inplace=True)
+    torch.relu_(y)
+    return m.b(y) + y  # type: ignore[no-any-return]
+
+
+def number_written(m: Any, x: Tensor) -> Tensor:
+    n = x.shape[2]
+    n += 1
+    n *= x.size(3)
+    return m.a(x) / n  # type: ignore[no-any-return]
+
+
+def nested_outputs(m: Any, x: Tensor) -> Any:
+    y = m.a(x)
+    return {"first": [y, (y + 1, None)], "n": 3, "last": (m.b(y),)}
+
+
+def dtype_changes(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x).float() / 255
+    return m.b(y.double())  # type: ignore[no-any-return]
+
+
+SYMBOLIC: list[Forward] = [
+    *(merged_branches, standardized_weight, branch_on_weights, over_parametrized, many_computed_weights),
+    *(functional_calls, arithmetic_spellings, shared_with_two_followers, relu_called_twice, augmented_alias),
+    *(augmented_power, chain_of_writes, number_written, nested_outputs, dtype_changes),
+]
+
+
+@pytest.mark.parametrize("forward", SYMBOLIC, ids=lambda f: f.__name__)
+def test_symbolic_trace_follows(forward: Forward) -> None:
+    """Weights computed in forward, spellings, sharing, in-place writes that can be made plain: all without inputs."""
+    for result in both_ways(prepared(Host(forward))):
+        assert report_of(result).capture == "symbolic trace"
+
+
+@pytest.mark.parametrize("forward", SYMBOLIC[:4], ids=lambda f: f.__name__)
+def test_weights_computed_in_forward_fold(forward: Forward) -> None:
+    """They arrive as constants, and the batch norm behind them folds."""
+    for result in both_ways(prepared(Host(forward))):
+        assert folds(result) == 1
+
+
+# --- what it must not follow -------------------------------------------------------------------------------------
+
+
+def write_to_a_view(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    v = y.view(-1)
+    y *= 2
+    return m.b(y) + v.view_as(y)  # type: ignore[no-any-return]
+
+
+def write_to_the_input(m: Any, x: Tensor) -> Tensor:
+    kept = x
+    x += 1
+    return m.a(x) + kept  # type: ignore[no-any-return]
+
+
+def zeroed(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    y.zero_()
+    return m.b(y) + y  # type: ignore[no-any-return]
+
+
+def copied_into(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    y.copy_(x)
+    return m.b(y)  # type: ignore[no-any-return]
+
+
+def items_assigned(m: Any, x: Tensor) -> Tensor:
+    y = m.a(x)
+    y[:, 0] = 0
+    y[:, :, ::2] *= 2
+    return m.b(y)  # type: ignore[no-any-return]
+
+
+def parity(m: Any, x: Tensor) -> Tensor:
+    if x.shape[3] % 2:
+        x = F.pad(x, (0, 1))
+    return m.a(x)  # type: ignore[no-any-return]
+
+
+def single_batch(m: Any, x: Tensor) -> Tensor:
+    if x.shape[0] == 1:
+        return m.a(x) * 2  # type: ignore[no-any-return]
+    return m.a(x)  # type: ignore[no-any-return]
+
+
+def empty_batch(m: Any, x: Tensor) -> Tensor:
+    return x if x.shape[0] == 0 else m.a(x)[:, :2]
+
+
+def single_column(m: Any, x: Tensor) -> Tensor:
+    return m.a(x) if x.shape[-1] > 1 else m.a(x) * 2
+
+
+def product_of_sizes(m: Any, x: Tensor) -> Tensor:
+    return m.a(x) * 2 if x.shape[2] * x.shape[3] == 1 else m.a(x)
+
+
+def asks_for_a_type(m: Any, x: Tensor) -> Tensor:
+    return m.a(x) if isinstance(x, Tensor) else m.a(x) * 2
+
+
+def asks_torch_for_a_type(m: Any, x: Tensor) -> Tensor:
+    return m.a(x) if torch.is_tensor(x) else m.a(x) * 2
+
+
+LEFT_OR_EXPORTED: list[Forward] = [
+    *(write_to_a_view, write_to_the_input, zeroed, copied_into, items_assigned, parity, single_batch, empty_batch),
+    *(single_column, product_of_sizes, asks_for_a_type, asks_torch_for_a_type),
+]
+SMALL = (normal(0, 3, 6, 6), normal(1, 3, 1, 1), normal(2, 3, 6, 1), normal(1, 3, 7, 8))
+
+
+@pytest.mark.parametrize("forward", LEFT_OR_EXPORTED, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_what_a_symbolic_trace_would_get_wrong(forward: Forward, batch: int) -> None:
+    """Without inputs the children are optimized in place and every size works; with inputs torch.export follows, and
+    what it assumed of sizes, 0 and 1 among them, is checked at the entrance."""
+    model = prepared(Host(forward))
+    plain, captured = both_ways(model, X[:batch], (*OTHER, *SMALL))
+    assert report_of(plain).capture == "symbolic trace"  # of the children
+    assert all(same_or_refused(plain, model, x) for x in (*OTHER, *SMALL))
+    assert report_of(captured).capture == "torch.export"
+    assert folds(plain) and folds(captured)
+
+
+def test_guards_say_what_was_assumed() -> None:
+    """A program of torch.export raises where its assumptions fail, in words a user can act on."""
+    result = fusekit.optimize(prepared(Host(parity)), X)
+    with pytest.raises(ValueError, match=r"captured for inputs with \(x.size\(\)\[3\] % 2\) == 0"):
+        result(normal(2, 3, 6, 7))
+    for batch, other, condition in ((2, 1, "!="), (1, 2, "==")):
+        result = fusekit.optimize(prepared(Host(single_batch)), X[:batch])
+        assert_same(result, prepared(Host(single_batch)), X[:batch]) if False else None
+        with pytest.raises(ValueError, match=rf"x.size\(\)\[0\] {condition} 1"):
+            result(X[:other])
+
+
+def random_constant(m: Any, x: Tensor) -> Tensor:
+    return m.a(x) + torch.randn(3, 1, 1, dtype=torch.float64)  # type: ignore[no-any-return]
+
+
+def random_of_python(m: Any, x: Tensor) -> Tensor:
+    return m.a(x) + random.random()  # type: ignore[no-any-return]
+
+
+def random_of_numpy(m: Any, x: Tensor) -> Tensor:
+    return m.a(x) + float(np.random.rand())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("forward", [random_constant, random_of_python, random_of_numpy], ids=lambda f: f.__name__)
+def test_random_numbers_stay_random(forward: Forward) -> None:
+    """A draw must not become a constant, and looking must not advance the generators."""
+    model = prepared(Host(forward))
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[union-attr]
+    result = fusekit.optimize(model)
+    assert torch.equal(states[0], torch.get_rng_state()) and states[1] == random.getstate()
+    assert (states[2] == np.random.get_state()[1]).all()
+    assert not torch.equal(call(result, X), call(result, X))
+
+    def seeded(module: nn.Module) -> Any:
+        torch.manual_seed(1)
+        random.seed(1)
+        np.random.seed(1)
+        return call(module, X)
+
+    assert error_of(seeded(result), seeded(model)) <= EXACT
+
+
+def test_dropout_in_forward_stays_active() -> None:
+    """F.dropout's default is training=True: a user's mistake, and still what the model computes."""
+    result = fusekit.optimize(prepared(Host(lambda m, x: F.dropout(m.a(x), 0.5))))
+    assert 0 < int((call(result, X) == 0).sum()) < 200
+
+
+class Counting(nn.Module):
+    """Its answer depends on how often it was asked, kept in a buffer or in an attribute."""
+
+    def __init__(self, buffer: bool) -> None:
+        super().__init__()
+        self.a = Pair()
+        self.calls: Any
+        if buffer:
+            self.register_buffer("calls", torch.zeros(()))
+        else:
+            self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.a(x) * self.calls  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("buffer", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("example", [None, X])
+def test_state_that_forward_changes_goes_on_changing(buffer: bool, inside: bool, example: Tensor | None) -> None:
+    """Neither a trace's own run nor a constant may stand for the state."""
+    counting = Counting(buffer)
+    model = prepared(nn.Sequential(Pair(), counting, Pair()) if inside else counting)
+    result = fusekit.optimize(model, example)
+    assert int(counting.calls) == 0
+    for _ in range(3):
+        assert_same(result, model, X)
+    assert folds(result)
+
+
+def test_a_cache_in_an_odd_child_keeps_no_fakes() -> None:
+    """A module that keeps what it sees must not be left with proxies or fake tensors."""
+
+    class Cached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cache: Tensor | None = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.cache is None or self.cache.shape[0] != x.shape[-1]:
+                self.cache = torch.arange(x.shape[-1], dtype=x.dtype)
+            return x + self.cache
+
+    def model() -> nn.Module:
+        return prepared(nn.Sequential(Pair(), Cached(), Pair()))
+
+    for example in (None, X):
+        result = fusekit.optimize(model(), example)
+        for x in (X, *OTHER):
+            same_or_refused(result, model(), x)
+    assert all(same_or_refused(fusekit.optimize(model()), model(), x) for x in (X, *OTHER))
+
+
+def test_values_kept_for_later_are_still_kept() -> None:
+    """A forward that leaves features on the module (`self.last = y`) goes on doing so."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        m.last = m.a(x)
+        return m.b(m.last)  # type: ignore[no-any-return]
+
+    model = prepared(Host(forward))
+    for result in both_ways(model):
+        call(result, X)
+        assert error_of(result.last, call(model.a, X)) <= EXACT  # type: ignore[arg-type]
+
+
+def test_a_model_called_with_gradients_can_be_optimized() -> None:
+    """What it kept of the call is no leaf, which torch does not copy by itself."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        m.kept.append(m.a(x))
+        return m.b(x)  # type: ignore[no-any-return]
+
+    model: Any = prepared(Host(forward))
+    model.kept = []
+    model(X)
+    assert len(both_ways(model)) == 2
+
+
+def test_autocast_is_not_lost() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return m.a(x)  # type: ignore[no-any-return]
+
+    model = prepared(Host(forward)).float()
+    assert call(fusekit.optimize(model), X.float()).dtype == call(model, X.float()).dtype == torch.bfloat16
+
+
+# --- optional arguments, several inputs --------------------------------------------------------------------------
+
+
+class Masked(nn.Module):
+    """An optional mask, and one more output if it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = Pair()
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, twice: bool = False) -> Any:
+        y = self.a(x)
+        y = y * 2 if twice else y
+        return y if mask is None else (y * mask, mask)
+
+
+CALLS: list[tuple[Any, ...]] = [(X,), (X, X), (X, None, True), (X, X, True), (OTHER[0], OTHER[0])]
+
+
+def test_optional_arguments_without_inputs() -> None:
+    """The forward itself decides, at every call."""
+    model = prepared(Masked())
+    result = fusekit.optimize(model)
+    assert all(same_or_refused(result, model, *arguments) for arguments in CALLS) and folds(result)
+
+
+@pytest.mark.parametrize("example", CALLS[:4], ids=["alone", "mask", "flag", "both"])
+def test_optional_arguments_with_inputs(example: tuple[Any, ...]) -> None:
+    """The example decides, and calls of another kind are refused, not answered wrongly."""
+    model = prepared(Masked())
+    result = fusekit.optimize(model, example)
+    accepted = [same_or_refused(result, model, *arguments) for arguments in CALLS]
+    assert accepted[CALLS.index(example)] and not all(accepted) and folds(result) == 1
+
+
+def test_optional_arguments_that_change_nothing_stay_free() -> None:
+    class Resized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = Pair()
+
+        def forward(self, x: Tensor, size: Any = None, factor: Any = 2.0) -> Tensor:
+            return F.interpolate(self.a(x), size=size) if factor is None else self.a(x) * factor
+
+    model = prepared(Resized())
+    for example in (None, (X,)):
+        assert_same(fusekit.optimize(model, example), model, X, factor=3.0)
+
+
+class Many(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = Pair(), Pair()
+
+    def forward(self, input: Tensor, other: Tensor, scale: float = 2.0, *, shift: Tensor) -> dict[str, Any]:
+        return {"sum": self.a(input) + self.b(other) * scale + shift, "other": other}
+
+
+def test_several_inputs_by_position_and_keyword() -> None:
+    model, shift = prepared(Many()), normal(3, 1, 1, seed=1)
+    example = {"input": X, "other": X, "shift": shift}
+    for result in (fusekit.optimize(model), fusekit.optimize(model, example)):
+        assert_same(result, model, X, OTHER[0], shift=shift)
+        assert_same(result, model, other=OTHER[1], input=OTHER[1], scale=3.0, shift=shift)
+        assert folds(result) == 2
+
+
+# --- hooks -------------------------------------------------------------------------------------------------------
+
+
+def hosts() -> list[tuple[str, Forward]]:
+    return [("symbolic", lambda m, x: m.b(m.relu(m.a(x)))), ("export", parity)]
+
+
+@pytest.mark.parametrize("forward", [f for _, f in hosts()], ids=[n for n, _ in hosts()])
+@pytest.mark.parametrize("path", ["a.conv", "a.norm", "a", ""], ids=["conv", "norm", "container", "root"])
+@pytest.mark.parametrize("kind", ["forward", "pre", "backward"])
+@pytest.mark.parametrize("example", [None, X])
+def test_hooks_fire_and_are_reported(forward: Forward, path: str, kind: str, example: Tensor | None) -> None:
+    """A hooked module is left alone: its hook sees, and may change, its own input and output."""
+    model = prepared(Host(forward))
+    fired: list[str] = []
+    module = model.get_submodule(path)
+
+    def after(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        fired.append(path)
+        return output * 2
+
+    def before(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        fired.append(path)
+        return (inputs[0] * 2,)
+
+    if kind == "forward":
+        module.register_forward_hook(after)
+    elif kind == "pre":
+        module.register_forward_pre_hook(before)
+    else:
+        module.register_full_backward_hook(lambda module, inputs, outputs: fired.append(path))
+    result = fusekit.optimize(model, example)
+    fired.clear()
+    call(result, X) if kind != "backward" else result(X.clone().requires_grad_()).sum().backward()
+    assert fired == [path]
+    assert_same(result, model, X)
+    assert any(e.where == (path or "model") and "hooks" in e.reason for e in report_of(result).refused)
+
+
+# --- parametrizations and kinds of layers ------------------------------------------------------------------------
+
+
+class Doubled(nn.Module):
+    def forward(self, w: Tensor) -> Tensor:
+        return w * 2 if w.shape[-1] > 1 else w
+
+
+class Plain(nn.Conv2d):
+    """A subclass that changes nothing."""
+
+
+class Scaled(nn.Conv2d):
+    """A subclass that does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2
+
+
+class MaxNorm(nn.Conv2d):
+    """EEGNet's: clips its own weight, in place, before each use."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.weight.data = torch.renorm(self.weight.data, p=2, dim=0, maxnorm=0.5)
+        return super().forward(x)
+
+
+def pruned(conv: nn.Conv2d) -> nn.Module:
+    prune.l1_unstructured(conv, "weight", 0.3)
+    return conv
+
+
+def custom(conv: nn.Conv2d) -> nn.Module:
+    parametrize.register_parametrization(conv, "weight", Doubled())
+    return conv
+
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "weight_norm": lambda: parametrizations.weight_norm(nn.Conv2d(3, 3, 3)),
+    "spectral_norm": lambda: parametrizations.spectral_norm(nn.Conv2d(3, 3, 3)),
+    "orthogonal": lambda: parametrizations.orthogonal(nn.Conv2d(3, 3, 3)),
+    "custom": lambda: custom(nn.Conv2d(3, 3, 3)),
+    "old weight_norm": lambda: weight_norm(nn.Conv2d(3, 3, 3)),
+    "old spectral_norm": lambda: spectral_norm(nn.Conv2d(3, 3, 3)),
+    "pruned": lambda: pruned(nn.Conv2d(3, 3, 3)),
+    "subclass": lambda: Plain(3, 3, 3),
+    "overridden": lambda: Scaled(3, 3, 3),
+    "max norm": lambda: MaxNorm(3, 3, 3),
+    "even same": lambda: nn.Conv2d(3, 3, (2, 4), padding="same", dilation=(1, 2)),
+    **{
+        f"{mode} {padding}": lambda mode=mode, padding=padding: nn.Conv2d(3, 3, 3, padding=padding, padding_mode=mode)  # type: ignore[misc]
+        for mode in ("zeros", "reflect", "circular", "replicate")
+        for padding in (1, "same", "valid")
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS.keys())
+def test_every_kind_of_convolution_folds_with_its_batch_norm(layer: Callable[[], nn.Module]) -> None:
+    model = prepared(nn.Sequential(layer(), nn.BatchNorm2d(3)))
+    before = copy.deepcopy(model.state_dict())
+    call(model, X)
+    for result in both_ways(model):
+        assert folds(result) >= 1
+        assert sum(isinstance(m, nn.Conv2d) for m in result.modules()) == 1
+        assert not any(parametrize.is_parametrized(m) for m in result.modules())
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in result.modules())
+    if not isinstance(model[0], MaxNorm):  # type: ignore[index]
+        assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
+
+
+def test_batch_norms_without_statistics_or_weights() -> None:
+    """Without running statistics it normalises by the batch's own, and stays; without weights it folds."""
+    for result in both_ways(prepared(nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3, track_running_stats=False)))):
+        assert folds(result) == 0
+    norm = nn.BatchNorm2d(3, affine=False, momentum=None)
+    for result in both_ways(prepared(nn.Sequential(nn.Conv2d(3, 3, 3), norm)), X, (*OTHER, normal(0, 3, 6, 6))):
+        assert folds(result) == 1
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 4, 4)])
+def test_a_norm_whose_axis_depends_on_the_rank(shape: tuple[int, ...]) -> None:
+    """Linear -> BatchNorm1d acts on the last axis of (N, C), on the middle one of (N, C, L): the example says which,
+    and another rank is refused."""
+    model = prepared(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
+    x, other = normal(*shape), normal(*({(2, 4): (2, 4, 4), (2, 4, 4): (2, 4)}[shape]))
+    plain, shaped = fusekit.optimize(model), fusekit.optimize(model, x)
+    assert folds(plain) == 0 and folds(shaped) == (1 if len(shape) == 2 else 0)
+    assert same_or_refused(shaped, model, x) and not same_or_refused(shaped, model, other)
+    assert same_or_refused(plain, model, x) and same_or_refused(plain, model, other)
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [
+        (nn.Linear(3, 4), normal(2, 3)),
+        (nn.Conv1d(3, 4, 3), normal(2, 3, 8)),
+        (nn.ConvTranspose3d(2, 3, 2, 2), normal(1, 2, 2, 2, 2)),
+        (nn.BatchNorm2d(3), X),
+        (nn.ReLU(), X),
+        (nn.Identity(), X),
+        (nn.Sequential(), X),
+        (nn.Sequential(nn.Sequential(nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1))))), X),
+        (nn.Sequential(nn.Flatten(), nn.Linear(108, 3), nn.BatchNorm1d(3)), X),
+        (nn.MultiheadAttention(4, 2, batch_first=True), normal(2, 3, 4)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_single_layers_and_trivial_models(model: nn.Module, x: Tensor) -> None:
+    model = prepared(model)
+    arguments = (x, x, x) if isinstance(model, nn.MultiheadAttention) else (x,)
+    for result in (fusekit.optimize(model), fusekit.optimize(model, arguments)):
+        assert_same(result, model, *arguments)
+
+
+def test_unbatched_inputs_are_accepted_either_way() -> None:
+    """A chain of convolutions takes (C, H, W) and (N, C, H, W); folding must not decide for one of them."""
+    layers = (nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 1), nn.ReLU(), nn.ConvTranspose2d(3, 3, 2, 2))
+    model = prepared(nn.Sequential(*layers))
+    for example in (None, X, X[0]):
+        result = fusekit.optimize(model, example)
+        assert_same(result, model, X)
+        assert_same(result, model, X[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_dtypes_are_kept(dtype: torch.dtype) -> None:
+    model, x = randomize(nn.Sequential(Pair(), nn.ReLU(), Pair())).to(dtype), X.to(dtype)
+    for example in (None, x):
+        result = fusekit.optimize(model, example)
+        assert folds(result) == 2 and {p.dtype for p in result.parameters()} == {dtype}
+        ours = call(result, x)
+        assert ours.dtype == dtype
+        assert float((ours - call(model, x)).double().norm() / ours.double().norm()) < 8 * torch.finfo(dtype).eps
+
+
+def test_complex_parameters_somewhere() -> None:
+    class Rotated(Pair):
+        def __init__(self) -> None:
+            super().__init__()
+            self.phase = nn.Parameter(torch.randn(3, 1, 1, dtype=torch.complex64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * self.phase
+
+    model, x = randomize(Rotated()), X.float()
+    for example in (None, x):
+        result = fusekit.optimize(model, example)
+        assert folds(result) == 1
+        ours = call(result, x)
+        assert ours.dtype == torch.complex64 and torch.allclose(ours, call(model, x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("forward", [lambda m, x: m.a(x.double() / 255), lambda m, x: m.a((x / 255).double())])
+def test_integer_inputs(forward: Forward) -> None:
+    """x / 255 of integers is a float32 division, whatever the model's dtype."""
+    x = torch.randint(0, 255, (2, 3, 6, 6), dtype=torch.uint8)
+    for result in both_ways(prepared(Host(forward)), x, (x[:1, :, :5],)):
+        assert folds(result) == 1
+
+
+def test_lazy_layers_and_wrong_arguments_are_named() -> None:
+    for example in (None, X.float()):
+        lazy = nn.Sequential(nn.LazyConv2d(3, 3))
+        with pytest.raises(CaptureError, match="lazy layer 0 has no weights yet"):
+            fusekit.optimize(lazy, example)
+        assert isinstance(lazy[0], nn.LazyConv2d)
+    with pytest.raises(FusekitError, match="expected an nn.Module"):
+        fusekit.optimize(torch.relu)  # type: ignore[arg-type]
+
+
+# --- one odd child, and children in place ------------------------------------------------------------------------
+
+
+class Odd(nn.Module):
+    """Control flow on sizes around layers that fold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = Pair()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) if x.shape[2] > 3 else x
+
+
+def test_one_odd_child_in_a_traceable_root() -> None:
+    """It is called as it is; what is around it and inside it is still folded."""
+    model = prepared(nn.Sequential(Pair(), Odd(), nn.Sequential(Pair(), Odd()), Pair()))
+    result = fusekit.optimize(model)
+    assert "around untraceable modules" in report_of(result).capture and folds(result) == 5
+    for x in (X, *OTHER, normal(1, 3, 2, 2)):
+        assert_same(result, model, x)
+    captured = fusekit.optimize(model, X)
+    assert report_of(captured).capture == "torch.export" and folds(captured) == 5
+    assert not same_or_refused(captured, model, normal(1, 3, 2, 2))
+
+
+class Block(Pair):
+    """A child with an attribute that others read."""
+
+    width = 2
+
+
+class Untraceable(nn.Module):
+    """A root whose own forward cannot be traced, using its children in every way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called, self.read, self.passed = Pair(), Pair(), Pair()
+        self.listed = nn.ModuleList([Pair(), Pair()])
+        self.indexed = nn.ModuleList([Pair(), Pair()])
+        self.numbered = nn.ModuleList([Pair()])
+        self.looked_into = nn.ModuleList([Block(), Block()])
+        self.keyed = nn.ModuleDict({"one": Pair()})
+        self.items_read = nn.ModuleDict({"one": Block()})
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] > 100:
+            return x
+        x = self.called(x) + F.conv2d(x, self.read.conv.weight, padding=1) + self.run(self.passed, x)
+        for block in self.listed:
+            x = block(x)
+        for number, layer in enumerate(self.numbered):
+            x = layer(x) + number
+        for item in self.looked_into:
+            x = item(x) * item.width
+        for _, item in self.items_read.items():
+            x = item(x) * item.width
+        return self.indexed[0](x) + self.indexed[-1](x) + self.keyed["one"](x)  # type: ignore[operator, no-any-return]
+
+    def run(self, module: nn.Module, x: Tensor) -> Tensor:
+        return module.forward(x)  # type: ignore[no-any-return,operator]
+
+
+def test_children_in_place() -> None:
+    """Only children that are called and nothing else are replaced: called, listed, numbered, indexed, keyed."""
+    model = prepared(Untraceable())
+    result: Any = fusekit.optimize(model)
+    assert isinstance(result, Untraceable) and folds(result) == 7
+    for x in (X, *OTHER, normal(0, 3, 4, 4)):
+        assert_same(result, model, x)
+    assert type(result.read) is type(result.passed) is Pair
+    assert {type(block) for block in (*result.looked_into, *result.items_read.values())} == {Block}
+    captured = fusekit.optimize(model, X)
+    assert report_of(captured).capture == "torch.export"
+    assert_same(captured, model, OTHER[1])
+
+
+class Inherited(Odd):
+    """Calls the child; the base class reads it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) * float(self.a.conv.weight.shape[0] > 0) if x.shape[0] else super().forward(x)
+
+
+class Heir(Inherited):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) + super().forward(x)
+
+
+def test_children_that_a_base_class_reads_are_left() -> None:
+    model = prepared(Heir())
+    result: Any = fusekit.optimize(model)
+    assert type(result.a) is Pair
+    assert_same(result, model, X)
+
+
+def test_modules_outside_the_tree() -> None:
+    """Layers in a plain list are no children: torch.export follows them, without inputs they stay as they are."""
+
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [prepared(Pair()), prepared(Pair())]
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    plain, captured = both_ways(Hidden().eval())
+    assert folds(plain) == 0 and folds(captured) == 2
+
+
+# --- the original ------------------------------------------------------------------------------------------------
+
+
+def snapshot(model: nn.Module) -> dict[str, Any]:
+    """Everything of a module that an optimization might touch."""
+    state: dict[str, Any] = {}
+    for path, module in model.named_modules():
+        state[path] = (type(module), module.training, {k: id(v) for k, v in vars(module).items() if k[0] != "_"})
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            state[f"{path}:{name}"] = (id(tensor), tensor._version, tensor.requires_grad, tensor.detach().clone())
+        state[f"{path}:hooks"] = (len(module._forward_hooks), len(module._forward_pre_hooks))
+    return state
+
+
+@pytest.mark.parametrize("forward", [*SYMBOLIC, *LEFT_OR_EXPORTED], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("training", [True, False])
+def test_the_original_is_not_touched(forward: Forward, training: bool) -> None:
+    model = prepared(Host(forward)).train(training)
+    model.conv.requires_grad_(False)
+    before, x = snapshot(model), X.clone()
+    for example in (None, x):
+        result = fusekit.optimize(model, example)
+        with torch.no_grad():
+            for tensor in (*result.parameters(), *result.buffers()):
+                tensor.zero_()  # nor does it share memory
+    after = snapshot(model)
+    assert before.keys() == after.keys() and torch.equal(x, X)
+    for key, value in before.items():
+        assert value[:3] == after[key][:3], key
+        assert len(value) < 4 or torch.equal(value[3], after[key][3]), key
+
+
+def test_training_mode_is_noted_loudly() -> None:
+    model = prepared(Host(parity)).train()
+    for example in (None, X):
+        result = fusekit.optimize(model, example)
+        assert str(report_of(result)).startswith("fusekit: the model is in training mode")
+        assert_same(result, copy.deepcopy(model).eval(), X)
+    assert not report_of(fusekit.optimize(model.eval())).notes
