@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import fx
 
-from fusekit.algebra import Affine, Conv, Identity, Map, Pad
+from fusekit.algebra import Affine, AvgPool, Conv, Identity, Map, Pad
 from fusekit.algebra.combination import Combination, Composition, Term
 from fusekit.graph import Graph, facts
 from fusekit.view import Unread, bind, read
 
 aten = torch.ops.aten
-_LINEAR = (Affine, Conv, Identity, Pad)
+_LINEAR = (Affine, AvgPool, Conv, Identity, Pad)
 
 
 @dataclass(frozen=True)

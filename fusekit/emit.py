@@ -143,6 +143,10 @@ class _Emitter:
             return None
         if node.target is bordered_conv:
             return self._bordered(node)
+        if isinstance(layer := node.meta.get("layer"), nn.Module):
+            key: Any = id(layer)
+            self.layers[key] = self.layers.get(key) or self._place(where(node), layer)
+            return self.layers[key], node.all_input_nodes[0]
         arguments = bind(node) if isinstance(node.target, torch._ops.OpOverload) else {}
         tensors = {k: v for k, v in arguments.items() if k in ("weight", "bias", "running_mean", "running_var")}
         if any(v is not None and self.graph.constant(v) is None for v in tensors.values()):

@@ -9,6 +9,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 
@@ -20,13 +21,9 @@ def only_called(module: nn.Module, name: str, *, items: bool = False) -> bool:
     for cls in type(module).__mro__:
         if cls.__module__.startswith("torch.nn.modules") or cls is object:
             continue
-        try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
-        except (OSError, TypeError, SyntaxError):
-            return False
-        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-            if function.name == "__init__":
-                continue  # what construction did is done
+        for function in _functions(cls):
+            if function is None:
+                return False
             parents = {child: node for node in ast.walk(function) for child in ast.iter_child_nodes(node)}
             for use in _uses(function, name):
                 used = True
@@ -35,11 +32,37 @@ def only_called(module: nn.Module, name: str, *, items: bool = False) -> bool:
     return used
 
 
-def _uses(function: ast.AST, name: str) -> Iterator[ast.Attribute]:
+def _functions(cls: type) -> Iterator[ast.FunctionDef | None]:
+    """The class's functions but for `__init__`: what construction did is done. None for one whose code is not known."""
+    try:
+        trees = [_parsed(cls)]
+    except (OSError, TypeError, SyntaxError):  # a class made by a call has no source, its functions have
+        trees = [_parsed_function(value) for value in vars(cls).values() if inspect.isfunction(value)]
+    for tree in trees:
+        if tree is None:
+            yield None
+            return
+        yield from (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name != "__init__")
+
+
+def _parsed(definition: Any) -> ast.AST:
+    return ast.parse(textwrap.dedent(inspect.getsource(definition)))
+
+
+def _parsed_function(function: Any) -> ast.AST | None:
+    try:
+        return None if function.__name__ == "<lambda>" else _parsed(function)
+    except (OSError, TypeError, SyntaxError):
+        return None
+
+
+def _uses(function: ast.FunctionDef, name: str) -> Iterator[ast.Attribute]:
+    own = function.args.args[0].arg if function.args.args else "self"
     for node in ast.walk(function):
-        of_self = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
-        if of_self and isinstance(node, ast.Attribute) and node.attr == name and isinstance(node.ctx, ast.Load):
-            yield node
+        if isinstance(node, ast.Attribute) and node.attr == name and isinstance(node.ctx, ast.Load):
+            value = node.value
+            if isinstance(value, ast.Name) and value.id in ("self", own):
+                yield node
 
 
 def _is_called(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:

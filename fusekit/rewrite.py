@@ -7,7 +7,8 @@ not pay. Every commit lowers the cost, so a stage ends.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -63,6 +64,17 @@ _LARGE = 50_000  # entries of a region's constants from which computing a propos
 Progress = Callable[[str, int, int], None]
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Probes are small: a second thread costs more to wait for than it brings, on a busy machine tenfold."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 @dataclass
 class Driver:
     """Runs stages over a graph and keeps the events."""
@@ -78,10 +90,11 @@ class Driver:
     @torch.no_grad()
     def run(self, stages: Iterable[Stage]) -> list[Event]:
         """Each stage to its fixpoint, in order; the events of all."""
-        for stage in stages:
-            self._run_stage(stage)
-            self.graph.prune()
-            self.graph.lint()
+        with _one_thread():
+            for stage in stages:
+                self._run_stage(stage)
+                self.graph.prune()
+                self.graph.lint()
         return self.events
 
     def _run_stage(self, stage: Stage) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import Combination, Conv, Identity, Map, Pad, Shape
+from fusekit.algebra import AvgPool, Combination, Conv, Identity, Map, Pad, Shape
 from fusekit.algebra.values import wide
 from fusekit.graph import Graph, evaluate
 from fusekit.view import read
@@ -108,7 +108,8 @@ def probe_shapes_of_branches(whole: Combination, rank: int | None) -> list[list[
 def _total_stride(maps: tuple[Map, ...], axis: int) -> int:
     stride = 1
     for value in maps:
-        stride *= value.stride[axis] if isinstance(value, Conv) and not value.transposed else 1
+        strides = isinstance(value, AvgPool) or (isinstance(value, Conv) and not value.transposed)
+        stride *= value.stride[axis] if strides else 1
     return stride
 
 
@@ -118,6 +119,9 @@ def _smallest(maps: tuple[Map, ...], axis: int, n: int) -> int:
     for value in maps:
         if isinstance(value, Pad):
             size += stride * sum(map(abs, value.on_spatial(n)[axis]))
+        if isinstance(value, AvgPool):
+            size += stride * (value.window[axis] - 1 + 2 * value.padding[axis])
+            stride *= value.stride[axis]
         if isinstance(value, Conv):
             size += stride * (value.reach[axis] + sum(map(abs, value.padding[axis])))
             stride *= 1 if value.transposed else value.stride[axis]

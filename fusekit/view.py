@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import Affine, BorderedConv, Combination, Composition, Constant, Conv, Identity, Map, Pad
+from fusekit.algebra import Affine, AvgPool, BorderedConv, Combination, Composition, Constant, Conv, Identity, Map, Pad
 from fusekit.algebra.bordered import bordered_conv, bordered_of, geometry_of
 from fusekit.algebra.map import Pairs, Shape
 from fusekit.algebra.pad import flat_padding
@@ -161,6 +161,18 @@ def _read_pad(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     return Reading(Identity() if pad.is_identity() else pad, a["self"])
 
 
+def _read_avg_pool(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    """Where the padding counts as zeros and the size is not rounded up; with no padding it does not matter."""
+    n = {aten.avg_pool1d.default: 1, aten.avg_pool2d.default: 2, aten.avg_pool3d.default: 3}[node.target]
+    window, padding = _static(a["kernel_size"], n), _static(a["padding"], n)
+    stride = _static(a["stride"] or a["kernel_size"], n)
+    if window is None or padding is None or stride is None or a["ceil_mode"] or a.get("divisor_override"):
+        return None
+    if any(padding) and not a["count_include_pad"]:
+        return None
+    return Reading(AvgPool(window, stride, padding), a["input"] if "input" in a else a["self"])
+
+
 def _read_arithmetic(spell: Spelling) -> Reader:
     """Arithmetic of a tensor and a constant, on either side."""
 
@@ -251,6 +263,9 @@ _READERS: dict[Any, Reader] = {
     bordered_conv: _read_bordered,
     **dict.fromkeys(_CONVS, _read_conv),
     aten.linear.default: _read_linear,
+    aten.avg_pool1d.default: _read_avg_pool,
+    aten.avg_pool2d.default: _read_avg_pool,
+    aten.avg_pool3d.default: _read_avg_pool,
     aten.batch_norm.default: _read_batch_norm,
     aten.dropout.default: _read_identity,
     aten.feature_dropout.default: _read_identity,

@@ -6,14 +6,19 @@ from fusekit.passes.fold_border import FoldAffineRing, FoldConvRing
 from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_pad import FoldPad
+from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
 from fusekit.passes.merge_concat import MergeConcat, SplitAffine
 from fusekit.passes.merge_sum import MergeSum
 from fusekit.rewrite import Rewrite, Stage
 
+_FOLD = (FoldAffine(), FoldAffineIn(), FoldPad(), FoldConv(), FoldPool(), FoldPoolIn())
+
 STAGES: tuple[Stage, ...] = (
     Stage("canonicalize", (DropIdentity(), FoldConstants())),
-    Stage("fold", (FoldAffine(), FoldAffineIn(), FoldPad(), FoldConv())),
-    Stage("merge", (MergeSum(), MergeConcat(), SplitAffine(), FoldAffine(), FoldAffineIn(), FoldPad(), FoldConv())),
+    Stage("fold", _FOLD),
+    # a merged sum or concatenation is a convolution again, with neighbours to fold
+    Stage("merge", (MergeSum(), MergeConcat(), SplitAffine(), *_FOLD)),
+    # last, because what has a ring folds no further
     Stage("fold-border", (FoldConvRing(), FoldAffineRing())),
 )
 
@@ -30,6 +35,8 @@ __all__ = [
     "FoldConv",
     "FoldConvRing",
     "FoldPad",
+    "FoldPool",
+    "FoldPoolIn",
     "MergeConcat",
     "MergeSum",
     "SplitAffine",

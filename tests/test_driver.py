@@ -204,7 +204,7 @@ def test_inapplicable_is_a_refusal_not_a_rejection() -> None:
 def test_events_carry_prices_places_and_errors() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 4, 1), nn.ReLU(), nn.Dropout(0.5))
-    report: Any = optimize(randomize(model), X).report  # type: ignore[attr-defined]
+    report: Any = optimize(randomize(model), X).report
     assert outcomes(report.applied) == [
         ("drop-identity", "applied"),
         ("fold-affine", "applied"),

@@ -244,8 +244,8 @@ def test_half_precision_is_folded_in_double_and_rounded_once() -> None:
     torch.manual_seed(0)
     model = randomize(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))).half()
     result: Any = fusekit.optimize(model)
-    conv: Any = model[0]
-    norm: Any = model[1]
+    conv: Any = model.get_submodule("0")
+    norm: Any = model.get_submodule("1")
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     exact = conv.weight.double() * scale.reshape(-1, 1, 1, 1)
     (weight,) = (value for name, value in result.state_dict().items() if name.endswith("weight"))

@@ -7,10 +7,12 @@ from fusekit.algebra.combination import Combination, Composition, Term
 from fusekit.algebra.conv import Conv, concat
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.pad import Pad
+from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.trivial import Constant, Identity
 
 __all__ = [
     "Affine",
+    "AvgPool",
     "BorderedConv",
     "Combination",
     "Composition",

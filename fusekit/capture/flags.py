@@ -26,6 +26,11 @@ def trace_with_flags(model: nn.Module, opaque: Iterable[str], inputs: Inputs | N
     Copies are traced, for a trace may leave proxies in attributes; parameters and opaque modules are the model's own.
     """
     opaque = tuple(opaque)
+    kinds = inspect.signature(model.forward).parameters.values()
+    if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in kinds) and any(
+        p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty for p in kinds
+    ):
+        raise TraceFailed("torch.fx has no way to write a required keyword argument behind an optional one", "")
 
     def traced(fixed: dict[str, Any]) -> Graph:
         graph = trace(evaluation_copy(model), opaque, fixed)

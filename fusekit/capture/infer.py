@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from fusekit.algebra import Conv, Pad
+from fusekit.algebra import AvgPool, Conv, Pad
 from fusekit.capture.spelling import is_spelled, spell
 from fusekit.graph import UNKNOWN, Facts, Graph, evaluate, facts
 from fusekit.inputs import Inputs
@@ -134,6 +134,9 @@ def _of_map(value: Any, source: Facts) -> Facts:
         n = len(value.padding)
         sizes = zip(source.shape[-n:], value.padding, strict=True)
         return Facts((*source.shape[:-n], *(s if not any(p) else None for s, p in sizes)), source.dtype)
+    if isinstance(value, AvgPool):
+        n = len(value.window)
+        return UNKNOWN if source.shape is None else Facts((*source.shape[:-n], *(None,) * n), source.dtype)
     return UNKNOWN if isinstance(value, Pad) else source
 
 

@@ -56,6 +56,9 @@ _FRESH_MODULES = (
 )
 
 
+_FRESH_FUNCTIONS |= {getattr(torch, name) for name in _PLAIN_NAMES if hasattr(torch, name)}
+
+
 def make_functional(graph: Graph) -> None:
     """Replace every in-place operation of a freshly traced graph; CaptureError where memory may be shared."""
     order = {node: position for position, node in enumerate(graph.nodes)}
@@ -133,7 +136,7 @@ def _is_fresh(graph: Graph, node: fx.Node) -> bool:
     if node.op == "call_module":
         return isinstance(graph.modules[str(node.target)], _FRESH_MODULES)
     if node.op == "call_method":
-        return node.target in _FRESH_METHODS
+        return node.target in _FRESH_METHODS or node.target in _PLAIN_NAMES
     return node.op == "call_function" and node.target in _FRESH_FUNCTIONS
 
 

@@ -24,6 +24,9 @@ _NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _DROPOUT_TYPES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _PAD_TYPES = tuple(getattr(nn, f"{kind}Pad{n}d") for kind in ("Zero", "Constant") for n in (1, 2, 3))
 
+_POOL_TYPES = {nn.AvgPool1d: 1, nn.AvgPool2d: 2, nn.AvgPool3d: 3}
+_POOL = {1: aten.avg_pool1d.default, 2: aten.avg_pool2d.default, 3: aten.avg_pool3d.default}
+
 Call = tuple[Any, tuple[Any, ...]] | tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 
@@ -40,7 +43,7 @@ def is_spelled(module: nn.Module) -> bool:
     what has hooks must be called."""
     if has_hooks(module):
         return False
-    types = (*_CONV_TYPES, *_TRANSPOSE_TYPES, *_NORM_TYPES, *_DROPOUT_TYPES, *_PAD_TYPES, nn.Linear, nn.Identity)
+    types = (*_CONV_TYPES, *_TRANSPOSE_TYPES, *_NORM_TYPES, *_DROPOUT_TYPES, *_PAD_TYPES, *_POOL_TYPES, nn.Linear, nn.Identity)
     return type(module) in types
 
 
@@ -53,7 +56,10 @@ def spell(graph: Graph, node: fx.Node) -> fx.Node:
         new = graph.fx.call_function(*call)
     new.meta.update(node.meta)
     if node.op == "call_module":
-        new.meta["module"] = type(graph.modules[str(node.target)])
+        module = graph.modules[str(node.target)]
+        new.meta["module"] = type(module)
+        if not any(module.state_dict()):
+            new.meta["layer"] = module  # nothing to fold into it: unless rewritten, it is emitted as it came
     node.replace_all_uses_with(new)
     graph.fx.erase_node(node)
     return new
@@ -93,6 +99,9 @@ def _spell_module(graph: Graph, node: fx.Node) -> Call | None:
             return None  # normalises by the batch's own statistics
         values = (own("weight"), own("bias"), own("running_mean"), own("running_var"))
         return aten.batch_norm.default, (x, *values, False, m.momentum or 0.0, m.eps, True)
+    if kind in _POOL_TYPES:
+        divisor = getattr(m, "divisor_override", None)
+        return _pool(_POOL_TYPES[kind], x, m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, divisor)
     if kind in _PAD_TYPES:
         return aten.pad.default, (x, list(m.padding), "constant", float(getattr(m, "value", 0.0)))
     if kind in _DROPOUT_TYPES:
@@ -121,6 +130,28 @@ def _conv_transpose(
 ) -> Call:
     geometry = (_listed(stride), _listed(padding), _listed(output_padding), groups, _listed(dilation))
     return _CONV_TRANSPOSE[n], (x, weight, bias, *geometry)
+
+
+def _pool(
+    n: int,
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Call:
+    strides = _listed(kernel_size if stride is None else stride)
+    arguments = (x, _listed(kernel_size), strides, _listed(padding), ceil_mode, count_include_pad)
+    return _POOL[n], arguments if n == 1 else (*arguments, divisor_override)
+
+
+def _pool_of(n: int) -> Callable[..., Call]:
+    def speller(input: Any, *args: Any, **kwargs: Any) -> Call:
+        return _pool(n, input, *args, **kwargs)
+
+    return speller
 
 
 def _listed(value: Any) -> list[Any]:
@@ -240,6 +271,9 @@ _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     F.conv_transpose2d: _conv_transpose_of(2),
     F.conv_transpose3d: _conv_transpose_of(3),
     F.linear: _linear,
+    F.avg_pool1d: _pool_of(1),
+    F.avg_pool2d: _pool_of(2),
+    F.avg_pool3d: _pool_of(3),
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _cat),
     F.batch_norm: _batch_norm,
     F.pad: _pad,

@@ -1,0 +1,58 @@
+"""Average pooling as a map of its own, until a convolution absorbs it.
+
+    pool(x)[m] = 1/|window| Σ_v x[s m + v - p]        a depthwise convolution with a constant kernel
+
+Only pools that count the padding and do not round their size up are linear and shift-invariant up to the border.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fusekit.algebra.conv import Conv
+from fusekit.algebra.map import Shape
+
+_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+@dataclass(frozen=True, eq=False)
+class AvgPool:
+    """The mean over a window, zeros of the padding counted; `padding` is the same on both sides."""
+
+    window: Shape
+    stride: Shape
+    padding: Shape
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return _POOLS[len(self.window)](x, self.window, self.stride, self.padding)
+
+    def as_conv(self, channels: int) -> Conv:
+        """The same map as a depthwise convolution of so many channels."""
+        kernel = torch.full((channels, 1, 1, *self.window), 1 / math.prod(self.window), dtype=torch.float64)
+        padding = tuple((amount, amount) for amount in self.padding)
+        return Conv(kernel, None, self.stride, padding, (1,) * len(self.window))
+
+    def __matmul__(self, inner: Conv) -> Conv:
+        """pool ∘ c."""
+        return self.as_conv(inner.out_channels) @ inner if isinstance(inner, Conv) else NotImplemented
+
+    def __rmatmul__(self, outer: Conv) -> Conv:
+        """c ∘ pool."""
+        return outer @ self.as_conv(outer.in_channels) if isinstance(outer, Conv) else NotImplemented
+
+    def output_shape(self, shape: Shape) -> Shape:
+        n = len(self.window)
+        geometry = zip(shape[-n:], self.window, self.stride, self.padding, strict=True)
+        return (*shape[:-n], *((size + 2 * p - k) // s + 1 for size, k, s, p in geometry))
+
+    def macs(self, shape: Shape) -> int:
+        return math.prod(self.output_shape(shape)) * math.prod(self.window)
+
+    def constants(self) -> tuple[Tensor, ...]:
+        return ()
+
+    def on_meta(self) -> "AvgPool":
+        return self
