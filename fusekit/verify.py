@@ -12,10 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import AvgPool, Combination, Conv, Identity, Map, Pad, Shape
+from fusekit.algebra import AvgPool, Combination, Conv, Map, Pad, Shape
 from fusekit.algebra.values import wide
 from fusekit.graph import Graph, evaluate
-from fusekit.view import read
 
 TOLERANCE = 1e-10
 _AFFORDABLE_MACS = 2_000_000
@@ -35,24 +34,14 @@ def region_error(
     generator = torch.Generator().manual_seed(len(old))
     worst = 0.0
     for shapes in probes:
-        fitted = [_fitted(graph, old, shape) for shape in shapes]
         inputs = {
             source: torch.randn(shape, generator=generator, dtype=dtype)
-            for source, shape in zip(sources, fitted, strict=True)
+            for source, shape in zip(sources, shapes, strict=True)
         }
         expected = evaluate(graph, old, {**inputs, **constants})[old[-1]]
         given = evaluate(graph, new, {**inputs, **constants})[new[-1]] if new else inputs[sources[0]]
         worst = max(worst, relative_error(given, expected))
     return worst
-
-
-def _fitted(graph: Graph, nodes: Sequence[fx.Node], shape: Shape) -> Shape:
-    """An identity has forgotten the sizes of the constants it was read from (x + zeros of [C, 1, 1]): they fix axes."""
-    if any(reading is None or not reading.is_a(Identity) for reading in (read(graph, node) for node in nodes)):
-        return shape
-    operands = (value for node in nodes for arg in node.args if (value := graph.constant(arg)) is not None)
-    fixed = {axis: v.shape[axis] for v in operands for axis in range(-v.ndim, 0) if v.shape[axis] != 1}
-    return tuple(fixed.get(i - len(shape), size) for i, size in enumerate(shape))
 
 
 def constant_error(graph: Graph, old: Sequence[fx.Node], new: fx.Node) -> float:

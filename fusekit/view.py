@@ -191,7 +191,8 @@ def _read_arithmetic(spell: Spelling) -> Reader:
             return None
         scale, shift = (v if isinstance(v, Tensor) else torch.full_like(constant, v) for v in spelled)
         affine = Affine.of(scale, shift, axis)
-        return Reading(Identity() if affine.is_identity() else affine, source)
+        # x + zeros of [C] is x only while x has C entries there, not one that broadcasts up: an example does not fix that
+        return Reading(Identity() if axis is None and affine.is_identity() else affine, source)
 
     return reader
 

@@ -315,6 +315,9 @@ def test_zeros_that_broadcast_up_are_not_dropped() -> None:
     fast = fusekit.optimize(model.eval(), _random(2, 3))
     assert fast(_random(2, 3)).shape == (1,)
     assert not fast.report.events  # not even tried
+    model = Calls(lambda m, x: x * m.g + 1, g=torch.ones(5).double())
+    fast = fusekit.optimize(model.eval(), _random(2, 5))
+    assert fast(_random(2, 1)).shape == model(_random(2, 1)).shape == (2, 5)  # the example's five columns are no law
 
 
 def test_a_training_model_is_optimized_as_in_evaluation() -> None:

@@ -244,7 +244,7 @@ TAKES: dict[str, Case] = {
     "identity": ("drop-identity", lambda: seq(nn.Identity(), nn.ReLU()), X2),
     "zero pad of nothing": ("drop-identity", lambda: seq(nn.ZeroPad2d(0), nn.ReLU()), X2),
     "times one": ("drop-identity", lambda: Calls(lambda m, x: x * 1.0), X2),
-    "plus zeros": ("drop-identity", lambda: Calls(lambda m, x: x + m.z, z=torch.zeros(3, 1, 1)), X2),
+    "plus a zero": ("drop-identity", lambda: Calls(lambda m, x: x + m.z, z=torch.zeros(1, 1, 1)), X2),
     "product of weights, exported": (
         "fold-constants",
         lambda: Calls(
