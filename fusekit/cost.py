@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from fusekit.algebra import Affine, BorderedConv, Combination, Composition, Conv, Identity, Map, Pad, Shape
+from fusekit.algebra import Affine, BorderedConv, Combination, Composition, Conv, Flatten, Identity, Map, Pad, Shape
 from fusekit.errors import Inapplicable
 
 BYTE = 4.0
@@ -48,6 +48,8 @@ FREE = Work(0, 0, 0)
 def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> Work:
     """The work of one map on an input of this shape. A pad that the convolution cannot do itself is an operator of
     its own, and the convolution then reads the padded tensor."""
+    if isinstance(value, Flatten):
+        return FREE  # a view
     if isinstance(value, Conv) and not value.transposed and _pads_first(value, target):
         first, common = value.symmetric_padding()
         bare = replace(value, padding=tuple((amount, amount) for amount in common))
@@ -116,14 +118,25 @@ def _joined(outer: Map | None, inner: Map, target: str) -> Conv | None:
 def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
     """An input shape for a chain (outer first) whose real one is unknown: batch 1 and a usual size, or as many times
     larger as the windows need; None if the chain says nothing about its channels."""
+    positions = flat_positions(maps)
     for value in reversed(maps):
         if isinstance(value, Conv):
+            if positions is not None:
+                return (1, value.in_channels, *(1,) * (value.n - 1), positions)
             shape: Shape = (1, value.in_channels, *_NOMINAL[value.n])
             while not _fits(maps, shape):
                 shape = (*shape[:2], *(2 * size for size in shape[2:]))
             return shape
         if isinstance(value, Affine) and value.axis is not None and value.channels is not None:
             return (1, value.channels, *_NOMINAL[-value.axis - 1])
+    return None
+
+
+def flat_positions(maps: tuple[Map, ...]) -> int | None:
+    """How many positions a chain `linear ∘ flatten ∘ conv` (outer first) must have before it is flattened."""
+    for outer, value, inner in zip(maps, maps[1:], maps[2:], strict=False):
+        if isinstance(value, Flatten) and isinstance(outer, Conv) and isinstance(inner, Conv):
+            return outer.in_channels // inner.out_channels
     return None
 
 

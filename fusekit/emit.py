@@ -36,27 +36,34 @@ class OptimizedModule(fx.GraphModule):
         super().train(False)
         return self
 
+    def __copy__(self) -> "OptimizedModule":
+        return self._like(OptimizedModule(self, self.graph))
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "OptimizedModule":
-        copied: OptimizedModule = super().__deepcopy__(memo)  # type: ignore[assignment]
+        return self._like(super().__deepcopy__(memo))  # type: ignore[arg-type]
+
+    def _like(self, copied: "OptimizedModule") -> "OptimizedModule":
+        """A copy under the same name and report, which torch forgets."""
+        type(copied).__name__ = type(self).__name__  # every GraphModule has a class of its own
         if "report" in self.__dict__:
             copied.report = self.report
         return copied.train(False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         rebuild, arguments = super().__reduce__()
-        return _unpickle, (rebuild, arguments)
+        return _unpickle, (rebuild, arguments, type(self).__name__)
+
+
+def _unpickle(rebuild: Any, arguments: tuple[Any, ...], name: str) -> OptimizedModule:
+    plain = rebuild(*arguments)
+    module = OptimizedModule(plain, plain.graph, name)
+    if "report" in arguments[0]:
+        module.report = arguments[0]["report"]
+    return module.train(False)
 
 
 # what a user may call a module of his own, but a module of the optimized program cannot be called
 _RESERVED = {"report", "meta", *(set(dir(fx.GraphModule)) - set(dir(nn.Module)))}
-
-
-def _unpickle(rebuild: Any, arguments: tuple[Any, ...]) -> OptimizedModule:
-    plain = rebuild(*arguments)
-    module = OptimizedModule(plain, plain.graph, arguments[0].get("_graphmodule_cls_name", "Model"))
-    if "report" in arguments[0]:
-        module.report = arguments[0]["report"]
-    return module.train(False)
 
 
 def emit(graph: Graph) -> OptimizedModule:
@@ -176,6 +183,8 @@ class _Emitter:
         if reading is None or not isinstance(reading.map, Conv):
             return None
         conv, arguments = reading.map, bind(node)
+        if "weight" not in arguments:
+            return None
         kind: Any = (_CONV_TRANSPOSE if conv.transposed else _CONV)[conv.n]
         options: dict[str, Any] = {"bias": conv.bias is not None, "device": "meta"}
         if conv.n == 0:

@@ -5,6 +5,7 @@ first, as the law is written: `Compose(Affine, Conv)` matches a(c(x)) and hands 
 """
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from torch import fx
 
 from fusekit.algebra import Map
 from fusekit.branches import Branch, addends, combination, concatenated, share_source, walk_back
+from fusekit.errors import Inapplicable
 from fusekit.graph import Graph, evaluate
 from fusekit.view import read
 
@@ -64,6 +66,26 @@ class Compose:
 
     def __str__(self) -> str:
         return " ∘ ".join(kind.__name__ for kind in self.kinds)
+
+
+class Having:
+    """A map in which a law finds something to work on; where it finds nothing there is no match, and no refusal."""
+
+    def __init__(self, kind: type[Map], law: Callable[[Any], object]) -> None:
+        self.kind, self.law = kind, law
+
+    def match(self, graph: Graph, output: fx.Node) -> Match | None:
+        reading = read(graph, output)
+        if reading is None or type(reading.map) is not self.kind:
+            return None
+        try:
+            self.law(reading.map)
+        except Inapplicable:
+            return None
+        return Match((reading.source,), (output,), (reading.map,))
+
+    def __str__(self) -> str:
+        return f"{self.kind.__name__} with {self.law.__name__} form"
 
 
 class Sum:

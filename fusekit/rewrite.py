@@ -20,7 +20,7 @@ from fusekit.algebra import Combination, Map, Shape
 from fusekit.cost import FREE, Work, joint, nominal_shape, nominal_shapes, work, work_of, work_of_chain
 from fusekit.errors import Inapplicable, VerificationError
 from fusekit.graph import Facts, Graph, facts, where
-from fusekit.pattern import Match, Pattern
+from fusekit.pattern import Having, Match, Pattern
 from fusekit.report import Event, Outcome
 from fusekit.verify import TOLERANCE, constant_error, probe_shapes, probe_shapes_of_branches, region_error
 from fusekit.view import Unread, write
@@ -86,6 +86,8 @@ class Driver:
 
     def __post_init__(self) -> None:
         self.events: list[Event] = []
+        # by rewrite and region: what several stages refuse is refused once
+        self._refused: dict[tuple[str, tuple[fx.Node, ...]], Event] = {}
 
     @torch.no_grad()
     def run(self, stages: Iterable[Stage]) -> list[Event]:
@@ -95,13 +97,14 @@ class Driver:
                 self._run_stage(stage)
                 self.graph.prune()
                 self.graph.lint()
+        standing = (event for key, event in self._refused.items() if not any(node._erased for node in key[1]))
+        self.events.extend(standing)
         return self.events
 
     def _run_stage(self, stage: Stage) -> None:
         """Each node once, in order; after a commit, what it touched again."""
         queue = deque(self.graph.nodes)
         waiting = set(queue)
-        refused: dict[tuple[str, tuple[fx.Node, ...]], Event] = {}
         done = 0
         while queue:
             node = queue.popleft()
@@ -111,16 +114,12 @@ class Driver:
                 self.progress(stage.name, done, done + len(queue))
             if node._erased or not node.users:
                 continue
-            touched = self._rewrite_at(node, stage.passes, refused)
-            for again in touched:
+            for again in self._rewrite_at(node, stage.passes):
                 if again not in waiting and again.op == "call_function":
                     waiting.add(again)
                     queue.appendleft(again)
-        self.events.extend(event for key, event in refused.items() if not any(n._erased for n in key[1]))
 
-    def _rewrite_at(
-        self, node: fx.Node, passes: Sequence[Rewrite], refused: dict[tuple[str, tuple[fx.Node, ...]], Event]
-    ) -> list[fx.Node]:
+    def _rewrite_at(self, node: fx.Node, passes: Sequence[Rewrite]) -> list[fx.Node]:
         """Try the passes at one node until one commits; the nodes to look at again."""
         for rewrite in passes:
             match = rewrite.pattern.match(self.graph, node)
@@ -131,7 +130,7 @@ class Driver:
             if event.outcome is Outcome.APPLIED:
                 self.events.append(event)
                 return attempt.touched
-            refused[rewrite.name, match.nodes] = event
+            self._refused[rewrite.name, match.nodes] = event
             if event.outcome is Outcome.REJECTED and self.strict:
                 raise VerificationError(f"{event.rewrite} at {event.where}: {event.reason}")
         return []
@@ -153,7 +152,7 @@ class Attempt:
                 if isinstance(value, Unread):
                     raise Inapplicable(value.reason)
             dtype = self._dtype()
-            if self._is_large():
+            if self._is_large() and not isinstance(self.rewrite.pattern, Having):
                 # priced on shapes alone first: a large kernel that does not pay is never computed
                 self._require_gain(self.rewrite.propose(*(m.on_meta() for m in self.match.maps)), dtype)
             proposal = self.rewrite.propose(*self.match.maps)
@@ -264,8 +263,9 @@ class Attempt:
             node.meta["sources"] = self.sources
         result = new[-1] if new else self.match.source
         assert result is not None
+        add = torch.ops.aten.add.Tensor  # whose operands are of the shape of the sum; a pad before a convolution is not
         for node in new:
-            if node.target is torch.ops.aten.add.Tensor or (result in node.users and len(new) > 1):
+            if node.target is add or (result.target is add and result in node.users):
                 node.meta.update({key: output.meta[key] for key in ("facts", "shape") if key in output.meta})
         if new:
             result.meta.update({key: output.meta[key] for key in ("facts", "shape") if key in output.meta})

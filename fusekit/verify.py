@@ -7,6 +7,7 @@ which no float32 comparison can do.
 """
 
 import math
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, fx
 
 from fusekit.algebra import AvgPool, Combination, Conv, Map, Pad, Shape
 from fusekit.algebra.values import wide
+from fusekit.cost import flat_positions
 from fusekit.graph import Graph, evaluate
 
 TOLERANCE = 1e-10
@@ -75,6 +77,9 @@ def probe_shapes(maps: tuple[Map, ...], rank: int | None, real: Shape | None) ->
     if conv.n == 0:
         leading: tuple[Shape, ...] = ((2, 3, 4), (1, 2, 3), (5, 1, 2))
         return [(*batch[: (rank or 2 + k % 2) - 1], conv.in_channels) for k, batch in enumerate(leading)]
+    flat = _flattened_sizes(maps, conv)
+    if flat is not None:
+        return [(1 + k % 2, conv.in_channels, *spatial) for k, spatial in enumerate(flat)]
     sizes = [_smallest(inner_first, axis, conv.n) for axis in range(conv.n)]
     residues = min(4, max(3, *(_total_stride(inner_first, axis) for axis in range(conv.n))))
     shapes = []
@@ -85,6 +90,16 @@ def probe_shapes(maps: tuple[Map, ...], rank: int | None, real: Shape | None) ->
     if real is not None and sum(m.macs(real) for m in maps) <= _AFFORDABLE_MACS:
         shapes.append(real)
     return shapes
+
+
+def _flattened_sizes(maps: tuple[Map, ...], conv: Conv) -> list[Shape] | None:
+    """Where a flattened linear layer fixes how many positions there are: ways to lay them out on the axes."""
+    positions = flat_positions(maps)
+    if positions is None:
+        return None
+    factor = next(k for k in range(max(1, math.isqrt(positions)), 0, -1) if positions % k == 0)
+    ones = (1,) * (conv.n - 1)
+    return [(positions, *ones), (*ones, positions), (factor, positions // factor, *ones[1:])[: conv.n]]
 
 
 def probe_shapes_of_branches(whole: Combination, rank: int | None) -> list[list[Shape]]:

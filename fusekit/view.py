@@ -11,7 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import Affine, AvgPool, BorderedConv, Combination, Composition, Constant, Conv, Identity, Map, Pad
+from fusekit.algebra import (
+    Affine,
+    AvgPool,
+    BorderedConv,
+    Combination,
+    Composition,
+    Constant,
+    Conv,
+    Flatten,
+    GlobalMean,
+    Identity,
+    Map,
+    Pad,
+    PixelShuffle,
+)
 from fusekit.algebra.bordered import bordered_conv, bordered_of, geometry_of
 from fusekit.algebra.map import Pairs, Shape
 from fusekit.algebra.pad import flat_padding
@@ -161,6 +175,37 @@ def _read_pad(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     return Reading(Identity() if pad.is_identity() else pad, a["self"])
 
 
+def _read_pixel_shuffle(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    factor = a["upscale_factor"]
+    return Reading(PixelShuffle(factor), a["self"]) if isinstance(factor, int) else None
+
+
+def _read_global_mean(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    """Adaptive pooling to one position, or a mean over all axes but batch and channels that keeps them."""
+    if "output_size" in a:
+        sizes = a["output_size"]
+        return Reading(GlobalMean(len(sizes)), a["self"]) if all(size == 1 for size in sizes) else None
+    rank, dims = facts(a["self"]).rank, a["dim"]
+    if not dims or not a["keepdim"] or a["dtype"] is not None or (rank is None and any(d >= 0 for d in dims)):
+        return None
+    axes = {d if d < 0 else d - (rank or 0) for d in dims}
+    n = len(axes)
+    return Reading(GlobalMean(n), a["self"]) if axes == set(range(-n, 0)) and n <= 3 else None
+
+
+def _read_flatten(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    return Reading(Flatten(), a["self"]) if (a["start_dim"], a["end_dim"]) == (1, -1) else None
+
+
+def _read_matmul(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    """x W with a constant W [in, out]: a linear layer spelled by hand."""
+    left, right = a["self"], a["other"] if "other" in a else a["mat2"]
+    weight = graph.constant(right)
+    if weight is None or weight.ndim != 2 or not _floating(weight) or graph.constant(left) is not None:
+        return None
+    return Reading(Conv.from_torch(weight.t(), None), left)
+
+
 def _read_avg_pool(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     """Where the padding counts as zeros and the size is not rounded up; with no padding it does not matter."""
     n = {aten.avg_pool1d.default: 1, aten.avg_pool2d.default: 2, aten.avg_pool3d.default: 3}[node.target]
@@ -191,7 +236,7 @@ def _read_arithmetic(spell: Spelling) -> Reader:
             return None
         scale, shift = (v if isinstance(v, Tensor) else torch.full_like(constant, v) for v in spelled)
         affine = Affine.of(scale, shift, axis)
-        # x + zeros of [C] is x only while x has C entries there, not one that broadcasts up: an example does not fix that
+        # x + zeros of [C] is not x where x has one entry that broadcasts up, and an example does not rule that out
         return Reading(Identity() if axis is None and affine.is_identity() else affine, source)
 
     return reader
@@ -264,6 +309,14 @@ _READERS: dict[Any, Reader] = {
     bordered_conv: _read_bordered,
     **dict.fromkeys(_CONVS, _read_conv),
     aten.linear.default: _read_linear,
+    aten.matmul.default: _read_matmul,
+    aten.mm.default: _read_matmul,
+    aten.pixel_shuffle.default: _read_pixel_shuffle,
+    aten.adaptive_avg_pool1d.default: _read_global_mean,
+    aten.adaptive_avg_pool2d.default: _read_global_mean,
+    aten.adaptive_avg_pool3d.default: _read_global_mean,
+    aten.mean.dim: _read_global_mean,
+    aten.flatten.using_ints: _read_flatten,
     aten.avg_pool1d.default: _read_avg_pool,
     aten.avg_pool2d.default: _read_avg_pool,
     aten.avg_pool3d.default: _read_avg_pool,
@@ -329,6 +382,13 @@ def _write_map(graph: Graph, value: Map, source: fx.Node, name: str) -> list[fx.
         return []
     if isinstance(value, BorderedConv):
         return [_write_bordered(graph, value, source, name)]
+    if isinstance(value, PixelShuffle):
+        return [graph.fx.call_function(aten.pixel_shuffle.default, (source, value.factor))]
+    if isinstance(value, Flatten):
+        return [graph.fx.call_function(aten.flatten.using_ints, (source, 1, -1))]
+    if isinstance(value, GlobalMean):
+        means = (aten.adaptive_avg_pool1d, aten.adaptive_avg_pool2d, aten.adaptive_avg_pool3d)
+        return [graph.fx.call_function(means[value.n - 1].default, (source, [1] * value.n))]
     if not isinstance(value, Conv):
         raise AssertionError(f"{type(value).__name__} has no spelling as an operator yet")
     weight = graph.add_constant(value.weight, f"{name}.weight")

@@ -31,7 +31,7 @@ def convs(
     n = draw(st.integers(0, 3)) if n is None else n
     transposed = draw(st.booleans()) if transposed is None else transposed
     transposed = transposed and n > 0
-    divisors = [g for g in (1, 2, 3) if not (in_channels or g) % g and not (out_channels or g) % g]
+    divisors = [g for g in (1, 2, 3, 4) if not (in_channels or g) % g and not (out_channels or g) % g]
     groups = draw(st.sampled_from(divisors)) if n else 1
     inputs = in_channels // groups if in_channels else draw(st.integers(1, 3))
     outputs = out_channels // groups if out_channels else draw(st.integers(1, 3))

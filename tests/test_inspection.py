@@ -15,7 +15,7 @@ def small() -> nn.Module:
     layers = (
         *(nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(8, 4, (1, 5), dilation=(1, 2), groups=4, padding="same"), nn.ConvTranspose2d(4, 2, 2, 2)),
-        *(nn.Flatten(), nn.Linear(128, 5)),
+        *(nn.Flatten(), nn.Linear(512, 5)),
     )
     return randomize(nn.Sequential(*layers))
 
@@ -27,9 +27,9 @@ def test_layers_geometry_and_work() -> None:
     assert (first.window, first.stride, first.padding, first.field) == ((3, 3), (2, 2), ((1, 1), (1, 1)), (3, 3))
     assert (first.parameters, first.macs) == (216, 216 * 16 * 16)
     assert (second.groups, second.padding, second.dilation) == (4, ((0, 0), (4, 4)), (1, 2))
-    assert second.field == (5, 5 + 4 * 8) and second.macs == 8 * 5 // 4 * 4 // 4 * 4 * 64
+    assert second.field == (5, 5 + 4 * 8) and second.macs == 64 * 4 * 2 * 5
     assert (up.kind, up.field, up.window) == ("convT2d", None, (2, 2))
-    assert (last.kind, last.channels, last.macs, last.window) == ("linear", (128, 5), 640, ())
+    assert (last.kind, last.channels, last.macs, last.window) == ("linear", (512, 5), 2560, ())
     assert found.report.applied and found.report.before is not None
     assert found.report.before.macs == sum(layer.macs or 0 for layer in found.layers)
 

@@ -202,3 +202,22 @@ def test_batch_norm_is_affine() -> None:
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     affine = Affine.batch_norm(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps, -3)
     agree(affine, norm(x), x)
+
+
+@given(st.data())
+def test_pointwise_beside_transposed(data: st.DataObject) -> None:
+    """c ∘ t always, t ∘ c without a bias, for a pointwise c and any groups."""
+    n = data.draw(st.integers(1, 3))
+    t = data.draw(convs(n=n, transposed=True))
+    ones = ((0, 0),) * n
+    drawn = data.draw(convs(n=n, in_channels=t.out_channels, stride=(1,) * n))
+    c = Conv(drawn.kernel[(..., *(slice(0, 1),) * n)], drawn.bias, (1,) * n, ones, (1,) * n)
+    x = data.draw(inputs_of(t))
+    agree(c @ t, c(t(x)), x)
+    drawn = data.draw(convs(n=n, out_channels=t.in_channels, stride=(1,) * n))
+    c = Conv(drawn.kernel[(..., *(slice(0, 1),) * n)], drawn.bias, (1,) * n, ones, (1,) * n)
+    x = data.draw(inputs_of(t))[:, :1].expand(-1, c.in_channels, *(-1,) * n)
+    try:
+        agree(t @ c, t(c(x)), x)
+    except Inapplicable:
+        assert c.bias is not None

@@ -5,6 +5,7 @@ tested by being listed in `fusekit.passes`. The lists below it are what a pass m
 and why.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 from fusekit import optimize
 from fusekit.algebra import Affine, Combination, Constant, Conv, Identity, Map, Pad
 from fusekit.algebra.combination import Composition, Term
+from fusekit.algebra.pool import AvgPool
 from fusekit.errors import Inapplicable
 from fusekit.graph import Graph
-from fusekit.passes import PASSES, STAGES, FoldConstants
+from fusekit.passes import PASSES, STAGES, FoldConstants, FoldConv
 from fusekit.pattern import AfterConcat, Compose, Concat, Deferred, Expression, Match, Sum
 from fusekit.report import Event, Report
 from fusekit.rewrite import Rewrite
@@ -39,7 +41,9 @@ aten = torch.ops.aten
 @st.composite
 def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...], Tensor]:
     """Maps of these kinds (outermost first) that fit each other, and an input on which all of them are defined."""
-    n = draw(st.integers(1 if Pad in kinds else 0, 3 if len(kinds) < 2 or Conv not in kinds[1:] else 2))
+    n = draw(
+        st.integers(1 if Pad in kinds or AvgPool in kinds else 0, 3 if len(kinds) < 2 or Conv not in kinds[1:] else 2)
+    )
     channels = inputs = draw(st.sampled_from((2, 3, 4, 6)))
     sizes, stride = [1] * n, [1] * n
     inner_first: list[Map] = []
@@ -55,6 +59,12 @@ def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ..
         elif kind is Pad:
             inner_first.append(draw(pads(n)))
             sizes = [s + 2 for s in sizes]  # it may crop one on each side
+        elif kind is AvgPool:
+            window = tuple(draw(st.integers(1, 3)) for _ in range(n))
+            steps = tuple(draw(st.integers(1, 3)) for _ in range(n))
+            inner_first.append(AvgPool(window, steps, tuple(draw(st.integers(0, k // 2)) for k in window)))
+            sizes = [s + t * k for s, t, k in zip(sizes, stride, window, strict=True)]
+            stride = [t * s for t, s in zip(stride, steps, strict=True)]
         elif kind is Identity:
             inner_first.append(Identity())
         else:
@@ -627,6 +637,29 @@ def test_there_are_as_many_refusals_as_acceptances() -> None:
         left = sum(case[0] == name for case in (*REFUSES.values(), *ALONE.values()))
         if taken:  # the younger passes have lists of their own
             assert left >= taken, (name, taken, left)
+
+
+def test_the_border_criterion_on_every_small_geometry() -> None:
+    """1-D, one channel, every tap non-zero: c2 ∘ c1 is accepted exactly where it is true at every size."""
+    accepted = refused = 0
+    taps = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    geometries = itertools.product((1, 2, 3), (1, 2, 3), (1, 2), (0, 1, 2), (0, 1, 2), ((1, 0), (0, 1), (2, 1)))
+    for window, stride, dilation, low, high, outer_padding in geometries:
+        inner = Conv(taps[:window].reshape(1, 1, 1, -1), None, (stride,), ((low, high),), (dilation,))
+        outer = Conv(taps[:3].reshape(1, 1, 1, -1), None, (1,), (outer_padding,), (1,))
+        bare = outer.composed(inner)
+        sizes = range(window * dilation + 2 * stride, window * dilation + 4 * stride)
+        inputs = [torch.arange(1.0, 1.0 + size, dtype=torch.float64).reshape(1, 1, -1) for size in sizes]
+        true = all(torch.equal(bare(x), outer(inner(x))) for x in inputs)
+        try:
+            FoldConv().propose(outer, inner)
+        except Inapplicable:
+            refused += 1
+            assert not true, (window, stride, dilation, low, high, outer_padding)
+        else:
+            accepted += 1
+            assert true, (window, stride, dilation, low, high, outer_padding)
+    assert min(accepted, refused) > 50
 
 
 def test_mixed_precision_is_refused() -> None:

@@ -99,6 +99,16 @@ def _alias(draw: Draw) -> Case:
     return (X,), {}, gaussian(draw, 2, 3)
 
 
+def _avg_pool(n: int) -> Callable[[Draw], Case]:
+    def case(draw: Draw) -> Case:
+        window = [draw(st.integers(1, 3)) for _ in range(n)]
+        padding = [draw(st.integers(0, k // 2)) for k in window]
+        stride = draw(st.sampled_from(([], [2] * n, list(range(1, n + 1)))))
+        return (X, window, stride, padding, False, True), {}, gaussian(draw, 2, 3, *(5, 6, 7)[:n])
+
+    return case
+
+
 def _amounts(draw: Draw) -> list[int]:
     return [draw(st.integers(-1, 2)) for _ in range(2 * draw(st.integers(1, 3)))]
 
@@ -151,6 +161,9 @@ def _bordered(draw: Draw) -> Case:
 
 CASES: dict[Any, Callable[[Draw], Case]] = {
     bordered_conv: _bordered,
+    aten.avg_pool1d.default: _avg_pool(1),
+    aten.avg_pool2d.default: _avg_pool(2),
+    aten.avg_pool3d.default: _avg_pool(3),
     aten.conv1d.default: _conv(1),
     aten.conv2d.default: _conv(2),
     aten.conv3d.default: _conv(3),
@@ -405,6 +418,10 @@ NOT_READ: dict[str, tuple[Any, tuple[Any, ...], Facts | None]] = {
     "circular": (aten.pad.default, (X, [1, 1, 1, 1], "circular"), NCHW),
     "pad with ones": (aten.pad.default, (X, [1, 1], "constant", 1.0), NCHW),
     "pad with minus infinity": (aten.constant_pad_nd.default, (X, [1, 1], float("-inf")), NCHW),
+    "pool that rounds up": (aten.avg_pool2d.default, (X, [2, 2], [2, 2], [0, 0], True), NCHW),
+    "pool that does not count padding": (aten.avg_pool2d.default, (X, [2, 2], [], [1, 1], False, False), NCHW),
+    "pool with a divisor of its own": (aten.avg_pool2d.default, (X, [2, 2], [], [0, 0], False, True, 3), NCHW),
+    "max pool": (aten.max_pool2d.default, (X, [2, 2]), NCHW),
     "another operator": (aten.relu.default, (X,), NCHW),
     "floor division": (aten.div.Tensor_mode, (X, 2.0), NCHW),
 }

@@ -8,6 +8,7 @@ from fusekit.algebra.conv import Conv, concat
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.pad import Pad
 from fusekit.algebra.pool import AvgPool
+from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
 from fusekit.algebra.trivial import Constant, Identity
 
 __all__ = [
@@ -18,9 +19,12 @@ __all__ = [
     "Composition",
     "Constant",
     "Conv",
+    "Flatten",
+    "GlobalMean",
     "Identity",
     "Map",
     "Pad",
+    "PixelShuffle",
     "Shape",
     "Term",
     "concat",

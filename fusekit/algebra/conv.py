@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.border import require_exact_border
-from fusekit.algebra.kernel import coarsen, compose_kernels, embed_kernel
+from fusekit.algebra.kernel import coarsen, compose_kernels, embed_kernel, multiply_pointwise
 from fusekit.algebra.map import Pairs, Shape
 from fusekit.algebra.pad import Pad, add_padding, flat_padding
 from fusekit.algebra.values import is_zero, to_meta, wide
@@ -117,6 +117,11 @@ class Conv:
     def channel_axis(self) -> int:
         """Counted from the right, the same for input and output."""
         return -(self.n + 1)
+
+    def is_pointwise(self) -> bool:
+        """One tap, stride 1, no padding: the same matrix at every position."""
+        taps = all(k == 1 for k in self.window) and not any(self.output_padding)
+        return taps and all(s == 1 for s in self.stride) and not any(low or high for low, high in self.padding)
 
     def symmetric_padding(self) -> tuple[Pairs, Shape]:
         """(what must be padded or cropped first, what F.conv can pad itself): F.conv pads both sides alike."""
@@ -223,7 +228,7 @@ class Conv:
         if self.n != inner.n or self.in_channels != inner.out_channels:
             raise Inapplicable(f"{inner.out_channels} channels on {inner.n} axes do not feed {self.in_channels}")
         if self.transposed or inner.transposed:
-            raise Inapplicable("composition with a transposed convolution is not one convolution in general")
+            return self._after_transposed(inner)
         outer_step = tuple(s * d for s, d in zip(inner.stride, self.dilation, strict=True))
         kernel, dilation = compose_kernels(self.kernel, inner.kernel, outer_step, inner.dilation)
         bias = None if self.bias is None else wide(self.bias)
@@ -236,6 +241,22 @@ class Conv:
         )
         stride = tuple(s1 * s2 for s1, s2 in zip(inner.stride, self.stride, strict=True))
         return Conv(kernel, bias, stride, padding, dilation)
+
+    def _after_transposed(self, inner: "Conv") -> "Conv":
+        """c ∘ t and t ∘ c for a pointwise c: the matrices multiply tap by tap. A bias before a transposed convolution
+        reaches each output through other taps."""
+        geometry = inner if self.is_pointwise() else self
+        pointwise = self if self.is_pointwise() else inner
+        if not pointwise.is_pointwise():
+            raise Inapplicable("composition with a transposed convolution is not one convolution in general")
+        if self.transposed and not self.is_pointwise() and not is_zero(inner.bias):
+            raise Inapplicable("a bias before a transposed convolution reaches each output through other taps")
+        kernel = multiply_pointwise(self.kernel, inner.kernel)
+        bias = None if self.bias is None else wide(self.bias)
+        if not is_zero(inner.bias) and inner.bias is not None:
+            seen = self._of_constant(wide(inner.bias))
+            bias = seen if bias is None else bias + seen
+        return replace(geometry, kernel=kernel, bias=bias)
 
     def _of_constant(self, value: Tensor) -> Tensor:
         """Σ K v over inputs and taps: what the kernel makes of a constant [in] vector, far from any border."""

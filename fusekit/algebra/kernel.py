@@ -49,6 +49,15 @@ def compose_kernels(outer: Tensor, inner: Tensor, outer_step: Shape, inner_step:
     return kernel[(..., *(slice(None, None, d) for d in dilation))].contiguous(), dilation
 
 
+def multiply_pointwise(outer: Tensor, inner: Tensor) -> Tensor:
+    """The product of two kernels of which one has a single tap: matrices multiplied, the other's taps kept."""
+    groups = math.gcd(outer.shape[0], inner.shape[0])
+    outer, inner = coarsen(wide(outer), groups), coarsen(wide(inner), groups)
+    window = outer.shape[3:] if math.prod(outer.shape[3:]) > 1 else inner.shape[3:]
+    product = torch.einsum("gomv,gmiu->goivu", outer.flatten(3), inner.flatten(3))
+    return product.reshape(*product.shape[:3], *window)
+
+
 def embed_kernel(kernel: Tensor, window: Shape, places: Sequence[tuple[int, int]]) -> Tensor:
     """The kernel with its taps at start + step u of a larger window, (start, step) per axis, zeros elsewhere."""
     placed = kernel.new_zeros(*kernel.shape[:3], *window)

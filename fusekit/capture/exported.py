@@ -39,8 +39,11 @@ def export(model: nn.Module, inputs: Inputs) -> Graph:
         program, conditions = _exported(model, inputs, double=False)
     if any(isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in program.graph.nodes):
         program = _functionalized(program)
-    with quiet():
-        module: Any = program.module(check_guards=False)
+    try:
+        with quiet():
+            module: Any = program.module(check_guards=False)
+    except Exception as error:  # writes to an argument that torch.fx had to rename (`input`)
+        raise CaptureError(f"the exported program could not be unpacked: {reason_of(error)}") from error
     graph = Graph(fx.Graph(), _constants(module), _modules(module), type(model).__name__)
     _copy_nodes(graph, module, program, model)
     _simplify_batch_norms(graph)

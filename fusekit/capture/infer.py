@@ -6,6 +6,7 @@ sizes are only what weights fix: channels. What is not known stays unknown, and 
 """
 
 from dataclasses import replace
+import math
 from typing import Any
 
 import torch
@@ -13,12 +14,12 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from fusekit.algebra import AvgPool, Conv, Pad
+from fusekit.algebra import Affine, AvgPool, Conv, Flatten, GlobalMean, Identity, Pad, PixelShuffle
 from fusekit.capture.spelling import is_spelled, spell
 from fusekit.graph import UNKNOWN, Facts, Graph, evaluate, facts
 from fusekit.inputs import Inputs
 from fusekit.program import evaluation_copy, quiet
-from fusekit.view import read
+from fusekit.view import Unread, read
 
 _SAME_SHAPE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish),
@@ -134,9 +135,19 @@ def _of_map(value: Any, source: Facts) -> Facts:
         n = len(value.padding)
         sizes = zip(source.shape[-n:], value.padding, strict=True)
         return Facts((*source.shape[:-n], *(s if not any(p) else None for s, p in sizes)), source.dtype)
-    if isinstance(value, AvgPool):
-        n = len(value.window)
-        return UNKNOWN if source.shape is None else Facts((*source.shape[:-n], *(None,) * n), source.dtype)
+    if source.shape is None:
+        return source if isinstance(value, Affine | Identity | Unread) else UNKNOWN
+    if isinstance(value, AvgPool | GlobalMean):
+        n = value.n if isinstance(value, GlobalMean) else len(value.window)
+        size = 1 if isinstance(value, GlobalMean) else None
+        return Facts((*source.shape[:-n], *(size,) * n), source.dtype)
+    if isinstance(value, PixelShuffle):
+        channels = source.size(-3)
+        return Facts((*source.shape[:-3], channels and channels // value.factor**2, None, None), source.dtype)
+    if isinstance(value, Flatten):
+        rest = source.shape[1:]
+        known = None if None in rest else math.prod(size for size in rest if size is not None)
+        return Facts((source.shape[0], known), source.dtype)
     return UNKNOWN if isinstance(value, Pad) else source
 
 

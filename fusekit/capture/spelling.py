@@ -27,6 +27,12 @@ _PAD_TYPES = tuple(getattr(nn, f"{kind}Pad{n}d") for kind in ("Zero", "Constant"
 _POOL_TYPES = {nn.AvgPool1d: 1, nn.AvgPool2d: 2, nn.AvgPool3d: 3}
 _POOL = {1: aten.avg_pool1d.default, 2: aten.avg_pool2d.default, 3: aten.avg_pool3d.default}
 
+_MEAN_TYPES = {
+    nn.AdaptiveAvgPool1d: aten.adaptive_avg_pool1d.default,
+    nn.AdaptiveAvgPool2d: aten.adaptive_avg_pool2d.default,
+    nn.AdaptiveAvgPool3d: aten.adaptive_avg_pool3d.default,
+}
+
 Call = tuple[Any, tuple[Any, ...]] | tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 
@@ -43,7 +49,7 @@ def is_spelled(module: nn.Module) -> bool:
     what has hooks must be called."""
     if has_hooks(module):
         return False
-    types = (*_CONV_TYPES, *_TRANSPOSE_TYPES, *_NORM_TYPES, *_DROPOUT_TYPES, *_PAD_TYPES, *_POOL_TYPES, nn.Linear, nn.Identity)
+    types = (*_CONV_TYPES, *_TRANSPOSE_TYPES, *_NORM_TYPES, *_DROPOUT_TYPES, *_PAD_TYPES, *_POOL_TYPES, *_MEAN_TYPES, nn.PixelShuffle, nn.Flatten, nn.Linear, nn.Identity)
     return type(module) in types
 
 
@@ -102,6 +108,14 @@ def _spell_module(graph: Graph, node: fx.Node) -> Call | None:
     if kind in _POOL_TYPES:
         divisor = getattr(m, "divisor_override", None)
         return _pool(_POOL_TYPES[kind], x, m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, divisor)
+    if kind in _MEAN_TYPES:
+        n = int(kind.__name__[-2])
+        sizes = m.output_size if isinstance(m.output_size, tuple | list) else (m.output_size,) * n
+        return (_MEAN_TYPES[kind], (x, list(sizes))) if None not in sizes else None
+    if kind is nn.PixelShuffle:
+        return aten.pixel_shuffle.default, (x, m.upscale_factor)
+    if kind is nn.Flatten:
+        return aten.flatten.using_ints, (x, m.start_dim, m.end_dim)
     if kind in _PAD_TYPES:
         return aten.pad.default, (x, list(m.padding), "constant", float(getattr(m, "value", 0.0)))
     if kind in _DROPOUT_TYPES:
@@ -259,6 +273,36 @@ _ARITHMETIC = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tenso
 _mul, _div = _binary(aten.mul.Tensor), _binary(aten.div.Tensor)
 
 
+def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Call:
+    return aten.flatten.using_ints, (input, start_dim, end_dim)
+
+
+def _adaptive(n: int) -> Callable[..., Call | None]:
+    def speller(input: Any, output_size: Any) -> Call | None:
+        sizes = list(output_size) if isinstance(output_size, tuple | list) else [output_size] * n
+        known = all(isinstance(size, int) for size in sizes)
+        return (_MEAN_TYPES[_MEANS[n]], (input, sizes)) if known else None
+
+    return speller
+
+
+_MEANS: dict[int, Any] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+
+
+def _mean(input: Any, dim: Any = None, keepdim: bool = False) -> Call | None:
+    if dim is None:
+        return None
+    return aten.mean.dim, (input, list(dim) if isinstance(dim, tuple | list) else [dim], keepdim)
+
+
+def _pixel_shuffle(input: Any, upscale_factor: int) -> Call:
+    return aten.pixel_shuffle.default, (input, upscale_factor)
+
+
+def _matmul(input: Any, other: Any) -> Call:
+    return aten.matmul.default, (input, other)
+
+
 def _cat(tensors: Any, dim: int = 0) -> Call | None:
     return (aten.cat.default, (list(tensors), dim)) if isinstance(tensors, tuple | list) else None
 
@@ -271,6 +315,13 @@ _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     F.conv_transpose2d: _conv_transpose_of(2),
     F.conv_transpose3d: _conv_transpose_of(3),
     F.linear: _linear,
+    **dict.fromkeys((torch.flatten, "flatten"), _flatten),
+    **dict.fromkeys((torch.mean, "mean"), _mean),
+    **dict.fromkeys((torch.matmul, operator.matmul, "matmul"), _matmul),
+    F.pixel_shuffle: _pixel_shuffle,
+    F.adaptive_avg_pool1d: _adaptive(1),
+    F.adaptive_avg_pool2d: _adaptive(2),
+    F.adaptive_avg_pool3d: _adaptive(3),
     F.avg_pool1d: _pool_of(1),
     F.avg_pool2d: _pool_of(2),
     F.avg_pool3d: _pool_of(3),

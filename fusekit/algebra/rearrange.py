@@ -1,0 +1,100 @@
+"""Maps that only move or average values, and how linear maps pass through them.
+
+P ∘ (W ⊗ I_r²) = W ∘ P        pixel shuffle: a pointwise map after it is one before it, on r² times the channels
+W ∘ mean = mean ∘ W           the mean over all positions, for a pointwise W with stride 1 and no padding
+L ∘ flatten ∘ W = (L W) ∘ flatten, position by position
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fusekit.algebra.affine import Affine
+from fusekit.algebra.conv import Conv
+from fusekit.algebra.map import Shape
+from fusekit.algebra.values import wide
+from fusekit.errors import Inapplicable
+
+
+class _Rearrangement:
+    """Reads no constants and multiplies nothing."""
+
+    def macs(self, shape: Shape) -> int:
+        return 0
+
+    def constants(self) -> tuple[Tensor, ...]:
+        return ()
+
+    def on_meta(self):  # type: ignore[no-untyped-def]
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class PixelShuffle(_Rearrangement):
+    """(N, C r², H, W) ↦ (N, C, r H, r W): channel c r² + r i + j goes to channel c at offset (i, j) (Shi et al., 2016)."""
+
+    factor: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(x, self.factor)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        *batch, channels, height, width = shape
+        return (*batch, channels // self.factor**2, height * self.factor, width * self.factor)
+
+    def lifted(self, outer: Affine | Conv) -> Affine | Conv:
+        """The map m with outer ∘ P = P ∘ m: every channel becomes r² channels with the same coefficients."""
+        times = self.factor**2
+        if isinstance(outer, Affine):
+            if outer.axis not in (None, -3):
+                raise Inapplicable(f"the affine map acts on axis {outer.axis}, the channels are on axis -3")
+            vectors = (v if outer.axis is None else v.repeat_interleave(times) for v in (outer.scale, outer.shift))
+            return Affine(*vectors, outer.axis)
+        if not outer.is_pointwise() or outer.groups != 1 or outer.n != 2:
+            raise Inapplicable("only a dense 1x1 convolution passes through a pixel shuffle")
+        eye = torch.eye(times, dtype=torch.float64, device=outer.kernel.device)
+        kernel = torch.kron(wide(outer.kernel).flatten(2)[0], eye)[None, :, :, None, None]
+        bias = None if outer.bias is None else wide(outer.bias).repeat_interleave(times)
+        return Conv(kernel, bias, (1, 1), ((0, 0), (0, 0)), (1, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class GlobalMean(_Rearrangement):
+    """The mean over the last `n` axes, which stay with size 1."""
+
+    n: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.mean(dim=tuple(range(-self.n, 0)), keepdim=True)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (*shape[: -self.n], *(1,) * self.n)
+
+
+@dataclass(frozen=True, eq=False)
+class Flatten(_Rearrangement):
+    """(N, C, *spatial) ↦ (N, C · positions)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (shape[0], math.prod(shape[1:]))
+
+    def absorbed(self, outer: Conv, inner: Conv) -> Conv:
+        """The linear map L' with outer ∘ flatten ∘ inner = L' ∘ flatten, for a pointwise inner convolution:
+        L'[o, i P + p] = Σ_m L[o, m P + p] W[m, i], b' = b + Σ L[o, m P + p] b1[m], whatever the P positions are."""
+        if not inner.is_pointwise() or outer.n != 0:
+            raise Inapplicable("only a pointwise convolution passes through a flattening")
+        if outer.in_channels % inner.out_channels:
+            raise Inapplicable(f"{inner.out_channels} channels do not divide {outer.in_channels} features")
+        linear = wide(outer.kernel)[0].unflatten(1, (inner.groups, inner.out_channels // inner.groups, -1))
+        kernel = torch.einsum("ogmp,gmi->ogip", linear, wide(inner.kernel).flatten(2)).flatten(1)[None]
+        bias = None if outer.bias is None else wide(outer.bias)
+        if inner.bias is not None:
+            seen = linear.flatten(1, 2).sum(2) @ wide(inner.bias)
+            bias = seen if bias is None else bias + seen
+        return Conv(kernel, bias, (), (), ())
