@@ -23,7 +23,7 @@ from fusekit.graph import Facts, Graph, facts, where
 from fusekit.pattern import Having, Match, Pattern
 from fusekit.report import Event, Outcome
 from fusekit.verify import TOLERANCE, constant_error, probe_shapes, probe_shapes_of_branches, region_error
-from fusekit.view import Unread, write
+from fusekit.view import Unread, read, write
 
 
 class Exactness(Enum):
@@ -267,11 +267,21 @@ class Attempt:
         for node in new:
             if node.target is add or (result.target is add and result in node.users):
                 node.meta.update({key: output.meta[key] for key in ("facts", "shape") if key in output.meta})
+            elif node is not result:
+                self._note_shape(node, dtype)
         if new:
             result.meta.update({key: output.meta[key] for key in ("facts", "shape") if key in output.meta})
         output.replace_all_uses_with(result)
         self.graph.erase_dead(self.match.nodes)
         self.touched = [*result.users, result]
+
+    def _note_shape(self, node: fx.Node, dtype: torch.dtype | None) -> None:
+        """The shape of a new value inside the region, for the prices and totals that ask for it later."""
+        reading = read(self.graph, node)
+        if reading is None or isinstance(reading.map, Unread) or "shape" not in reading.source.meta:
+            return
+        node.meta.setdefault("shape", reading.map.output_shape(reading.source.meta["shape"]))
+        node.meta.setdefault("facts", Facts(None, dtype))
 
     @staticmethod
     def _constants(nodes: Sequence[fx.Node]) -> list[fx.Node]:
