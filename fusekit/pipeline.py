@@ -1,10 +1,9 @@
-"""capture -> stages -> emit, for a whole model or, where its own forward cannot be traced, for its children in place."""
+"""capture -> stages -> emit: a whole model or, where its own forward cannot be traced, its children in place."""
 
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
@@ -15,11 +14,11 @@ from torch.utils import _pytree as pytree
 
 from fusekit.algebra import BorderedConv, Conv
 from fusekit.capture import capture, has_hooks
+from fusekit.capture.only_called import only_called
 from fusekit.emit import emit
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph
 from fusekit.inputs import Inputs
-from fusekit.only_called import only_called
 from fusekit.report import Event, Outcome, Report, Totals
 from fusekit.rewrite import Driver, Progress, Stage
 from fusekit.view import read
@@ -143,7 +142,7 @@ def own_copy(model: nn.Module) -> nn.Module:
             elif isinstance(hook, SpectralNorm):
                 remove_spectral_norm(module, hook.name)
             elif isinstance(hook, BasePruningMethod):
-                prune.remove(module, hook._tensor_name)  # type: ignore[attr-defined]
+                prune.remove(module, hook._tensor_name)
     return copied
 
 

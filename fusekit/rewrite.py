@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from fusekit.algebra import Combination, Map, Shape
+from fusekit.algebra import Combination, Conv, Map, Shape
 from fusekit.cost import FREE, Work, joint, nominal_shape, nominal_shapes, work, work_of, work_of_chain
 from fusekit.errors import Inapplicable, VerificationError
 from fusekit.graph import Facts, Graph, facts, where
@@ -97,7 +97,7 @@ class Driver:
                 self._run_stage(stage)
                 self.graph.prune()
                 self.graph.lint()
-        standing = (event for key, event in self._refused.items() if not any(node._erased for node in key[1]))
+        standing = (event for (_, nodes), event in self._refused.items() if not any(node._erased for node in nodes))
         self.events.extend(standing)
         return self.events
 
@@ -130,8 +130,11 @@ class Driver:
             if event.outcome is Outcome.APPLIED:
                 self.events.append(event)
                 return attempt.touched
-            self._refused[rewrite.name, match.nodes] = event
-            if event.outcome is Outcome.REJECTED and self.strict:
+            if event.outcome is Outcome.REFUSED:
+                self._refused[rewrite.name, match.nodes] = event
+                continue
+            self.events.append(event)
+            if self.strict:
                 raise VerificationError(f"{event.rewrite} at {event.where}: {event.reason}")
         return []
 
@@ -159,9 +162,12 @@ class Attempt:
             self._require_gain(proposal, dtype)
         except Inapplicable as refusal:
             return self._event(Outcome.REFUSED, str(refusal))
-        with self.graph.fx.inserting_before(self.match.output):
-            new = write(self.graph, proposal, self.match.sources, self._names())
+        except Exception as error:  # a bug in a law must not cost the user the other laws
+            return self._event(Outcome.REJECTED, f"the law failed ({type(error).__name__}: {error})")
+        new: list[fx.Node] = []
         try:
+            with self.graph.fx.inserting_before(self.match.output):
+                new = write(self.graph, proposal, self.match.sources, self._names())
             self.error = self._error_of(new)
             reason = f"float64 error {self.error:.1e} exceeds {TOLERANCE:.0e}; rolled back"
         except Exception as error:  # a proposal that cannot even run is as wrong as one that runs wrongly
@@ -181,6 +187,8 @@ class Attempt:
         if match.source is None:
             return constant_error(self.graph, match.nodes, new[-1])
         rank = facts(match.source).rank
+        if rank is None and not match.branches and isinstance(match.maps[-1], Conv):
+            rank = facts(match.nodes[0]).rank  # a convolution keeps it
         if match.branches:
             probes: Sequence[Sequence[Shape]] = probe_shapes_of_branches(match.maps[-1], rank)
         else:
@@ -271,9 +279,9 @@ class Attempt:
                 self._note_shape(node, dtype)
         if new:
             result.meta.update({key: output.meta[key] for key in ("facts", "shape") if key in output.meta})
+        self.touched = [*output.users, result]
         output.replace_all_uses_with(result)
         self.graph.erase_dead(self.match.nodes)
-        self.touched = [*result.users, result]
 
     def _note_shape(self, node: fx.Node, dtype: torch.dtype | None) -> None:
         """The shape of a new value inside the region, for the prices and totals that ask for it later."""

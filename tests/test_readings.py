@@ -109,6 +109,33 @@ def _avg_pool(n: int) -> Callable[[Draw], Case]:
     return case
 
 
+def _matmul(draw: Draw) -> Case:
+    leading = [draw(st.integers(1, 3)) for _ in range(draw(st.integers(0, 2)))]
+    return (X, gaussian(draw, 4, 3)), {}, gaussian(draw, *leading, 2, 4)
+
+
+def _mm(draw: Draw) -> Case:
+    return (X, gaussian(draw, 4, 3)), {}, gaussian(draw, 2, 4)
+
+
+def _pixel_shuffle(draw: Draw) -> Case:
+    factor = draw(st.integers(1, 3))
+    return (X, factor), {}, gaussian(draw, 2, 2 * factor**2, 3, 4)
+
+
+def _adaptive(n: int) -> Callable[[Draw], Case]:
+    return lambda draw: ((X, [1] * n), {}, gaussian(draw, 2, 3, *(3, 4, 5)[:n]))
+
+
+def _mean(draw: Draw) -> Case:
+    dims = draw(st.sampled_from(([-1], [-2, -1], [-1, -2], [2, 3], [3], [-1, 2], [-3, -2, -1])))
+    return (X, dims, True), {}, gaussian(draw, 2, 3, 4, 5)
+
+
+def _flatten(draw: Draw) -> Case:
+    return (X, 1), {}, gaussian(draw, 2, 3, *(4, 5)[: draw(st.integers(0, 2))])
+
+
 def _amounts(draw: Draw) -> list[int]:
     return [draw(st.integers(-1, 2)) for _ in range(2 * draw(st.integers(1, 3)))]
 
@@ -161,6 +188,14 @@ def _bordered(draw: Draw) -> Case:
 
 CASES: dict[Any, Callable[[Draw], Case]] = {
     bordered_conv: _bordered,
+    aten.matmul.default: _matmul,
+    aten.mm.default: _mm,
+    aten.pixel_shuffle.default: _pixel_shuffle,
+    aten.adaptive_avg_pool1d.default: _adaptive(1),
+    aten.adaptive_avg_pool2d.default: _adaptive(2),
+    aten.adaptive_avg_pool3d.default: _adaptive(3),
+    aten.mean.dim: _mean,
+    aten.flatten.using_ints: _flatten,
     aten.avg_pool1d.default: _avg_pool(1),
     aten.avg_pool2d.default: _avg_pool(2),
     aten.avg_pool3d.default: _avg_pool(3),
@@ -422,6 +457,15 @@ NOT_READ: dict[str, tuple[Any, tuple[Any, ...], Facts | None]] = {
     "pool that does not count padding": (aten.avg_pool2d.default, (X, [2, 2], [], [1, 1], False, False), NCHW),
     "pool with a divisor of its own": (aten.avg_pool2d.default, (X, [2, 2], [], [0, 0], False, True, 3), NCHW),
     "max pool": (aten.max_pool2d.default, (X, [2, 2]), NCHW),
+    "mean that drops its axes": (aten.mean.dim, (X, [-2, -1]), NCHW),
+    "mean over the channels alone": (aten.mean.dim, (X, [1], True), NCHW),
+    "mean over rows alone": (aten.mean.dim, (X, [2], True), NCHW),
+    "pool to two positions": (aten.adaptive_avg_pool2d.default, (X, [2, 1]), NCHW),
+    "flatten of everything": (aten.flatten.using_ints, (X,), NCHW),
+    "flatten of the positions": (aten.flatten.using_ints, (X, 2), NCHW),
+    "constant @ x": (aten.matmul.default, (_floats(3, 3), X), NCHW),
+    "x @ a batch of constants": (aten.matmul.default, (X, _floats(2, 3, 3, 3)), NCHW),
+    "x @ a vector": (aten.matmul.default, (X, _floats(3)), NCHW),
     "another operator": (aten.relu.default, (X,), NCHW),
     "floor division": (aten.div.Tensor_mode, (X, 2.0), NCHW),
 }

@@ -115,7 +115,7 @@ class Combination:
             raise Inapplicable("no branch is a convolution")
         total = convs[0]
         for value in (*convs[1:], *(v for v in mine if not isinstance(v, Conv))):
-            total = total + _as_addend(value)
+            total = total + _as_addend(value, total)
         rest = tuple(term for term in self.terms if term.source != 0)
         return Combination((Term(0, Composition((total,))), *rest))
 
@@ -143,9 +143,9 @@ class Combination:
         return Combination(tuple(terms), self.axis)
 
 
-def _as_addend(value: Map) -> Affine | Conv:
+def _as_addend(value: Map, like: Conv) -> Affine | Conv:
     if isinstance(value, Identity):
-        return Affine.of(torch.ones((), dtype=torch.float64), None, None)
+        return Affine.of(torch.ones((), dtype=torch.float64, device=like.kernel.device), None, None)
     if not isinstance(value, Affine | Conv):
         raise Inapplicable(f"a {type(value).__name__} does not add to a convolution")
     return value

@@ -29,19 +29,20 @@ class AvgPool:
     def __call__(self, x: Tensor) -> Tensor:
         return _POOLS[len(self.window)](x, self.window, self.stride, self.padding)
 
-    def as_conv(self, channels: int) -> Conv:
+    def as_conv(self, channels: int, device: torch.device | None = None) -> Conv:
         """The same map as a depthwise convolution of so many channels."""
-        kernel = torch.full((channels, 1, 1, *self.window), 1 / math.prod(self.window), dtype=torch.float64)
+        value = 1 / math.prod(self.window)
+        kernel = torch.full((channels, 1, 1, *self.window), value, dtype=torch.float64, device=device)
         padding = tuple((amount, amount) for amount in self.padding)
         return Conv(kernel, None, self.stride, padding, (1,) * len(self.window))
 
     def __matmul__(self, inner: Conv) -> Conv:
         """pool ∘ c."""
-        return self.as_conv(inner.out_channels) @ inner if isinstance(inner, Conv) else NotImplemented
+        return self.as_conv(inner.out_channels, inner.kernel.device) @ inner if isinstance(inner, Conv) else NotImplemented
 
     def __rmatmul__(self, outer: Conv) -> Conv:
         """c ∘ pool."""
-        return outer @ self.as_conv(outer.in_channels) if isinstance(outer, Conv) else NotImplemented
+        return outer @ self.as_conv(outer.in_channels, outer.kernel.device) if isinstance(outer, Conv) else NotImplemented
 
     def output_shape(self, shape: Shape) -> Shape:
         n = len(self.window)

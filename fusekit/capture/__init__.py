@@ -16,6 +16,7 @@ from fusekit.capture.flags import guard_ranks, trace_with_flags
 from fusekit.capture.infer import norms_of_unknown_rank, run_on_fakes, spell_and_infer
 from fusekit.capture.inplace import make_functional
 from fusekit.capture.spelling import has_hooks
+from fusekit.capture.queries import ask_sources
 from fusekit.capture.symbolic import TraceFailed
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph
@@ -69,5 +70,6 @@ def _symbolic(model: nn.Module, inputs: Inputs | None, untraced: list[str] | Non
         spell_and_infer(graph)  # of arithmetic it is now known whether it is that of tensors
         if open_norms:
             guard_ranks(graph)
+    ask_sources(graph)
     graph.prune()
     return graph

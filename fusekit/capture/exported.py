@@ -23,7 +23,6 @@ from fusekit.inputs import Inputs
 from fusekit.nn import ShapeGuard
 from fusekit.program import conditions_of, evaluation_copy, export_program, quiet, reason_of
 
-
 _CONTAINERS = (tuple, list, dict)
 
 
@@ -84,7 +83,8 @@ def _functionalized(program: ExportedProgram) -> ExportedProgram:
     """In-place writes, and views of what is written to, made plain by torch itself; nothing else decomposed."""
     try:
         with quiet():
-            return program.run_decompositions({})
+            functional: ExportedProgram = program.run_decompositions({})
+        return functional
     except Exception as error:
         raise CaptureError(f"the exported program could not be made functional: {reason_of(error)}") from error
 

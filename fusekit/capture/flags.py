@@ -7,7 +7,7 @@ entrance holds callers to it; without example inputs the model's own forward mus
 """
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import torch
@@ -109,9 +109,9 @@ def guard_ranks(graph: Graph) -> None:
     _guard(graph, names, [f"{name}.dim() == {facts(node).rank}" for name, node in zip(names, nodes, strict=True)])
 
 
-def _guard(graph: Graph, names: Iterable[str], conditions: list[str]) -> None:
+def _guard(graph: Graph, names: Container[str], conditions: list[str]) -> None:
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
-    guarded = [node for node in placeholders if node.target in names]
+    guarded = [node for node in placeholders if str(node.target) in names]
     path = "shape_guard"
     while path in graph.modules:
         path += "_"

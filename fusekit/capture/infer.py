@@ -5,8 +5,8 @@ Without example inputs a convolution is assumed to be fed with a batch (`(N, C, 
 sizes are only what weights fix: channels. What is not known stays unknown, and what needs it is refused.
 """
 
-from dataclasses import replace
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch

@@ -73,9 +73,9 @@ def make_functional(graph: Graph) -> None:
             raise CaptureError(f"{where(node)} writes in place to memory that other values may share")
         if mixed and len(node.all_input_nodes) > 1:
             raise CaptureError(f"{where(node)} writes in place, where dtypes are mixed: the result keeps the first one")
-        later = [user for user in target.users if order[user] > order[node]]
-        for user in later:
-            user.replace_input_with(target, node)
+        for alias in _aliases(graph, target):
+            for user in [user for user in alias.users if order[user] > order[node]]:
+                user.replace_input_with(alias, node)
         _make_plain(graph, node)
 
 
@@ -127,8 +127,25 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
 
 def _owns_memory(graph: Graph, node: fx.Node, *, before: fx.Node, order: dict[fx.Node, int]) -> bool:
     """No one else can see a write to this value: it is fresh, and no earlier reader may hold a view of it."""
-    earlier = [user for user in node.users if order[user] < order[before]]
-    return _is_fresh(graph, node) and all(_is_fresh(graph, user) for user in earlier)
+    aliases = _aliases(graph, node)
+    earlier = {user for alias in aliases for user in alias.users if order[user] < order[before]}
+    return _is_fresh(graph, aliases[-1]) and all(_is_fresh(graph, user) for user in earlier - set(aliases))
+
+
+def _aliases(graph: Graph, node: fx.Node) -> list[fx.Node]:
+    """The value under all its names: nn.Identity and idle dropouts return what they are given."""
+    names = [node]
+    while (source := _passed_on(graph, names[-1])) is not None:
+        names.append(source)
+    return names
+
+
+def _passed_on(graph: Graph, node: fx.Node) -> fx.Node | None:
+    if node.op != "call_module" or len(node.all_input_nodes) != 1:
+        return None
+    module = graph.modules[str(node.target)]
+    idle = isinstance(module, nn.modules.dropout._DropoutNd) and not module.training
+    return node.all_input_nodes[0] if idle or type(module) is nn.Identity else None
 
 
 def _is_fresh(graph: Graph, node: fx.Node) -> bool:

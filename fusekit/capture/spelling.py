@@ -49,7 +49,19 @@ def is_spelled(module: nn.Module) -> bool:
     what has hooks must be called."""
     if has_hooks(module):
         return False
-    types = (*_CONV_TYPES, *_TRANSPOSE_TYPES, *_NORM_TYPES, *_DROPOUT_TYPES, *_PAD_TYPES, *_POOL_TYPES, *_MEAN_TYPES, nn.PixelShuffle, nn.Flatten, nn.Linear, nn.Identity)
+    types = (
+        *_CONV_TYPES,
+        *_TRANSPOSE_TYPES,
+        *_NORM_TYPES,
+        *_DROPOUT_TYPES,
+        *_PAD_TYPES,
+        *_POOL_TYPES,
+        *_MEAN_TYPES,
+        nn.PixelShuffle,
+        nn.Flatten,
+        nn.Linear,
+        nn.Identity,
+    )
     return type(module) in types
 
 
@@ -107,7 +119,9 @@ def _spell_module(graph: Graph, node: fx.Node) -> Call | None:
         return aten.batch_norm.default, (x, *values, False, m.momentum or 0.0, m.eps, True)
     if kind in _POOL_TYPES:
         divisor = getattr(m, "divisor_override", None)
-        return _pool(_POOL_TYPES[kind], x, m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, divisor)
+        return _pool(
+            _POOL_TYPES[kind], x, m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, divisor
+        )
     if kind in _MEAN_TYPES:
         n = int(kind.__name__[-2])
         sizes = m.output_size if isinstance(m.output_size, tuple | list) else (m.output_size,) * n

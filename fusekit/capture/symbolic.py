@@ -148,7 +148,7 @@ class _Tracer(fx.Tracer):
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         function, arguments = super().create_args_for_root(root_fn, is_module, concrete_args)
-        names = [a.node.target if isinstance(a, fx.Proxy) else None for a in arguments]
+        names = [str(a.node.target) if isinstance(a, fx.Proxy) else None for a in arguments]
         return function, [self.fixed.get(n, a) if n else a for n, a in zip(names, arguments, strict=True)]
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:

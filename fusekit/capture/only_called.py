@@ -34,6 +34,7 @@ def only_called(module: nn.Module, name: str, *, items: bool = False) -> bool:
 
 def _functions(cls: type) -> Iterator[ast.FunctionDef | None]:
     """The class's functions but for `__init__`: what construction did is done. None for one whose code is not known."""
+    trees: list[ast.AST | None]
     try:
         trees = [_parsed(cls)]
     except (OSError, TypeError, SyntaxError):  # a class made by a call has no source, its functions have

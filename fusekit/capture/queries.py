@@ -1,0 +1,36 @@
+"""Questions about a tensor that its source answers as well.
+
+    rank(m(x)) = rank(x)        dtype(m(x)) = dtype(x)        device(m(x)) = device(x)
+
+for every map that fusekit reads. A forward that asserts `x.ndim == 4` between a convolution and its batch norm would
+otherwise keep the convolution's own output alive, and the batch norm could not fold into it.
+"""
+
+from torch import fx
+
+from fusekit.algebra import Affine, AvgPool, Conv, Identity, Pad
+from fusekit.graph import Graph
+from fusekit.view import read
+
+_KEPT = ("ndim", "dtype", "device")
+_SAME_RANK = (Affine, AvgPool, Conv, Identity, Pad)
+
+
+def ask_sources(graph: Graph) -> None:
+    """Let questions about rank, dtype and device be answered by the earliest tensor that can."""
+    for node in graph.nodes:
+        if not _is_question(node):
+            continue
+        asked = node.args[0]
+        while isinstance(asked, fx.Node):
+            reading = read(graph, asked)
+            if reading is None or not any(reading.is_a(kind) for kind in _SAME_RANK):
+                break
+            node.replace_input_with(asked, reading.source)
+            asked = reading.source
+
+
+def _is_question(node: fx.Node) -> bool:
+    if node.op == "call_function" and node.target is getattr:
+        return node.args[1] in _KEPT
+    return node.op == "call_method" and node.target in ("dim", "ndimension") and not node.kwargs
