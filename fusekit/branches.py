@@ -98,7 +98,7 @@ def concatenated(graph: Graph, output: fx.Node) -> tuple[list[fx.Node], int] | N
     if len(ranks) != 1 or not all(isinstance(part, fx.Node) and part.op != "get_attr" for part in parts):
         return None
     dim = a["dim"]
-    return list(parts), dim if dim < 0 else dim - ranks.pop()  # type: ignore[operator]
+    return list(parts), dim if dim < 0 else dim - ranks.pop()
 
 
 def combination(branches: Iterable[Branch], axis: int | None) -> tuple[Combination, tuple[fx.Node, ...]]:

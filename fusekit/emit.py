@@ -187,6 +187,7 @@ class _Emitter:
             return None
         kind: Any = (_CONV_TRANSPOSE if conv.transposed else _CONV)[conv.n]
         options: dict[str, Any] = {"bias": conv.bias is not None, "device": "meta"}
+        layer: nn.Module
         if conv.n == 0:
             layer = kind(conv.in_channels, conv.out_channels, **options)
         else:
@@ -206,7 +207,9 @@ class _Emitter:
         if kind is None or mean is None or arguments["running_var"] is None or arguments["training"] or not both:
             return None
         affine = arguments["weight"] is not None
-        layer = kind(len(mean), eps=arguments["eps"], momentum=arguments["momentum"], affine=affine, device="meta")
+        layer: nn.Module = kind(
+            len(mean), eps=arguments["eps"], momentum=arguments["momentum"], affine=affine, device="meta"
+        )
         layer.num_batches_tracked = torch.zeros((), dtype=torch.long, device=mean.device)
         self._fill(layer, arguments, ("weight", "bias", "running_mean", "running_var"))
         return layer

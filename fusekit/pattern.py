@@ -21,8 +21,8 @@ from fusekit.view import read
 
 @dataclass(frozen=True)
 class Match:
-    """A region that reads as the pattern: its inputs (none for an expression of constants), its nodes in order, last the
-    output, and the arguments of the law. `branches`: the parts of a sum or concatenation, each with its own nodes."""
+    """A region that reads as the pattern: its inputs (none for an expression of constants), its nodes in order, last
+    the output, and the arguments of the law. `branches`: the parts of a sum or concatenation, each with its nodes."""
 
     sources: tuple[fx.Node, ...]
     nodes: tuple[fx.Node, ...]
@@ -137,7 +137,9 @@ def _joined(branches: list[Branch], joints: list[fx.Node], axis: int | None, sha
     if sum(branch.source is sources[0] for branch in branches) < shared or not any(b.nodes for b in branches):
         return None
     nodes = dict.fromkeys(node for branch in branches for node in branch.nodes)
-    return Match(sources, (*sorted(nodes), *joints), (whole,), tuple(branches))
+    if not nodes.keys().isdisjoint(sources):
+        return None  # one branch starts inside another: the sources would not be free of each other
+    return Match(sources, tuple(dict.fromkeys((*sorted(nodes), *joints))), (whole,), tuple(branches))
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Rewrite:
     exactness: ClassVar[Exactness] = Exactness.REAL
     gain: ClassVar[float] = 1.0
 
-    def propose(self, *maps: Any) -> Map:
+    def propose(self, *maps: Any) -> Map | Combination:
         """The right-hand side of the law for these maps, outermost first; raises Inapplicable where it fails."""
         raise NotImplementedError
 
@@ -225,12 +225,12 @@ class Attempt:
 
     def _shapes(self) -> list[Shape] | None:
         """The shapes of the sources: the example's, else nominal ones; None if nothing fixes them."""
-        known = [source.meta.get("shape") for source in self.match.sources]
-        if known and None not in known:
+        known = [source.meta["shape"] for source in self.match.sources if "shape" in source.meta]
+        if known and len(known) == len(self.match.sources):
             return known
         if self.match.branches:
             return nominal_shapes(self.match.maps[-1])
-        shape = nominal_shape(self.match.maps) if known else None
+        shape = nominal_shape(self.match.maps) if self.match.sources else None
         return None if shape is None else [shape]
 
     def _works(self, shapes: Sequence[Shape], itemsize: int) -> list[tuple[fx.Node, Work]]:

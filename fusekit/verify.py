@@ -7,7 +7,6 @@ which no float32 comparison can do.
 """
 
 import math
-import math
 from collections.abc import Sequence
 
 import torch
@@ -112,8 +111,8 @@ def probe_shapes_of_branches(whole: Combination, rank: int | None) -> list[list[
 def _total_stride(maps: tuple[Map, ...], axis: int) -> int:
     stride = 1
     for value in maps:
-        strides = isinstance(value, AvgPool) or (isinstance(value, Conv) and not value.transposed)
-        stride *= value.stride[axis] if strides else 1
+        if isinstance(value, AvgPool) or (isinstance(value, Conv) and not value.transposed):
+            stride *= value.stride[axis]
     return stride
 
 

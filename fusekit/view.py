@@ -208,7 +208,7 @@ def _read_matmul(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
 
 def _read_avg_pool(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     """Where the padding counts as zeros and the size is not rounded up; with no padding it does not matter."""
-    n = {aten.avg_pool1d.default: 1, aten.avg_pool2d.default: 2, aten.avg_pool3d.default: 3}[node.target]
+    n = _POOL_AXES[node.target]
     window, padding = _static(a["kernel_size"], n), _static(a["padding"], n)
     stride = _static(a["stride"] or a["kernel_size"], n)
     if window is None or padding is None or stride is None or a["ceil_mode"] or a.get("divisor_override"):
@@ -304,6 +304,12 @@ _CONVS = (
     aten.conv_transpose2d.input,
     aten.conv_transpose3d.input,
 )
+
+_POOL_AXES: dict[Any, int] = {
+    aten.avg_pool1d.default: 1,
+    aten.avg_pool2d.default: 2,
+    aten.avg_pool3d.default: 3,
+}
 
 _READERS: dict[Any, Reader] = {
     bordered_conv: _read_bordered,

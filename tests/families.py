@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def conv_norm(inputs: int, outputs: int, window: int, padding: int, groups: int = 1, dilation: int = 1) -> nn.Sequential:
+def conv_norm(
+    inputs: int, outputs: int, window: int, padding: int, groups: int = 1, dilation: int = 1
+) -> nn.Sequential:
     """A convolution without bias, and its batch norm."""
     conv = nn.Conv2d(inputs, outputs, window, 1, padding, dilation, groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
@@ -131,7 +133,7 @@ class DepthwiseOver(nn.Module):
 
 
 class MobileOne(nn.Module):
-    """k depthwise branches, a 1x1 scale branch and a batch-norm shortcut, then the same pointwise (Vasu et al., 2023)."""
+    """k depthwise branches, a 1x1 scale branch and a batch-norm shortcut, then pointwise ones (Vasu et al., 2023)."""
 
     def __init__(self, inputs: int, outputs: int, branches: int = 3) -> None:
         super().__init__()
@@ -170,7 +172,7 @@ class DilatedReparam(nn.Module):
 
 
 class LinearGenerator(nn.Module):
-    """Seven convolutions in a row without an activation (KernelGAN's deep linear generator, Bell-Kligler et al., 2019)."""
+    """Convolutions in a row without an activation (KernelGAN's linear generator, Bell-Kligler et al., 2019)."""
 
     def __init__(self, channels: int = 64) -> None:
         super().__init__()

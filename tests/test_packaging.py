@@ -22,11 +22,12 @@ errors
 algebra
 graph
 view
-pattern
-cost verify report inputs float64 output
+branches pattern
+cost verify report inputs output
 rewrite
 passes
 program
+float64
 capture emit nn pipeline compare probes onnxfile tidy validation validate export receptive
 filekind statedict archive arguments factory samples checkpoint
 api

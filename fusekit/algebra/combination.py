@@ -51,7 +51,11 @@ class Composition:
         maps = [m for m in self.maps if not isinstance(m, Identity)]
         result = maps[-1] if maps else Identity()
         for outer in reversed(maps[:-1]):
-            result = outer @ result
+            try:
+                result = outer @ result
+            except TypeError:
+                kinds = f"{type(outer).__name__} after {type(result).__name__}"
+                raise Inapplicable(f"there is no law for a {kinds}") from None
         return result
 
 
@@ -84,18 +88,20 @@ class Combination:
         return tuple(sizes)
 
     def source_shapes(self, shape: Shape) -> list[Shape]:
-        """A shape for every source: those with maps are alike but for their channels, and those that are branches
-        themselves have the shape that the others yield."""
+        """A shape for every source such that all branches yield one size: the first source with maps has this spatial
+        shape, the other ones what fits it, and sources that are branches themselves what the others yield."""
         known: dict[int, Shape] = {}
+        yielded: Shape | None = None
         for term in self.terms:
             conv = next((m for m in reversed(term.map.maps) if isinstance(m, Conv)), None)
-            if conv is not None and term.source not in known:
-                spatial = shape[len(shape) - conv.n :]
-                known[term.source] = (*shape[: conv.channel_axis], conv.in_channels, *spatial)
-        first = next((term for term in self.terms if term.source in known), None)
-        if first is None:
+            if conv is None or term.source in known:
+                continue
+            batch, n = shape[: len(shape) - conv.n - 1], conv.n
+            first = (*batch, conv.in_channels, *shape[len(shape) - n :])
+            known[term.source] = first if yielded is None else _preimage(term.map, first, yielded[len(yielded) - n :])
+            yielded = yielded or term.map.output_shape(first)
+        if yielded is None:
             raise Inapplicable("no branch is a convolution")
-        yielded = first.map.output_shape(known[first.source])
         return [known.get(source, yielded) for source in range(1 + max(term.source for term in self.terms))]
 
     def constants(self) -> tuple[Tensor, ...]:
@@ -141,6 +147,20 @@ class Combination:
             start += conv.out_channels
             terms.append(Term(term.source, Composition((part @ conv,))))
         return Combination(tuple(terms), self.axis)
+
+
+def _preimage(chain: Composition, shape: Shape, spatial: Shape) -> Shape:
+    """The input shape nearest to this one, axis by axis, whose output has these spatial sizes."""
+    sizes = list(shape)
+    for axis in range(-len(spatial), 0):
+        nearest = sorted(range(1, 4 * shape[axis] + 8 * spatial[axis] + 16), key=lambda size: abs(size - shape[axis]))
+        for size in nearest:
+            sizes[axis] = size
+            if chain.output_shape(tuple(sizes))[axis] == spatial[axis]:
+                break
+        else:
+            raise Inapplicable("no input sizes give the branches one output size")
+    return tuple(sizes)
 
 
 def _as_addend(value: Map, like: Conv) -> Affine | Conv:

@@ -1,4 +1,4 @@
-"""Convolutions as values: one type for 0 to 3 spatial axes, every stride, padding, dilation, grouping, transposed or not.
+"""Convolutions as values: one type for 0 to 3 spatial axes, any stride, padding, dilation and grouping, transposed too.
 
 The kernel is always `[group, out, in, *window]`, transposed or not, and padding is a (low, high) pair per axis;
 `from_torch` and `weight` are the only two places that know torch's layouts. A linear layer is the case of no spatial

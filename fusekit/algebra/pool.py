@@ -38,11 +38,15 @@ class AvgPool:
 
     def __matmul__(self, inner: Conv) -> Conv:
         """pool ∘ c."""
-        return self.as_conv(inner.out_channels, inner.kernel.device) @ inner if isinstance(inner, Conv) else NotImplemented
+        return (
+            self.as_conv(inner.out_channels, inner.kernel.device) @ inner if isinstance(inner, Conv) else NotImplemented
+        )
 
     def __rmatmul__(self, outer: Conv) -> Conv:
         """c ∘ pool."""
-        return outer @ self.as_conv(outer.in_channels, outer.kernel.device) if isinstance(outer, Conv) else NotImplemented
+        return (
+            outer @ self.as_conv(outer.in_channels, outer.kernel.device) if isinstance(outer, Conv) else NotImplemented
+        )
 
     def output_shape(self, shape: Shape) -> Shape:
         n = len(self.window)

@@ -34,7 +34,7 @@ class _Rearrangement:
 
 @dataclass(frozen=True, eq=False)
 class PixelShuffle(_Rearrangement):
-    """(N, C r², H, W) ↦ (N, C, r H, r W): channel c r² + r i + j goes to channel c at offset (i, j) (Shi et al., 2016)."""
+    """(N, C r², H, W) ↦ (N, C, r H, r W): channel c r² + r i + j goes to c, offset (i, j) (Shi et al., 2016)."""
 
     factor: int
 
@@ -51,8 +51,9 @@ class PixelShuffle(_Rearrangement):
         if isinstance(outer, Affine):
             if outer.axis not in (None, -3):
                 raise Inapplicable(f"the affine map acts on axis {outer.axis}, the channels are on axis -3")
-            vectors = (v if outer.axis is None else v.repeat_interleave(times) for v in (outer.scale, outer.shift))
-            return Affine(*vectors, outer.axis)
+            if outer.axis is None:
+                return outer
+            return Affine(outer.scale.repeat_interleave(times), outer.shift.repeat_interleave(times), outer.axis)
         if not outer.is_pointwise() or outer.groups != 1 or outer.n != 2:
             raise Inapplicable("only a dense 1x1 convolution passes through a pixel shuffle")
         eye = torch.eye(times, dtype=torch.float64, device=outer.kernel.device)

@@ -13,12 +13,13 @@ costs O(perimeter): slices, pads, small convolutions and concatenations, with ev
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.algebra.map import Pairs, Shape
+from fusekit.algebra.map import Pairs
 
 Padded = Callable[[Tensor, Pairs], Tensor]
 
@@ -96,8 +97,7 @@ class Ring:
         s, total, count = axis.stride1, axis.seen1(high), axis.rows(high)
         if not high or not count:
             # the last window outside, n = -1, ends `count` rows into x
-            rest = (slice(None),) * (-dim - 1)
-            return _pad(x[(..., slice(0, count), *rest)], dim, total - count, count).narrow(dim, 0, total)
+            return _pad(_cut(x, dim, 0, count), dim, total - count, count).narrow(dim, 0, total)
         # the first window outside, n = N1, starts `seen` rows before the end of x: count, less what N mod s1 skips
         skipped = (x.shape[dim] + sum(axis.padding1) - axis.reach1 - 1) % s if s > 1 else 0
         seen = axis.reach1 - axis.padding1[1] + 1 - s + skipped
@@ -120,8 +120,13 @@ class Ring:
 
 
 def _last_rows(x: Tensor, dim: int, count: int) -> Tensor:
-    rest = (slice(None),) * (-dim - 1)
-    return x[(..., slice(-count, None) if count else slice(0, 0), *rest)]
+    return _cut(x, dim, -count, None) if count else _cut(x, dim, 0, 0)
+
+
+def _cut(x: Tensor, dim: int, start: int | None, stop: int | None) -> Tensor:
+    """x[start:stop] along an axis counted from the right, with fewer rows where x has fewer."""
+    index: Any = (..., slice(start, stop), *(slice(None),) * (-dim - 1))
+    return x[index]
 
 
 def _pad(x: Tensor, dim: int, low: int, high: int) -> Tensor:
@@ -130,9 +135,8 @@ def _pad(x: Tensor, dim: int, low: int, high: int) -> Tensor:
 
 def _subtract_at_end(z: Tensor, error: Tensor, dim: int, ring: int, high: bool) -> Tensor:
     """z less `error` on its first or last `ring` rows; where z has fewer, the error's outermost rows count."""
-    rest = (slice(None),) * (-dim - 1)
     if high:
-        touched, kept = z[(..., slice(-ring, None), *rest)], z[(..., slice(None, -ring), *rest)]
+        touched, kept = _cut(z, dim, -ring, None), _cut(z, dim, None, -ring)
         return torch.cat([kept, touched - error.narrow(dim, ring - touched.shape[dim], touched.shape[dim])], dim)
-    touched, kept = z[(..., slice(None, ring), *rest)], z[(..., slice(ring, None), *rest)]
+    touched, kept = _cut(z, dim, None, ring), _cut(z, dim, ring, None)
     return torch.cat([touched - error.narrow(dim, 0, touched.shape[dim]), kept], dim)

@@ -15,8 +15,8 @@ from fusekit.capture.exported import export
 from fusekit.capture.flags import guard_ranks, trace_with_flags
 from fusekit.capture.infer import norms_of_unknown_rank, run_on_fakes, spell_and_infer
 from fusekit.capture.inplace import make_functional
-from fusekit.capture.spelling import has_hooks
 from fusekit.capture.queries import ask_sources
+from fusekit.capture.spelling import has_hooks
 from fusekit.capture.symbolic import TraceFailed
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph

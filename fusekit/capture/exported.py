@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from fusekit.capture.branches import conditions_at_small_sizes, noted_branches
-from fusekit.capture.infer import infer
+from fusekit.capture.infer import infer, run_on_fakes
 from fusekit.capture.spelling import has_hooks
 from fusekit.capture.symbolic import path_of, state_of
 from fusekit.errors import CaptureError
@@ -50,6 +50,7 @@ def export(model: nn.Module, inputs: Inputs) -> Graph:
         if node.op == "get_attr" and facts(node) is UNKNOWN and graph.constant(node) is not None:
             node.meta["facts"] = infer(graph, node)
     _add_guard(graph, inputs, model, conditions)
+    run_on_fakes(graph, inputs, shapes_only=True)  # the trace may have been at another batch
     return graph
 
 
@@ -149,9 +150,6 @@ def _meta(node: fx.Node, owners: dict[str, nn.Module]) -> dict[str, Any]:
     value = node.meta.get("val")
     if isinstance(value, Tensor):
         meta["facts"] = Facts(tuple(s if isinstance(s, int) else None for s in value.shape), value.dtype)
-        hints = [s if isinstance(s, int) else s.node.hint for s in value.shape]
-        if all(isinstance(hint, int) for hint in hints):
-            meta["shape"] = tuple(int(hint) for hint in hints)
     return meta
 
 

@@ -33,8 +33,9 @@ _SAME_SHAPE_CALLS = {torch.relu, torch.sigmoid, torch.tanh, nn.functional.relu, 
 _NORM_RANK = {nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
 
 
-def run_on_fakes(graph: Graph, inputs: Inputs) -> None:
-    """Facts and concrete shapes of every node, from the example inputs; stops quietly where a node cannot be faked."""
+def run_on_fakes(graph: Graph, inputs: Inputs, *, shapes_only: bool = False) -> None:
+    """Concrete shapes of every node for the example inputs, and facts from them unless `shapes_only`; stops quietly
+    where a node cannot be faked."""
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     names = [str(node.target) for node in placeholders]
     given = {**dict(zip(names, inputs.args, strict=False)), **inputs.kwargs}
@@ -64,8 +65,9 @@ def run_on_fakes(graph: Graph, inputs: Inputs) -> None:
             pass
         for node, value in values.items():
             if isinstance(value, Tensor):
-                node.meta["facts"] = Facts(tuple(value.shape), value.dtype)
                 node.meta["shape"] = tuple(value.shape)
+                if not shapes_only:
+                    node.meta["facts"] = Facts(tuple(value.shape), value.dtype)
 
 
 def spell_and_infer(graph: Graph) -> None:

@@ -32,9 +32,10 @@ class _BorderedConvNd(nn.Module):
         (stride, padding, dilation, groups), inner, outer = self.geometry
         channels = f"{self.inner_weight.shape[1] * inner[3]}, {self.weight.shape[0]}"
         size = tuple(self.weight.shape[2:])
+        ring = tuple(-(-max(pair) // step) for pair, step in zip(outer[1], outer[0], strict=True))
         return (
-            f"{channels}, kernel_size={size}, stride={stride}, padding={padding}, dilation={dilation}, groups={groups}, "
-            f"ring={tuple(-(-max(pair) // step) for pair, step in zip(outer[1], outer[0], strict=True))}"
+            f"{channels}, kernel_size={size}, stride={stride}, padding={padding}, dilation={dilation}, "
+            f"groups={groups}, ring={ring}"
         )
 
 

@@ -38,10 +38,10 @@ class ShapeGuard(nn.Module):
         self._check(*inputs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in super().__getstate__().items() if key != "_check"}
+        return {key: value for key, value in self.__dict__.items() if key != "_check"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        self.__dict__.update(state)
         self._compile()
 
     def extra_repr(self) -> str:
