@@ -54,7 +54,7 @@ def main() -> int:
     torch.onnx.export(model, (clip,), dynamo=True, verbose=False).save(plain)  # type: ignore[union-attr]
     validation = fusekit.export(model, small, (clip,))
     report = validation.report
-    console.print(report, validation)
+    console.print(report.brief() if report else "", validation)
     if not (validation.ok and report and report.before and report.after) or report.rejected:
         return 1
     rows: dict[str, tuple[object, object]] = {

@@ -17,11 +17,10 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from fusekit.errors import FusekitError, VerificationError
-from fusekit.report import Event, Report
+from fusekit.report import Report
 
 OK, DIFFERENT, BAD, INTERRUPTED = 0, 1, 2, 130
 _LONGEST = 600  # characters of a message: some libraries answer with a page
@@ -64,7 +63,7 @@ class Screen:
         """The report whole, or without what was refused."""
         if report is None:
             return Text("not optimized")
-        return report if self.verbose else summary(report)
+        return report if self.verbose else report.brief()
 
     @contextlib.contextmanager
     def _warnings(self) -> Iterator[None]:
@@ -99,32 +98,6 @@ class Steps:
     def detail(self, stage: str, done: int, total: int) -> None:
         """How far the optimizer is within its step."""
         self.bar.update(self.task, description=f"{stage} {done}/{total}")
-
-
-def summary(report: Report) -> RenderableType:
-    """What was done, and how much was not: notes, totals, and the rewrites applied or rolled back."""
-    counts = f"{len(report.applied)} applied, {len(report.refused)} refused, {len(report.rejected)} rejected"
-    hint = "; -v shows the reasons" if report.refused else ""
-    parts: list[RenderableType] = [Text(f"fusekit: {note}", style="bold yellow") for note in report.notes]
-    parts.append(Text(f"{counts} (captured by {report.capture}, target {report.target}{hint})", style="bold"))
-    shown = [event for event in report.events if event not in report.refused]
-    if shown:
-        parts.append(_events(shown))
-    if report.before and report.after:
-        for name in ("operators", "parameters", "macs"):
-            old, new = getattr(report.before, name), getattr(report.after, name)
-            if old is not None and new is not None:
-                parts.append(Text(f"{'MACs' if name == 'macs' else name:<10} {old:>16,} -> {new:>16,}"))
-    return Group(*parts)
-
-
-def _events(events: list[Event]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("outcome", "rewrite", "where", "reason"):
-        table.add_column(heading, overflow="fold")
-    for event in events:
-        table.add_row(str(event.outcome), event.rewrite, Text(event.where), Text(event.reason))
-    return table
 
 
 def complain(problem: str | BaseException, verbose: int = 0) -> int:

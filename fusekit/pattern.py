@@ -16,7 +16,7 @@ from fusekit.algebra import Map
 from fusekit.branches import Branch, addends, combination, concatenated, share_source, walk_back
 from fusekit.errors import Inapplicable
 from fusekit.graph import Graph, evaluate
-from fusekit.view import read
+from fusekit.view import Unread, read
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Pattern(Protocol):
 
 
 class Compose:
-    """m1 ∘ m2 ∘ ... ∘ mk on a chain of nodes."""
+    """m1 ∘ m2 ∘ ... ∘ mk on a chain of nodes; `when` narrows it to maps for which there is something to do."""
 
-    def __init__(self, *kinds: type[Map]) -> None:
-        self.kinds = kinds
+    def __init__(self, *kinds: type[Map], when: Callable[..., bool] | None = None) -> None:
+        self.kinds, self.when = kinds, when
 
     def match(self, graph: Graph, output: fx.Node) -> Match | None:
         node, maps, nodes = output, [], []
@@ -62,6 +62,9 @@ class Compose:
             maps.append(reading.map)
             nodes.append(node)
             node = reading.source
+        readable = not any(isinstance(value, Unread) for value in maps)
+        if self.when is not None and not (readable and self.when(*maps)):
+            return None
         return Match((node,), tuple(reversed(nodes)), tuple(maps))
 
     def __str__(self) -> str:

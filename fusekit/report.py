@@ -76,17 +76,25 @@ class Report:
     def rejected(self) -> tuple[Event, ...]:
         return self.of(Outcome.REJECTED)
 
+    def brief(self) -> Group:
+        """To print: the same without what was refused, which on a large model is most of it."""
+        shown = tuple(event for event in self.events if event.outcome is not Outcome.REFUSED)
+        return self._render(shown, "; -v shows why not" if self.refused else "")
+
     def to_json(self, indent: int | None = 2) -> str:
         """The whole report as a JSON object, outcomes spelled as words."""
         return json.dumps(asdict(self), indent=indent)
 
     def __rich__(self) -> Group:
+        return self._render(self.events)
+
+    def _render(self, events: tuple[Event, ...], hint: str = "") -> Group:
         parts: list[Text | Table] = [Text(f"fusekit: {note}", style="bold yellow") for note in self.notes]
-        parts.append(Text(self._headline(), style="bold"))
+        parts.append(Text(self._headline(hint), style="bold"))
         if self.before is not None and self.after is not None:
             parts.append(_totals_table(self.before, self.after))
-        if self.events:
-            parts.append(_events_table(self.events))
+        if events:
+            parts.append(_events_table(events))
         return Group(*parts)
 
     def __str__(self) -> str:
@@ -94,10 +102,10 @@ class Report:
         Console(file=buffer, width=120, no_color=True, highlight=False).print(self)
         return buffer.getvalue().rstrip()
 
-    def _headline(self) -> str:
+    def _headline(self, hint: str) -> str:
         counts = Counter(event.outcome for event in self.events)
         words = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
-        return f"{words} (captured by {self.capture or 'nothing'}, target {self.target})"
+        return f"{words} (captured by {self.capture or 'nothing'}, target {self.target}{hint})"
 
 
 def _totals_table(before: Totals, after: Totals) -> Table:

@@ -254,6 +254,11 @@ class Attempt:
         named = [next((where(node) for node in nodes if self._has_weights(node)), None) for nodes in regions]
         return [name for name in named if name is not None] or [where(self.match.output)]
 
+    def _sources_of(self, name: str) -> tuple[str, ...]:
+        """Where a new node comes from: what is called after one branch comes from that branch alone."""
+        nodes = [node for branch in self.match.branches for node in branch.nodes if where(node) == name]
+        return tuple(dict.fromkeys(p for n in nodes for p in n.meta.get("sources", (name,)))) or self.sources
+
     def _has_weights(self, node: fx.Node) -> bool:
         return any(self.graph.constants[str(s.target)].ndim > 1 for s in node.all_input_nodes if s.op == "get_attr")
 
@@ -268,7 +273,7 @@ class Attempt:
             node.meta["facts"] = Facts(tuple(value.shape), value.dtype)
         for node in new:
             node.meta.setdefault("where", where(output))
-            node.meta["sources"] = self.sources
+            node.meta["sources"] = self._sources_of(where(node))
         result = new[-1] if new else self.match.source
         assert result is not None
         add = torch.ops.aten.add.Tensor  # whose operands are of the shape of the sum; a pad before a convolution is not

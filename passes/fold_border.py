@@ -11,6 +11,7 @@ channels, 16 -> 128 -> 16. Stands in a stage of its own, after every fold that n
 from dataclasses import dataclass
 
 from fusekit.algebra import Affine, BorderedConv, Conv
+from fusekit.algebra.bordered import needs_ring
 from fusekit.pattern import Compose
 from fusekit.rewrite import Rewrite
 
@@ -20,7 +21,7 @@ class FoldConvRing(Rewrite):
     """c2 ∘ c1 = (K2 * K1) ⋆ x - ring, where the work is less."""
 
     name = "fold-conv-ring"
-    pattern = Compose(Conv, Conv)
+    pattern = Compose(Conv, Conv, when=needs_ring)
     gain = 0.9
 
     def propose(self, outer: Conv, inner: Conv) -> BorderedConv | Conv:
@@ -32,7 +33,7 @@ class FoldAffineRing(Rewrite):
     """c ∘ a = (K·s) ⋆ x + b + Σ K·t - ring: a shift before a convolution that pads."""
 
     name = "fold-affine-ring"
-    pattern = Compose(Conv, Affine)
+    pattern = Compose(Conv, Affine, when=needs_ring)
 
     def propose(self, c: Conv, a: Affine) -> BorderedConv | Conv:
         return BorderedConv.fold(c, Conv.from_affine(a, c.n, c.in_channels))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from fusekit.algebra.affine import Affine
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Pairs, Shape
 from fusekit.algebra.ring import Axis, Ring
@@ -32,11 +33,7 @@ class BorderedConv:
 
     @property
     def ring(self) -> Ring:
-        inner, outer = self.inner, self.outer
-        geometry = zip(
-            *(inner.stride, inner.reach, inner.padding, outer.stride, outer.reach, outer.padding), strict=True
-        )
-        return Ring.of(tuple(Axis(*axis) for axis in geometry), inner.bias is not None)
+        return _ring(self.outer, self.inner, self.inner.bias is not None)
 
     def __call__(self, x: Tensor) -> Tensor:
         def c1(rows: Tensor, padding: Pairs) -> Tensor:
@@ -71,6 +68,20 @@ class BorderedConv:
 
     def on_meta(self) -> "BorderedConv":
         return BorderedConv(self.folded.on_meta(), self.outer.on_meta(), self.inner.on_meta())
+
+
+def needs_ring(outer: Conv, inner: Conv | Affine) -> bool:
+    """True if folding the two would be wrong at the border without a correction."""
+    if outer.transposed or (isinstance(inner, Conv) and inner.transposed):
+        return False
+    if isinstance(inner, Affine):
+        return not is_zero(inner.shift) and any(low > 0 or high > 0 for low, high in outer.padding)
+    return outer.n == inner.n and bool(_ring(outer, inner, not is_zero(inner.bias)).sides)
+
+
+def _ring(outer: Conv, inner: Conv, has_bias: bool) -> Ring:
+    geometry = zip(*(inner.stride, inner.reach, inner.padding, outer.stride, outer.reach, outer.padding), strict=True)
+    return Ring.of(tuple(Axis(*axis) for axis in geometry), has_bias)
 
 
 Geometry = tuple[Shape, Pairs, Shape, int]  # stride, padding, dilation, groups
