@@ -23,7 +23,8 @@ from fusekit.graph import Facts, Graph, facts, where
 from fusekit.pattern import Having, Match, Pattern
 from fusekit.report import Event, Outcome
 from fusekit.verify import TOLERANCE, constant_error, probe_shapes, probe_shapes_of_branches, region_error
-from fusekit.view import Unread, read, write
+from fusekit.view import Unread, read
+from fusekit.write import write
 
 
 class Exactness(Enum):

@@ -9,7 +9,7 @@ _worst: dict[str, float] = defaultdict(float)
 
 def record(error: float) -> None:
     """Count one check of the running test and keep its largest relative error."""
-    name = os.environ.get("PYTEST_CURRENT_TEST", "?").split("::")[-1].split(" ")[0]
+    name = os.environ.get("PYTEST_CURRENT_TEST", "?").split("::")[-1].split(" ")[0].split("[")[0]
     _checks[name] += 1
     _worst[name] = max(_worst[name], error)
 

@@ -21,7 +21,7 @@ LAYERS = """
 errors
 algebra
 graph
-view
+view write
 branches pattern
 cost verify report inputs output
 rewrite

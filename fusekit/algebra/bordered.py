@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -92,21 +93,9 @@ def geometry_of(conv: Conv) -> Geometry:
     return conv.stride, conv.padding, conv.dilation, conv.groups
 
 
-def bordered_conv(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    inner_weight: Tensor,
-    inner_bias: Tensor | None,
-    outer_weight: Tensor,
-    geometry: tuple[Geometry, Geometry, Geometry],
-) -> Tensor:
-    """outer(inner(x)) by one convolution and a correction of its border; weights in torch's layout.
-
-    `weight`, `bias`: of the folded convolution; `geometry`: (stride, (low, high) padding per axis, dilation, groups) of
-    the folded, the inner and the outer convolution.
-    """
-    return bordered_of(weight, bias, inner_weight, inner_bias, outer_weight, geometry)(x)
+def bordered_conv(x: Tensor, *arguments: Any) -> Tensor:
+    """outer(inner(x)) by one convolution and a correction of its border; the arguments are `bordered_of`'s."""
+    return bordered_of(*arguments)(x)
 
 
 def bordered_of(
@@ -117,7 +106,11 @@ def bordered_of(
     outer_weight: Tensor,
     geometry: tuple[Geometry, Geometry, Geometry],
 ) -> BorderedConv:
-    """The value behind a call of `bordered_conv`."""
+    """The value from weights in torch's layout.
+
+    `weight`, `bias`: of the folded convolution; `geometry`: (stride, (low, high) padding per axis, dilation, groups) of
+    the folded, the inner and the outer convolution.
+    """
     folded, inner, outer = geometry
     return BorderedConv(
         _conv(weight, bias, folded), _conv(outer_weight, None, outer), _conv(inner_weight, inner_bias, inner)

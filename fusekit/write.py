@@ -1,0 +1,110 @@
+"""Writes algebra as nodes, in the spelling that `view.py` reads back."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx
+
+from fusekit.algebra import (
+    BorderedConv,
+    Combination,
+    Composition,
+    Constant,
+    Conv,
+    Flatten,
+    GlobalMean,
+    Identity,
+    Map,
+    PixelShuffle,
+)
+from fusekit.algebra.bordered import bordered_conv, geometry_of
+from fusekit.algebra.pad import flat_padding
+from fusekit.graph import Graph
+
+aten = torch.ops.aten
+
+
+def write(graph: Graph, value: Map | Combination, sources: Sequence[fx.Node], names: Sequence[str]) -> list[fx.Node]:
+    """Nodes that compute the value, at the insertion point, last the output; constants registered as they are.
+
+    `names`: the paths for the branches of a combination, the last for all further ones. An empty list of nodes: the
+    value is its first source.
+    """
+    if isinstance(value, Combination):
+        return _write_combination(graph, value, sources, names)
+    if isinstance(value, Constant):
+        return [graph.add_constant(value.value, names[0])]
+    nodes: list[fx.Node] = []
+    for each in reversed(value.maps if isinstance(value, Composition) else (value,)):
+        nodes += _write_map(graph, each, nodes[-1] if nodes else sources[0], names[0])
+    for node in nodes:
+        node.meta["where"] = names[0]
+    return nodes
+
+
+def _write_combination(
+    graph: Graph, value: Combination, sources: Sequence[fx.Node], names: Sequence[str]
+) -> list[fx.Node]:
+    nodes: list[fx.Node] = []
+    ends: list[fx.Node] = []
+    for index, term in enumerate(value.terms):
+        branch = write(graph, term.map, [sources[term.source]], names[min(index, len(names) - 1) :])
+        ends.append(branch[-1] if branch else sources[term.source])
+        nodes += branch
+    if value.axis is not None and len(ends) > 1:
+        return [*nodes, graph.fx.call_function(aten.cat.default, (ends, value.axis))]
+    total = ends[0]
+    for end in ends[1:]:
+        total = graph.fx.call_function(aten.add.Tensor, (total, end))
+        nodes.append(total)
+    return nodes
+
+
+def _write_map(graph: Graph, value: Map, source: fx.Node, name: str) -> list[fx.Node]:
+    """Padding that differs between the sides is a pad of its own in torch."""
+    if isinstance(value, Identity):
+        return []
+    if isinstance(value, BorderedConv):
+        return [_write_bordered(graph, value, source, name)]
+    if isinstance(value, PixelShuffle):
+        return [graph.fx.call_function(aten.pixel_shuffle.default, (source, value.factor))]
+    if isinstance(value, Flatten):
+        return [graph.fx.call_function(aten.flatten.using_ints, (source, 1, -1))]
+    if isinstance(value, GlobalMean):
+        means = (aten.adaptive_avg_pool1d, aten.adaptive_avg_pool2d, aten.adaptive_avg_pool3d)
+        return [graph.fx.call_function(means[value.n - 1].default, (source, [1] * value.n))]
+    if not isinstance(value, Conv):
+        raise AssertionError(f"{type(value).__name__} has no spelling as an operator yet")
+    weight = graph.add_constant(value.weight, f"{name}.weight")
+    bias = None if value.bias is None else graph.add_constant(value.bias, f"{name}.bias")
+    if value.n == 0:
+        return [graph.fx.call_function(aten.linear.default, (source, weight, bias))]
+    if value.transposed:
+        targets = (aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
+        padding = [low for low, _ in value.padding]
+        shape = (list(value.stride), padding, list(value.output_padding), value.groups, list(value.dilation))
+        return [graph.fx.call_function(targets[value.n - 1], (source, weight, bias, *shape))]
+    first, common = value.symmetric_padding()
+    nodes = []
+    if any(pair != (0, 0) for pair in first):
+        nodes.append(graph.fx.call_function(aten.constant_pad_nd.default, (source, flat_padding(first))))
+    target = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)[value.n - 1]
+    geometry = (list(value.stride), list(common), list(value.dilation), value.groups)
+    nodes.append(graph.fx.call_function(target, (nodes[-1] if nodes else source, weight, bias, *geometry)))
+    return nodes
+
+
+def _write_bordered(graph: Graph, value: BorderedConv, source: fx.Node, name: str) -> fx.Node:
+    def constant(tensor: Tensor | None, suffix: str) -> fx.Node | None:
+        return None if tensor is None else graph.add_constant(tensor, f"{name}.{suffix}")
+
+    folded, inner, outer = value.folded, value.inner, value.outer
+    tensors = (
+        constant(folded.weight, "weight"),
+        constant(folded.bias, "bias"),
+        constant(inner.weight, "inner_weight"),
+        constant(inner.bias, "inner_bias"),
+        constant(outer.weight, "outer_weight"),
+    )
+    geometry = (geometry_of(folded), geometry_of(inner), geometry_of(outer))
+    return graph.fx.call_function(bordered_conv, (source, *tensors, geometry))
