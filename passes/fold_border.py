@@ -36,4 +36,4 @@ class FoldAffineRing(Rewrite):
     pattern = Compose(Conv, Affine, when=needs_ring)
 
     def propose(self, c: Conv, a: Affine) -> BorderedConv | Conv:
-        return BorderedConv.fold(c, Conv.from_affine(a, c.n, c.in_channels))
+        return BorderedConv.fold(c, Conv.from_affine(a, c.n, c.in_channels, c.kernel.device))

@@ -61,10 +61,11 @@ class Affine:
     def is_identity(self) -> bool:
         return is_one(self.scale) and is_zero(self.shift)
 
-    def along(self, axis: int, channels: int) -> tuple[Tensor, Tensor]:
-        """Scale and shift as float64 vectors [channels] along `axis`; Inapplicable if they live on another axis."""
+    def along(self, axis: int, channels: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+        """Scale and shift as float64 vectors [channels] along `axis`, on a device; Inapplicable if they live on another
+        axis."""
         if self.axis is None:
-            return wide(self.scale).expand(channels), wide(self.shift).expand(channels)
+            return wide(self.scale).to(device).expand(channels), wide(self.shift).to(device).expand(channels)
         if self.axis != axis:
             raise Inapplicable(f"the affine map acts on axis {self.axis}, the channels are on axis {axis}")
         if self.channels != channels:

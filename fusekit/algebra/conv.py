@@ -183,7 +183,7 @@ class Conv:
         """a ∘ c = Conv(s K, s b + t): s scales the output channels after all else has had its say."""
         if not isinstance(outer, Affine):
             return NotImplemented
-        scale, shift = outer.along(self.channel_axis, self.out_channels)
+        scale, shift = outer.along(self.channel_axis, self.out_channels, self.kernel.device)
         kernel = wide(self.kernel) * scale.reshape((self.groups, -1, 1, *(1,) * self.n))
         bias = shift if self.bias is None else scale * wide(self.bias) + shift
         return replace(self, kernel=kernel, bias=None if self.bias is None and is_zero(shift) else bias)
@@ -191,7 +191,7 @@ class Conv:
     def _after_affine(self, inner: Affine) -> "Conv":
         """c ∘ a = Conv(K s, b + Σ K t). With t ≠ 0 every window must see t at each of its taps: no zero padding, and
         no transposition, whose outputs sum over a varying number of taps."""
-        scale, shift = inner.along(self.channel_axis, self.in_channels)
+        scale, shift = inner.along(self.channel_axis, self.in_channels, self.kernel.device)
         by_group = (self.groups, 1, -1, *(1,) * self.n)
         kernel = wide(self.kernel) * scale.reshape(by_group)
         if is_zero(inner.shift):
@@ -266,7 +266,7 @@ class Conv:
     def __add__(self, other: "Affine | Conv") -> "Conv":
         """c1 + c2: the kernels on one window, added; the biases added."""
         if isinstance(other, Affine):
-            other = Conv.from_affine(other, self.n, self.in_channels)
+            other = Conv.from_affine(other, self.n, self.in_channels, self.kernel.device)
         if not isinstance(other, Conv):
             return NotImplemented
         if self.out_channels != other.out_channels:
@@ -314,9 +314,9 @@ class Conv:
         return replace(self, kernel=kernel, padding=padding, dilation=tuple(axis.dilation for axis in joined))
 
     @classmethod
-    def from_affine(cls, affine: Affine, n: int, channels: int) -> "Conv":
+    def from_affine(cls, affine: Affine, n: int, channels: int, device: torch.device | None = None) -> "Conv":
         """s x + t as a depthwise convolution of window 1."""
-        scale, shift = affine.along(-(n + 1), channels)
+        scale, shift = affine.along(-(n + 1), channels, device)
         bias = None if is_zero(affine.shift) else shift
         return cls(scale.reshape((channels, 1, 1, *(1,) * n)), bias, (1,) * n, ((0, 0),) * n, (1,) * n)
 
