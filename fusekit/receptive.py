@@ -50,8 +50,11 @@ _POINTWISE_CALLS = {
     *(aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.cat.default, aten.relu.default),
     *(aten.relu_.default, aten.sigmoid.default, aten.tanh.default, aten.gelu.default, aten.silu.default),
     *(aten.batch_norm.default, aten.leaky_relu.default, aten.hardtanh.default, aten.hardswish.default),
+    *(aten._to_copy.default, aten.to.dtype),
     *(aten.pad.default, aten.constant_pad_nd.default, aten.dropout.default, aten.alias.default, aten.clone.default),
 }
+
+_AXES_MOVED = (aten.permute.default, aten.transpose.int)  # one sample is one sample, however its axes are called
 
 
 def receptive_fields(graph: Graph) -> dict[fx.Node, Field | None]:
@@ -66,6 +69,8 @@ def receptive_fields(graph: Graph) -> dict[fx.Node, Field | None]:
 
 
 def _through(graph: Graph, node: fx.Node, source: Field | None) -> Field | None:
+    if node.target in _AXES_MOVED:
+        return source if source is not None and not source.extent else None
     window = _window(graph, node)
     if window is None:
         return None
