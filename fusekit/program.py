@@ -11,7 +11,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import torch
@@ -63,10 +63,9 @@ def evaluation_copy(module: nn.Module) -> nn.Module:
     shared |= {id(value): value.detach().clone() for value in computed}  # torch does not copy these by itself
     with quiet():
         copied = copy.deepcopy(module, shared)
-    try:
-        return copied.eval()
-    except NotImplementedError:  # modules unpacked from an exported program have no modes, they are what they are
-        return copied
+    with suppress(NotImplementedError):  # modules unpacked from an exported program have no modes
+        copied.eval()  # what it returns is not to be relied on: models override `train`
+    return copied
 
 
 def reason_of(error: BaseException) -> str:

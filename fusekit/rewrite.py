@@ -213,8 +213,8 @@ class Attempt:
         if shapes is None or dtype is None:
             return
         works = self._works(shapes, dtype.itemsize)
-        inside = set(self.match.nodes)
-        kept = [w for node, w in works if node is not self.match.output and set(node.users) - inside]
+        alive = self._alive()
+        kept = [w for node, w in works if node in alive]
         self.before = sum((w for _, w in works), FREE)
         self.after = sum(kept, work_of(proposal, shapes, dtype.itemsize, target=self.target))
         if self.after.price >= self.rewrite.gain * self.before.price:
@@ -223,6 +223,15 @@ class Attempt:
                 f"does not pay: {self.before.macs:,} -> {self.after.macs:,} MACs, "
                 f"price x{self.after.price / self.before.price:.2f}{shared}"
             )
+
+    def _alive(self) -> set[fx.Node]:
+        """The region's nodes that must be computed all the same: those read from outside, and what they need."""
+        inside = set(self.match.nodes)
+        alive: set[fx.Node] = set()
+        for node in reversed(self.match.nodes[:-1]):
+            if set(node.users) - inside or not alive.isdisjoint(node.users):
+                alive.add(node)
+        return alive
 
     def _shapes(self) -> list[Shape] | None:
         """The shapes of the sources: the example's, else nominal ones; None if nothing fixes them."""
@@ -247,7 +256,8 @@ class Attempt:
         whole: Combination = match.maps[-1]
         joined = joint(whole, shapes, itemsize)
         outer = [work(m, whole.output_shape(*shapes), itemsize, target=self.target) for m in match.maps[:-1]]
-        return [*found.items(), (match.output, sum(outer, joined))]
+        joint_node = match.nodes[-1 - len(outer)]
+        return [*found.items(), (joint_node, joined), *((match.output, each) for each in outer)]
 
     def _names(self) -> list[str]:
         """The path of the first node with weights of its own, branch by branch if there are any; else the output's."""

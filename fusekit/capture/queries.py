@@ -2,10 +2,14 @@
 
     rank(m(x)) = rank(x)        dtype(m(x)) = dtype(x)        device(m(x)) = device(x)
 
-for every map that fusekit reads. A forward that asserts `x.ndim == 4` between a convolution and its batch norm would
-otherwise keep the convolution's own output alive, and the batch norm could not fold into it.
+for every map that fusekit reads; a concatenation has the rank and the device of its parts. A forward that asserts
+`x.ndim == 4` between a convolution and its batch norm would otherwise keep the convolution's own output alive, and the
+batch norm could not fold into it.
 """
 
+from typing import Any
+
+import torch
 from torch import fx
 
 from fusekit.algebra import Affine, AvgPool, Conv, Identity, Pad
@@ -23,11 +27,22 @@ def ask_sources(graph: Graph) -> None:
             continue
         asked = node.args[0]
         while isinstance(asked, fx.Node):
-            reading = read(graph, asked)
-            if reading is None or not any(reading.is_a(kind) for kind in _SAME_RANK):
+            source = _answers_too(graph, asked, node)
+            if source is None:
                 break
-            node.replace_input_with(asked, reading.source)
-            asked = reading.source
+            node.replace_input_with(asked, source)
+            asked = source
+
+
+def _answers_too(graph: Graph, asked: fx.Node, question: fx.Node) -> fx.Node | None:
+    """The tensor of which `asked` is made, if the question has the same answer there."""
+    if asked.target is torch.ops.aten.cat.default and question.args[1:] != ("dtype",):  # parts may differ in dtype
+        parts: Any = asked.args[0]
+        return parts[0] if isinstance(parts[0], fx.Node) else None
+    reading = read(graph, asked)
+    if reading is None or not any(reading.is_a(kind) for kind in _SAME_RANK):
+        return None
+    return reading.source
 
 
 def _is_question(node: fx.Node) -> bool:
