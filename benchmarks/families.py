@@ -85,7 +85,7 @@ def measure(
     fast = fusekit.optimize(model, (x,))
     plain, ours = room / "plain.onnx", room / "fusekit.onnx"
     torch.onnx.export(model, (x,), dynamo=True, verbose=False).save(plain)  # type: ignore[union-attr]
-    validation = fusekit.export(model, ours, (x,))
+    validation = fusekit.export(model, ours, (x,), dynamic=False)  # like for like: the plain export is static
     assert validation.ok, f"{name}: {validation}"
     files = {"plain export": plain}
     if onnxsim is not None:

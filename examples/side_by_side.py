@@ -1,7 +1,6 @@
 """Before and after, side by side: two modules and their ONNX files, by size and by speed.
 
-Latencies are medians of interleaved runs, so that a slow moment of the machine falls on all; equal threads for each.
-"""
+Latencies are medians of interleaved runs: a slow moment of the machine falls on all; equal threads for each."""
 
 import statistics
 import time
@@ -19,6 +18,7 @@ def onnx_runner(path: Path, inputs: Sequence[Tensor], threads: int) -> Callable[
     """The ONNX file as a call without arguments; its outputs are a list of arrays."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning slows the other sessions
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     feed = {node.name: value.numpy() for node, value in zip(session.get_inputs(), inputs, strict=True)}
     return lambda: list(session.run(None, feed))
