@@ -63,8 +63,8 @@ def optimize(
 
 
 def select(passes: Sequence[str | Rewrite] | None) -> list[Stage]:
-    """The stages, with only the passes asked for; an instance stands in for the pass of its name, or joins the last
-    stage if it is new."""
+    """The stages, with only the passes asked for, each in every stage it belongs to; an instance stands in for the pass
+    of its name, or joins the last stage if it is new."""
     if passes is None:
         return list(STAGES)
     if isinstance(passes, str):
@@ -73,8 +73,9 @@ def select(passes: Sequence[str | Rewrite] | None) -> list[Stage]:
     if unknown:
         raise FusekitError(f"no pass named {unknown[0]!r}; there are {', '.join(PASSES)}")
     chosen = {p if isinstance(p, str) else p.name: PASSES[p] if isinstance(p, str) else p for p in passes}
-    stages = [Stage(s.name, tuple(chosen.pop(p.name) for p in s.passes if p.name in chosen)) for s in STAGES]
-    return [*stages[:-1], replace(stages[-1], passes=(*stages[-1].passes, *chosen.values()))]
+    stages = [Stage(s.name, tuple(chosen[p.name] for p in s.passes if p.name in chosen)) for s in STAGES]
+    new = tuple(rewrite for name, rewrite in chosen.items() if name not in PASSES)
+    return [*stages[:-1], replace(stages[-1], passes=(*stages[-1].passes, *new))]
 
 
 def export(

@@ -1,7 +1,7 @@
 """What may match, and the function each pattern stands for.
 
-A pattern names the kinds of maps; the maps found, inner first... outer last, are the arguments of the law, outermost
-first, as the law is written: `Compose(Affine, Conv)` matches a(c(x)) and hands `propose(a, c)` its two maps.
+A pattern names kinds of maps. The maps found are the arguments of the law, outermost first, as the law is written:
+`Compose(Affine, Conv)` matches a(c(x)) and hands `propose(a, c)` its two maps.
 """
 
 import operator

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fusekit.algebra import Conv
 from fusekit.algebra.structure import grouped, trimmed
 from fusekit.pattern import Having
-from fusekit.rewrite import Exactness, Rewrite
+from fusekit.rewrite import Rewrite
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,6 @@ class TrimWindow(Rewrite):
 
     name = "trim-window"
     pattern = Having(Conv, trimmed)
-    exactness = Exactness.REAL
 
     def propose(self, c: Conv) -> Conv:
         return trimmed(c)
@@ -33,7 +32,6 @@ class FindGroups(Rewrite):
 
     name = "find-groups"
     pattern = Having(Conv, grouped)
-    exactness = Exactness.REAL
 
     def propose(self, c: Conv) -> Conv:
         return grouped(c)

@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 
 import fusekit
+from fusekit.api import select
+from fusekit.passes import PASSES, STAGES
 from tests.architectures import randomize
 from tests.strategies import relative_error
 
@@ -93,3 +95,8 @@ def test_train_need_not_return_the_module() -> None:
         fast = fusekit.optimize(model, example)
         assert not any(isinstance(m, nn.BatchNorm2d) for m in fast.modules()), fast.report
         assert relative_error(fast(X), model(X)) <= 1e-10
+
+
+def test_all_passes_by_name_are_all_passes() -> None:
+    """A pass that belongs to two stages is in both, whether named or by default."""
+    assert select(list(PASSES)) == list(STAGES)
