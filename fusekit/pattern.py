@@ -71,6 +71,37 @@ class Compose:
         return " ∘ ".join(kind.__name__ for kind in self.kinds)
 
 
+class Row:
+    """As many maps of one kind in a row as there are, at least two: found from the last. Each is read by the next
+    alone, but for the first, which others may read too."""
+
+    def __init__(self, kind: type[Map]) -> None:
+        self.kind = kind
+
+    def match(self, graph: Graph, output: fx.Node) -> Match | None:
+        users = list(output.users)
+        if self._reads(graph, output) is None or (len(users) == 1 and self._reads(graph, users[0]) is not None):
+            return None
+        nodes, maps, node = [], [], output
+        while (map_and_source := self._reads(graph, node)) is not None:
+            nodes.append(node)
+            maps.append(map_and_source[0])
+            if node is not output and len(node.users) > 1:
+                break
+            node = map_and_source[1]
+        source = read(graph, nodes[-1])
+        return Match((source.source,), tuple(reversed(nodes)), tuple(maps)) if source and len(nodes) > 1 else None
+
+    def _reads(self, graph: Graph, node: fx.Node) -> tuple[Map, fx.Node] | None:
+        reading = read(graph, node)
+        if reading is None or isinstance(reading.map, Unread) or not isinstance(reading.map, self.kind):
+            return None
+        return reading.map, reading.source
+
+    def __str__(self) -> str:
+        return f"{self.kind.__name__} ∘ ... ∘ {self.kind.__name__}"
+
+
 class Having:
     """A map in which a law finds something to work on; where it finds nothing there is no match, and no refusal."""
 

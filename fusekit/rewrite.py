@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from fusekit.algebra import Combination, Conv, Map, Shape
+from fusekit.algebra import Chain, Combination, Conv, Map, Shape
 from fusekit.cost import FREE, Work, joint, nominal_shape, nominal_shapes, work, work_of, work_of_chain
+from fusekit.cut import cheapest_cut
 from fusekit.errors import Inapplicable, VerificationError
 from fusekit.graph import Facts, Graph, facts, where
 from fusekit.pattern import Having, Match, Pattern
@@ -158,9 +159,8 @@ class Attempt:
             dtype = self._dtype()
             if self._is_large() and not isinstance(self.rewrite.pattern, Having):
                 # priced on shapes alone first: a large kernel that does not pay is never computed
-                self._require_gain(self.rewrite.propose(*(m.on_meta() for m in self.match.maps)), dtype)
-            proposal = self.rewrite.propose(*self.match.maps)
-            self._require_gain(proposal, dtype)
+                self._settled(self.rewrite.propose(*(m.on_meta() for m in self.match.maps)), dtype)
+            proposal = self._settled(self.rewrite.propose(*self.match.maps), dtype)
         except Inapplicable as refusal:
             return self._event(Outcome.REFUSED, str(refusal))
         except Exception as error:  # a bug in a law must not cost the user the other laws
@@ -207,17 +207,29 @@ class Attempt:
             raise Inapplicable("mixed dtypes: " + ", ".join(sorted(str(d) for d in dtypes)))
         return dtypes.pop() if dtypes else torch.float32
 
-    def _require_gain(self, proposal: Map | Combination, dtype: torch.dtype | None) -> None:
-        """Price both sides; what the region computes for others too is paid on both."""
+    def _settled(self, proposal: Map | Combination, dtype: torch.dtype | None) -> Map | Combination:
+        """The proposal, cut where that is cheapest if it leaves this open; Inapplicable if it does not pay."""
         shapes = self._shapes()
         if shapes is None or dtype is None:
-            return
+            return proposal
+        gain = self.rewrite.gain
+        if isinstance(proposal, Chain):
+            kept = self.match.nodes[0] in self._alive()
+            proposal, pays = cheapest_cut(proposal, shapes[0], dtype.itemsize, target=self.target, gain=gain, kept=kept)
+            gain = 1.0 if pays else gain  # each stretch has met it
+        self._require_gain(proposal, shapes, dtype, gain)
+        return proposal
+
+    def _require_gain(
+        self, proposal: Map | Combination, shapes: Sequence[Shape], dtype: torch.dtype, gain: float
+    ) -> None:
+        """Price both sides; what the region computes for others too is paid on both."""
         works = self._works(shapes, dtype.itemsize)
         alive = self._alive()
         kept = [w for node, w in works if node in alive]
         self.before = sum((w for _, w in works), FREE)
         self.after = sum(kept, work_of(proposal, shapes, dtype.itemsize, target=self.target))
-        if self.after.price >= self.rewrite.gain * self.before.price:
+        if self.after.price >= gain * self.before.price:
             shared = "; the inner value is also used elsewhere and must be computed all the same" if kept else ""
             raise Inapplicable(
                 f"does not pay: {self.before.macs:,} -> {self.after.macs:,} MACs, "

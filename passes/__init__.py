@@ -13,16 +13,16 @@ from fusekit.passes.merge_concat import MergeConcat, SplitAffine
 from fusekit.passes.merge_sum import MergeSum
 from fusekit.rewrite import Rewrite, Stage
 
-_FOLD = (
-    *(FoldAffine(), FoldAffineIn(), FoldPad(), FoldConv(), FoldPool(), FoldPoolIn()),
-    *(FoldShuffled(), FoldAffineShuffled(), MeanFirst(), FoldFlattened()),
-)
+_NEAR = (FoldAffine(), FoldAffineIn(), FoldPad(), FoldAffineShuffled(), MeanFirst())
+_FAR = (FoldConv(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
 
 STAGES: tuple[Stage, ...] = (
     Stage("canonicalize", (DropIdentity(), FoldConstants())),
-    Stage("fold", _FOLD),
+    Stage("fold", _NEAR),
+    # with nothing left between them, rows of convolutions are seen whole
+    Stage("fold-rows", (*_FAR, *_NEAR)),
     # a merged sum or concatenation is a convolution again, with neighbours to fold
-    Stage("merge", (MergeSum(), MergeConcat(), SplitAffine(), *_FOLD)),
+    Stage("merge", (MergeSum(), MergeConcat(), SplitAffine(), *_NEAR, *_FAR)),
     Stage("structure", (TrimWindow(), FindGroups())),
     # last, because what has a ring folds no further
     Stage("fold-border", (FoldConvRing(), FoldAffineRing())),

@@ -1,4 +1,4 @@
-"""Fold two convolutions in a row into one.
+"""Fold convolutions in a row into fewer.
 
     c2 ∘ c1 = Conv(K, b2 + Σ K2·b1),   K[o] = Σ K2[v]·K1[u] over o = d1·u + s1·d2·v
     stride s1·s2, padding p1 + s1·p2, groups gcd(g1, g2)
@@ -6,12 +6,13 @@
 Exact everywhere if c2 does not pad; if it does, only where c1 gives zero outside its own output: without a bias, and
 with a window that sees only zeros there (`fusekit/algebra/border.py` has the criterion). It rarely lowers the work:
 3x3 after 3x3 of equal widths, depthwise -> pointwise and bottlenecks cost more as one convolution, and are refused.
+A row of more than two is cut where that is cheapest (`fusekit/cut.py`).
 """
 
 from dataclasses import dataclass
 
-from fusekit.algebra import Conv
-from fusekit.pattern import Compose
+from fusekit.algebra import Chain, Conv
+from fusekit.pattern import Row
 from fusekit.rewrite import Rewrite
 
 
@@ -20,9 +21,9 @@ class FoldConv(Rewrite):
     """c2 ∘ c1 = Conv(K2 * K1, b2 + Σ K2·b1), where the border allows it and the work is less."""
 
     name = "fold-conv"
-    pattern = Compose(Conv, Conv)
+    pattern = Row(Conv)
     # a larger window is a little less efficient per multiply than two small ones
     gain = 0.9
 
-    def propose(self, outer: Conv, inner: Conv) -> Conv:
-        return outer @ inner
+    def propose(self, *outermost_first: Conv) -> Chain:
+        return Chain(outermost_first[::-1])

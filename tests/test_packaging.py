@@ -24,6 +24,7 @@ graph
 view write
 branches pattern
 cost verify report inputs output
+cut
 rewrite
 passes
 program

@@ -3,6 +3,7 @@ and nothing of graphs; a law that does not hold here raises `Inapplicable`."""
 
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.bordered import BorderedConv
+from fusekit.algebra.chain import Chain
 from fusekit.algebra.combination import Combination, Composition, Term
 from fusekit.algebra.conv import Conv, concat
 from fusekit.algebra.map import Map, Shape
@@ -15,6 +16,7 @@ __all__ = [
     "Affine",
     "AvgPool",
     "BorderedConv",
+    "Chain",
     "Combination",
     "Composition",
     "Constant",
