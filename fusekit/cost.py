@@ -13,7 +13,19 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from fusekit.algebra import Affine, BorderedConv, Combination, Composition, Conv, Flatten, Identity, Map, Pad, Shape
+from fusekit.algebra import (
+    Affine,
+    BorderedConv,
+    Combination,
+    Composition,
+    Conv,
+    EdgePad,
+    Flatten,
+    Identity,
+    Map,
+    Pad,
+    Shape,
+)
 from fusekit.errors import Inapplicable
 
 BYTE = 4.0
@@ -60,6 +72,9 @@ def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> W
     if isinstance(value, BorderedConv):
         sides = len(value.ring.sides)
         total = total + Work(0, value.copied(shape) * itemsize, _OPERATORS_A_SIDE[target] * sides)
+    if isinstance(value, EdgePad):  # a further stage cuts two ends and joins three parts, axis by axis
+        further = (len(value.stages) - 1) * len(value.padding)
+        total = total + Work(0, further * 2 * math.prod(value.output_shape(shape)) * itemsize, 3 * further)
     return total
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import AvgPool, Combination, Conv, Map, Pad, Shape
+from fusekit.algebra import AvgPool, Combination, Conv, EdgePad, Map, Pad, Shape
 from fusekit.algebra.values import wide
 from fusekit.cost import flat_positions
 from fusekit.graph import Graph, evaluate
@@ -122,6 +122,8 @@ def _smallest(maps: tuple[Map, ...], axis: int, n: int) -> int:
     for value in maps:
         if isinstance(value, Pad):
             size += stride * sum(map(abs, value.on_spatial(n)[axis]))
+        if isinstance(value, EdgePad):
+            size += stride * sum(value.padding[axis])
         if isinstance(value, AvgPool):
             size += stride * (value.window[axis] - 1 + 2 * value.padding[axis])
             stride *= value.stride[axis]

@@ -15,6 +15,7 @@ from fusekit.algebra import (
     Affine,
     AvgPool,
     Conv,
+    EdgePad,
     Flatten,
     GlobalMean,
     Identity,
@@ -23,6 +24,7 @@ from fusekit.algebra import (
     PixelShuffle,
 )
 from fusekit.algebra.bordered import bordered_conv, bordered_of
+from fusekit.algebra.edge import circular_pad
 from fusekit.algebra.map import Pairs, Shape
 from fusekit.errors import Inapplicable
 from fusekit.graph import Facts, Graph, facts
@@ -162,12 +164,22 @@ def _read_identity(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
 
 
 def _read_pad(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
-    amounts = a["pad"]
-    zero = a.get("mode", "constant") == "constant" and not a.get("value")
-    if not zero or not all(isinstance(amount, int) for amount in amounts):
+    amounts, mode = a["pad"], a.get("mode", "constant")
+    if not all(isinstance(amount, int) for amount in amounts) or (mode == "constant" and a.get("value")):
         return None
     pad = Pad(tuple((amounts[i], amounts[i + 1]) for i in range(0, len(amounts), 2))[::-1])
-    return Reading(Identity() if pad.is_identity() else pad, a["self"])
+    if pad.is_identity():
+        return Reading(Identity(), a["self"])
+    if mode == "constant":
+        return Reading(pad, a["self"])
+    crops = any(amount < 0 for amount in amounts)
+    return None if crops else Reading(EdgePad(mode, (pad.padding,)), a["self"])
+
+
+def _read_circular_pad(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    source, stages = node.args
+    stages = tuple(tuple((low, high) for low, high in stage) for stage in stages)  # type: ignore[union-attr, misc]
+    return Reading(EdgePad("circular", stages), source)  # type: ignore[arg-type]
 
 
 def _read_pixel_shuffle(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
@@ -308,6 +320,7 @@ _POOL_AXES: dict[Any, int] = {
 
 _READERS: dict[Any, Reader] = {
     bordered_conv: _read_bordered,
+    circular_pad: _read_circular_pad,
     **dict.fromkeys(_CONVS, _read_conv),
     aten.linear.default: _read_linear,
     aten.matmul.default: _read_matmul,

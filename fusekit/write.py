@@ -11,6 +11,7 @@ from fusekit.algebra import (
     Composition,
     Constant,
     Conv,
+    EdgePad,
     Flatten,
     GlobalMean,
     Identity,
@@ -18,6 +19,7 @@ from fusekit.algebra import (
     PixelShuffle,
 )
 from fusekit.algebra.bordered import bordered_conv, geometry_of
+from fusekit.algebra.edge import circular_pad
 from fusekit.algebra.pad import flat_padding
 from fusekit.graph import Graph
 
@@ -73,6 +75,10 @@ def _write_map(graph: Graph, value: Map, source: fx.Node, name: str) -> list[fx.
     if isinstance(value, GlobalMean):
         means = (aten.adaptive_avg_pool1d, aten.adaptive_avg_pool2d, aten.adaptive_avg_pool3d)
         return [graph.fx.call_function(means[value.n - 1].default, (source, [1] * value.n))]
+    if isinstance(value, EdgePad):
+        if len(value.stages) > 1:
+            return [graph.fx.call_function(circular_pad, (source, value.stages))]
+        return [graph.fx.call_function(aten.pad.default, (source, flat_padding(value.stages[0]), value.mode))]
     if not isinstance(value, Conv):
         raise AssertionError(f"{type(value).__name__} has no spelling as an operator yet")
     weight = graph.add_constant(value.weight, f"{name}.weight")

@@ -6,6 +6,7 @@ from fusekit.passes.fold_affine import FoldAffine, FoldAffineIn
 from fusekit.passes.fold_border import FoldAffineRing, FoldConvRing
 from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
+from fusekit.passes.fold_edge import FoldAffineEdge, FoldCircular, FoldConvEdge
 from fusekit.passes.fold_pad import FoldPad
 from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
 from fusekit.passes.fold_rearrange import FoldAffineShuffled, FoldFlattened, FoldShuffled, MeanFirst
@@ -13,8 +14,8 @@ from fusekit.passes.merge_concat import MergeConcat, SplitAffine
 from fusekit.passes.merge_sum import MergeSum
 from fusekit.rewrite import Rewrite, Stage
 
-_NEAR = (FoldAffine(), FoldAffineIn(), FoldPad(), FoldAffineShuffled(), MeanFirst())
-_FAR = (FoldConv(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
+_NEAR = (FoldAffine(), FoldAffineIn(), FoldPad(), FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
+_FAR = (FoldConv(), FoldCircular(), FoldConvEdge(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
 
 STAGES: tuple[Stage, ...] = (
     Stage("canonicalize", (DropIdentity(), FoldConstants())),
@@ -36,11 +37,14 @@ __all__ = [
     "DropIdentity",
     "FindGroups",
     "FoldAffine",
+    "FoldAffineEdge",
     "FoldAffineIn",
     "FoldAffineRing",
     "FoldAffineShuffled",
+    "FoldCircular",
     "FoldConstants",
     "FoldConv",
+    "FoldConvEdge",
     "FoldConvRing",
     "FoldFlattened",
     "FoldPad",

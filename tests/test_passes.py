@@ -6,6 +6,7 @@ and why.
 """
 
 import itertools
+import operator
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 from fusekit import optimize
-from fusekit.algebra import Affine, Chain, Combination, Constant, Conv, Identity, Map, Pad
+from fusekit.algebra import Affine, Chain, Combination, Constant, Conv, EdgePad, Identity, Map, Pad
 from fusekit.algebra.combination import Composition, Term
 from fusekit.algebra.kernel import coarsen
 from fusekit.algebra.pool import AvgPool
@@ -103,6 +104,29 @@ def rearranged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map
 
 
 @st.composite
+def edged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...], Tensor]:
+    """A convolution behind padding that repeats what is there, and what stands before that; more often than not of the
+    kind that passes through."""
+    n = draw(st.integers(1, 2))
+    outer = draw(convs(n=n, padded=draw(st.integers(0, 3)) == 0))
+    mode = draw(st.sampled_from(("circular", "reflect", "replicate")))
+    pad = EdgePad(mode, (tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(n)),))
+    spatial = [max(3, reach + 1) + draw(st.integers(0, 3)) for reach in outer.reach]
+    if kinds[2] is Affine:
+        x = gaussian(draw, 2, outer.in_channels, *spatial)
+        return (outer, pad, draw(affines(outer.in_channels, -n - 1))), x
+    inner = draw(convs(n=n, out_channels=outer.in_channels, padded=False, stride=(1,) * n))
+    if len(kinds) == 3:
+        if draw(st.booleans()):
+            inner = Conv.from_torch(gaussian(draw, outer.in_channels, 2, *(1,) * n), inner.bias)
+        return (outer, pad, inner), gaussian(draw, 2, inner.in_channels, *map(operator.add, spatial, inner.reach))
+    low = [draw(st.integers(0, reach)) for reach in inner.reach]
+    first = EdgePad("circular", (tuple((p, reach - p) for p, reach in zip(low, inner.reach, strict=True)),))
+    spatial = [max(size, reach) for size, reach in zip(spatial, inner.reach, strict=True)]
+    return (outer, replace(pad, mode="circular"), inner, first), gaussian(draw, 2, inner.in_channels, *spatial)
+
+
+@st.composite
 def sparse(draw: st.DrawFn) -> tuple[Conv, Tensor]:
     """A convolution with zeros where a law may look for them: at the edges of the window, between blocks."""
     conv = draw(convs(n=draw(st.integers(1, 2)), transposed=None))
@@ -182,6 +206,8 @@ def instances(pattern: Any) -> st.SearchStrategy[tuple[tuple[Map, ...], Tensor]]
     if isinstance(pattern, Row):
         return st.integers(2, 3).flatmap(lambda count: chains((pattern.kind,) * count))
     assert isinstance(pattern, Compose), f"{type(pattern).__name__} has no instances to draw yet"
+    if EdgePad in pattern.kinds:
+        return edged(pattern.kinds)
     special = {PixelShuffle, GlobalMean, Flatten} & set(pattern.kinds)
     return rearranged(pattern.kinds) if special else chains(pattern.kinds)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fusekit import view
 from fusekit.algebra import Affine, BorderedConv, Conv, Identity, Pad
 from fusekit.algebra.bordered import bordered_conv, geometry_of
+from fusekit.algebra.edge import circular_pad
 from fusekit.capture.exported import export
 from fusekit.errors import Inapplicable
 from fusekit.graph import Facts, evaluate
@@ -141,6 +142,9 @@ def _amounts(draw: Draw) -> list[int]:
 
 
 def _pad(draw: Draw) -> Case:
+    if draw(st.booleans()):
+        amounts = [draw(st.integers(0, 2)) for _ in range(4)]
+        return (X, amounts, draw(st.sampled_from(("circular", "reflect", "replicate")))), {}, gaussian(draw, 2, 3, 4, 5)
     value = draw(st.sampled_from((None, 0.0, 0)))
     return (X, _amounts(draw), "constant", value), {}, gaussian(draw, 3, 4, 5, 6)
 
@@ -173,6 +177,11 @@ def _arithmetic(*, left: bool, alpha: bool, number: bool | None = None) -> Calla
     return case
 
 
+def _circular_pad(draw: Draw) -> Case:
+    stages = tuple(tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(2)) for _ in range(3))
+    return (X, stages), {}, gaussian(draw, 2, 3, 2, 3)
+
+
 def _bordered(draw: Draw) -> Case:
     """Two convolutions folded, with the ring put right: the outer one always pads."""
     inner = draw(convs(n=draw(st.integers(1, 2))))
@@ -188,6 +197,7 @@ def _bordered(draw: Draw) -> Case:
 
 CASES: dict[Any, Callable[[Draw], Case]] = {
     bordered_conv: _bordered,
+    circular_pad: _circular_pad,
     aten.matmul.default: _matmul,
     aten.mm.default: _mm,
     aten.pixel_shuffle.default: _pixel_shuffle,
@@ -448,9 +458,9 @@ NOT_READ: dict[str, tuple[Any, tuple[Any, ...], Facts | None]] = {
     "linear, weight from the input": (aten.linear.default, (_floats(2, 3), X), NCHW),
     "linear of a vector weight": (aten.linear.default, (X, _floats(3)), NCHW),
     "integer weights": (aten.conv2d.default, (X, torch.ones(4, 3, 1, 1, dtype=torch.int64)), INTEGERS),
-    "reflect": (aten.pad.default, (X, [1, 1], "reflect"), NCHW),
-    "replicate": (aten.pad.default, (X, [1, 1], "replicate", None), NCHW),
-    "circular": (aten.pad.default, (X, [1, 1, 1, 1], "circular"), NCHW),
+    "reflect and crop": (aten.pad.default, (X, [1, -1], "reflect"), NCHW),
+    "replicate and crop": (aten.pad.default, (X, [-1, 1], "replicate", None), NCHW),
+    "circular and crop": (aten.pad.default, (X, [1, 1, 1, -1], "circular"), NCHW),
     "pad with ones": (aten.pad.default, (X, [1, 1], "constant", 1.0), NCHW),
     "pad with minus infinity": (aten.constant_pad_nd.default, (X, [1, 1], float("-inf")), NCHW),
     "pool that rounds up": (aten.avg_pool2d.default, (X, [2, 2], [2, 2], [0, 0], True), NCHW),

@@ -6,6 +6,7 @@ from fusekit.algebra.bordered import BorderedConv
 from fusekit.algebra.chain import Chain
 from fusekit.algebra.combination import Combination, Composition, Term
 from fusekit.algebra.conv import Conv, concat
+from fusekit.algebra.edge import EdgePad
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.pad import Pad
 from fusekit.algebra.pool import AvgPool
@@ -21,6 +22,7 @@ __all__ = [
     "Composition",
     "Constant",
     "Conv",
+    "EdgePad",
     "Flatten",
     "GlobalMean",
     "Identity",
