@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from fusekit.algebra import Chain, Combination, Conv, Map, Shape
+from fusekit.algebra import Chain, Choice, Combination, Conv, Map, Shape
 from fusekit.cost import FREE, Work, joint, nominal_shape, nominal_shapes, work, work_of, work_of_chain
 from fusekit.cut import cheapest_cut
 from fusekit.errors import Inapplicable, VerificationError
@@ -208,7 +208,7 @@ class Attempt:
         return dtypes.pop() if dtypes else torch.float32
 
     def _settled(self, proposal: Map | Combination, dtype: torch.dtype | None) -> Map | Combination:
-        """The proposal, cut where that is cheapest if it leaves this open; Inapplicable if it does not pay."""
+        """The proposal, its cheapest form if it leaves that open; Inapplicable if it does not pay."""
         shapes = self._shapes()
         if shapes is None or dtype is None:
             return proposal
@@ -217,6 +217,9 @@ class Attempt:
             kept = self.match.nodes[0] in self._alive()
             proposal, pays = cheapest_cut(proposal, shapes[0], dtype.itemsize, target=self.target, gain=gain, kept=kept)
             gain = 1.0 if pays else gain  # each stretch has met it
+        if isinstance(proposal, Choice):
+            prices = [work_of(o, shapes, dtype.itemsize, target=self.target).price for o in proposal.options]
+            proposal = proposal.options[prices.index(min(prices))]
         self._require_gain(proposal, shapes, dtype, gain)
         return proposal
 

@@ -13,6 +13,7 @@ from torch import Tensor, fx
 
 from fusekit.algebra import (
     Affine,
+    AppendOnes,
     AvgPool,
     Conv,
     EdgePad,
@@ -165,8 +166,11 @@ def _read_identity(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
 
 def _read_pad(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     amounts, mode = a["pad"], a.get("mode", "constant")
-    if not all(isinstance(amount, int) for amount in amounts) or (mode == "constant" and a.get("value")):
+    if not all(isinstance(amount, int) for amount in amounts):
         return None
+    if mode == "constant" and a.get("value"):
+        ones = AppendOnes(len(amounts) // 2 - 1)
+        return Reading(ones, a["self"]) if a["value"] == 1 and list(amounts) == ones.amounts else None
     pad = Pad(tuple((amounts[i], amounts[i + 1]) for i in range(0, len(amounts), 2))[::-1])
     if pad.is_identity():
         return Reading(Identity(), a["self"])

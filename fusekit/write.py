@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, fx
 
 from fusekit.algebra import (
+    AppendOnes,
     BorderedConv,
     Combination,
     Composition,
@@ -79,6 +80,8 @@ def _write_map(graph: Graph, value: Map, source: fx.Node, name: str) -> list[fx.
         if len(value.stages) > 1:
             return [graph.fx.call_function(circular_pad, (source, value.stages))]
         return [graph.fx.call_function(aten.pad.default, (source, flat_padding(value.stages[0]), value.mode))]
+    if isinstance(value, AppendOnes):
+        return [graph.fx.call_function(aten.constant_pad_nd.default, (source, value.amounts, 1.0))]
     if not isinstance(value, Conv):
         raise AssertionError(f"{type(value).__name__} has no spelling as an operator yet")
     weight = graph.add_constant(value.weight, f"{name}.weight")

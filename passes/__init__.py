@@ -3,7 +3,7 @@
 from fusekit.passes.drop_identity import DropIdentity
 from fusekit.passes.find_structure import FindGroups, TrimWindow
 from fusekit.passes.fold_affine import FoldAffine, FoldAffineIn
-from fusekit.passes.fold_border import FoldAffineRing, FoldConvRing
+from fusekit.passes.fold_border import FoldAffineBorder, FoldConvBorder
 from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_edge import FoldAffineEdge, FoldCircular, FoldConvEdge
@@ -26,7 +26,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("merge", (MergeSum(), MergeConcat(), SplitAffine(), *_NEAR, *_FAR)),
     Stage("structure", (TrimWindow(), FindGroups())),
     # last, because what has a ring folds no further
-    Stage("fold-border", (FoldConvRing(), FoldAffineRing())),
+    Stage("fold-border", (FoldConvBorder(), FoldAffineBorder())),
 )
 
 PASSES: dict[str, Rewrite] = {rewrite.name: rewrite for stage in STAGES for rewrite in stage.passes}
@@ -37,15 +37,15 @@ __all__ = [
     "DropIdentity",
     "FindGroups",
     "FoldAffine",
+    "FoldAffineBorder",
     "FoldAffineEdge",
     "FoldAffineIn",
-    "FoldAffineRing",
     "FoldAffineShuffled",
     "FoldCircular",
     "FoldConstants",
     "FoldConv",
+    "FoldConvBorder",
     "FoldConvEdge",
-    "FoldConvRing",
     "FoldFlattened",
     "FoldPad",
     "FoldPool",

@@ -150,6 +150,8 @@ def _pad(draw: Draw) -> Case:
 
 
 def _constant_pad(draw: Draw) -> Case:
+    if draw(st.integers(0, 3)) == 0:
+        return (X, [*(0, 0) * draw(st.integers(0, 3)), 0, 1], 1.0), {}, gaussian(draw, 2, 3, 4, 5)
     return (X, _amounts(draw)), {}, gaussian(draw, 3, 4, 5, 6)
 
 

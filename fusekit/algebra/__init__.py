@@ -4,10 +4,12 @@ and nothing of graphs; a law that does not hold here raises `Inapplicable`."""
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.bordered import BorderedConv
 from fusekit.algebra.chain import Chain
+from fusekit.algebra.choice import Choice
 from fusekit.algebra.combination import Combination, Composition, Term
 from fusekit.algebra.conv import Conv, concat
 from fusekit.algebra.edge import EdgePad
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.ones import AppendOnes
 from fusekit.algebra.pad import Pad
 from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
@@ -15,9 +17,11 @@ from fusekit.algebra.trivial import Constant, Identity
 
 __all__ = [
     "Affine",
+    "AppendOnes",
     "AvgPool",
     "BorderedConv",
     "Chain",
+    "Choice",
     "Combination",
     "Composition",
     "Constant",
