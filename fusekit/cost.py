@@ -26,6 +26,7 @@ from fusekit.algebra import (
     Pad,
     Shape,
 )
+from fusekit.algebra.combination import preimage
 from fusekit.errors import Inapplicable
 
 BYTE = 4.0
@@ -133,11 +134,11 @@ def _joined(outer: Map | None, inner: Map, target: str) -> Conv | None:
 def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
     """An input shape for a chain (outer first) whose real one is unknown: batch 1 and a usual size, or as many times
     larger as the windows need; None if the chain says nothing about its channels."""
-    positions = flat_positions(maps)
+    flat = flat_sizes(maps)
     for value in reversed(maps):
         if isinstance(value, Conv):
-            if positions is not None:
-                return (1, value.in_channels, *(1,) * (value.n - 1), positions)
+            if flat is not None:
+                return preimage(Composition((value,)), (1, value.in_channels, *flat), flat)
             shape: Shape = (1, value.in_channels, *_NOMINAL[value.n])
             while not _fits(maps, shape):
                 shape = (*shape[:2], *(2 * size for size in shape[2:]))
@@ -147,11 +148,12 @@ def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
     return None
 
 
-def flat_positions(maps: tuple[Map, ...]) -> int | None:
-    """How many positions a chain `linear ∘ flatten ∘ conv` (outer first) must have before it is flattened."""
+def flat_sizes(maps: tuple[Map, ...]) -> Shape | None:
+    """The spatial sizes that a chain `linear ∘ flatten ∘ conv` (outer first) must have before it is flattened:
+    the fixed ones, or all positions on the last axis."""
     for outer, value, inner in zip(maps, maps[1:], maps[2:], strict=False):
         if isinstance(value, Flatten) and isinstance(outer, Conv) and isinstance(inner, Conv):
-            return outer.in_channels // inner.out_channels
+            return value.sizes or (*(1,) * (inner.n - 1), outer.in_channels // inner.out_channels)
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import fx
 
-from fusekit.algebra import Map
+from fusekit.algebra import Conv, Map
 from fusekit.branches import Branch, addends, combination, concatenated, share_source, walk_back
 from fusekit.errors import Inapplicable
 from fusekit.graph import Graph, evaluate
@@ -155,11 +155,16 @@ class AfterConcat:
         if reading is None or not reading.is_a(self.kind):
             return None
         found = concatenated(graph, reading.source)
-        if found is None or getattr(reading.map, "axis", found[1]) != found[1]:
+        if found is None or self._axis(reading.map) not in (None, found[1]):
             return None
         walks = [walk_back(graph, part) for part in found[0]]
         match = _joined([walk[min(1, len(walk) - 1)] for walk in walks], [reading.source, output], found[1], shared=1)
         return None if match is None else replace(match, maps=(reading.map, *match.maps))
+
+    @staticmethod
+    def _axis(value: Any) -> int | None:
+        axis: int | None = value.channel_axis if isinstance(value, Conv) else getattr(value, "axis", None)
+        return axis
 
     def __str__(self) -> str:
         return f"{self.kind.__name__} ∘ concat"

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import AvgPool, Combination, Conv, EdgePad, Map, Pad, Shape
+from fusekit.algebra import AvgPool, Combination, Composition, Conv, EdgePad, Map, Pad, Shape
+from fusekit.algebra.combination import preimage
 from fusekit.algebra.values import wide
-from fusekit.cost import flat_positions
+from fusekit.cost import flat_sizes
 from fusekit.graph import Graph, evaluate
 
 TOLERANCE = 1e-10
@@ -92,10 +93,19 @@ def probe_shapes(maps: tuple[Map, ...], rank: int | None, real: Shape | None) ->
 
 
 def _flattened_sizes(maps: tuple[Map, ...], conv: Conv) -> list[Shape] | None:
-    """Where a flattened linear layer fixes how many positions there are: ways to lay them out on the axes."""
-    positions = flat_positions(maps)
-    if positions is None:
+    """Where a flattened linear layer fixes the sizes: all that the convolution brings to them; where it fixes but how
+    many positions there are: ways to lay them out on the axes."""
+    flat = flat_sizes(maps)
+    if flat is None:
         return None
+    if not conv.is_pointwise():
+        base = preimage(Composition((conv,)), (1, conv.in_channels, *flat), flat)[2:]
+        grown = (tuple(size + k for size in base) for k in range(-max(conv.stride), max(conv.stride) + 1))
+        found = (
+            size for size in grown if min(size) > 0 and conv.output_shape((1, conv.in_channels, *size))[2:] == flat
+        )
+        return [base, *found]
+    positions = math.prod(flat)
     factor = next(k for k in range(max(1, math.isqrt(positions)), 0, -1) if positions % k == 0)
     ones = (1,) * (conv.n - 1)
     return [(positions, *ones), (*ones, positions), (factor, positions // factor, *ones[1:])[: conv.n]]

@@ -205,7 +205,11 @@ def _read_global_mean(graph: Graph, node: fx.Node, a: Arguments) -> Reading | No
 
 
 def _read_flatten(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
-    return Reading(Flatten(), a["self"]) if (a["start_dim"], a["end_dim"]) == (1, -1) else None
+    if (a["start_dim"], a["end_dim"]) != (1, -1):
+        return None
+    known = (facts(a["self"]).shape or ())[2:]
+    fixed = tuple(size for size in known if size is not None)
+    return Reading(Flatten(fixed if fixed and len(fixed) == len(known) else None), a["self"])
 
 
 def _read_matmul(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:

@@ -10,7 +10,7 @@ from fusekit.passes.fold_edge import FoldAffineEdge, FoldCircular, FoldConvEdge
 from fusekit.passes.fold_pad import FoldPad
 from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
 from fusekit.passes.fold_rearrange import FoldAffineShuffled, FoldFlattened, FoldShuffled, MeanFirst
-from fusekit.passes.merge_concat import MergeConcat, SplitAffine
+from fusekit.passes.merge_concat import FoldConcat, MergeConcat, SplitAffine
 from fusekit.passes.merge_sum import MergeSum
 from fusekit.rewrite import Rewrite, Stage
 
@@ -23,7 +23,7 @@ STAGES: tuple[Stage, ...] = (
     # with nothing left between them, rows of convolutions are seen whole
     Stage("fold-rows", (*_FAR, *_NEAR)),
     # a merged sum or concatenation is a convolution again, with neighbours to fold
-    Stage("merge", (MergeSum(), MergeConcat(), SplitAffine(), *_NEAR, *_FAR)),
+    Stage("merge", (MergeSum(), FoldConcat(), MergeConcat(), SplitAffine(), *_NEAR, *_FAR)),
     Stage("structure", (TrimWindow(), FindGroups())),
     # last, because what has a ring folds no further
     Stage("fold-border", (FoldConvBorder(), FoldAffineBorder())),
@@ -42,6 +42,7 @@ __all__ = [
     "FoldAffineIn",
     "FoldAffineShuffled",
     "FoldCircular",
+    "FoldConcat",
     "FoldConstants",
     "FoldConv",
     "FoldConvBorder",

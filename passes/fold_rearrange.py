@@ -4,8 +4,10 @@
     a ∘ shuffle ∘ c   = shuffle ∘ a' ∘ c               and so does a batch norm behind it
     mean ∘ W          = W ∘ mean                       a 1x1 convolution after the global mean: at one position
     L ∘ flatten ∘ W   = L' ∘ flatten                   a 1x1 convolution before a flattened linear layer
+    L ∘ flatten ∘ c   = flatten ∘ (L ∘ c)              any, if the size is fixed: L is a window as large as the map
 
-W is a 1x1 convolution of stride 1 without padding, c any convolution.
+W is a 1x1 convolution of stride 1 without padding, c any convolution. On a map of another size than the fixed one the
+last does not run, as the linear layer would not.
 """
 
 from dataclasses import dataclass
@@ -54,11 +56,15 @@ class MeanFirst(Rewrite):
 
 @dataclass(frozen=True)
 class FoldFlattened(Rewrite):
-    """L ∘ flatten ∘ W = L' ∘ flatten."""
+    """L ∘ flatten ∘ W = L' ∘ flatten, or flatten ∘ (L ∘ c) for any convolution of a fixed size."""
 
     name = "fold-flattened"
     pattern = Compose(Conv, Flatten, Conv)
     gain = 0.9
 
     def propose(self, linear: Conv, flatten: Flatten, inner: Conv) -> Composition:
-        return Composition((flatten.absorbed(linear, inner), flatten))
+        if linear.n != 0:
+            raise Inapplicable("what follows the flattening is no linear layer")
+        if inner.is_pointwise():
+            return Composition((flatten.absorbed(linear, inner), flatten))
+        return Composition((Flatten(), flatten.unflattened(linear) @ inner))

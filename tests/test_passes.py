@@ -89,7 +89,8 @@ def rearranged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map
     if draw(st.booleans()):
         inner = Conv.from_torch(gaussian(draw, inner.out_channels, 3, *(1,) * n), inner.bias)
     x = draw(inputs_of(inner))
-    middle: Any = {PixelShuffle: PixelShuffle(2), Flatten: Flatten(), GlobalMean: GlobalMean(n)}[kinds[-2]]
+    flatten = Flatten(tuple(inner(x).shape[2:]) if draw(st.booleans()) else None)
+    middle: Any = {PixelShuffle: PixelShuffle(2), Flatten: flatten, GlobalMean: GlobalMean(n)}[kinds[-2]]
     if len(kinds) == 2:
         return (middle, inner), x
     channels = middle(inner(x)).shape[1]
@@ -168,12 +169,17 @@ def branches(draw: st.DrawFn, *, concat: bool) -> tuple[Combination, list[Tensor
 
 
 @st.composite
-def after_concats(draw: st.DrawFn) -> tuple[Affine, Combination, list[Tensor]]:
-    """A per-channel map behind a concatenation of convolutions."""
+def after_concats(draw: st.DrawFn, kind: type[Map]) -> tuple[Affine | Conv, Combination, list[Tensor]]:
+    """A per-channel map behind a concatenation of convolutions; a convolution behind one, other parts among them."""
     whole, sources = draw(branches(concat=True))
+    if kind is Conv:
+        value = whole(*sources)
+        axis: Any = whole.axis
+        padded = draw(st.integers(0, 3)) == 0
+        return draw(convs(n=-1 - axis, in_channels=value.shape[axis], padded=padded)), whole, sources
     terms = tuple(term for term in whole.terms if term.source == 0)
     channels = sum(term.map.maps[0].out_channels for term in terms)
-    axis: Any = whole.axis
+    axis = whole.axis
     return draw(affines(channels, axis)), Combination(terms, axis), sources[:1]
 
 
@@ -226,7 +232,7 @@ def check_law(rewrite: Rewrite, data: st.DataObject) -> bool:
     if isinstance(pattern, Sum | Concat | AfterConcat):
         arguments: tuple[Any, ...]
         if isinstance(pattern, AfterConcat):
-            outer, whole, sources = data.draw(after_concats())
+            outer, whole, sources = data.draw(after_concats(pattern.kind))
             value, arguments = outer(whole(*sources)), (outer, whole)
         else:
             whole, sources = data.draw(branches(concat=isinstance(pattern, Concat)))

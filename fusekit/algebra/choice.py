@@ -23,7 +23,7 @@ class Choice:
         return size
 
     def macs(self, shape: Shape) -> int:
-        return min(option.macs(shape) for option in self.options)
+        return min(int(option.macs(shape)) for option in self.options)
 
     def constants(self) -> tuple[Tensor, ...]:
         return tuple(constant for option in self.options for constant in option.constants())

@@ -98,7 +98,7 @@ class Combination:
                 continue
             batch, n = shape[: len(shape) - conv.n - 1], conv.n
             first = (*batch, conv.in_channels, *shape[len(shape) - n :])
-            known[term.source] = first if yielded is None else _preimage(term.map, first, yielded[len(yielded) - n :])
+            known[term.source] = first if yielded is None else preimage(term.map, first, yielded[len(yielded) - n :])
             yielded = yielded or term.map.output_shape(first)
         if yielded is None:
             raise Inapplicable("no branch is a convolution")
@@ -148,9 +148,35 @@ class Combination:
             terms.append(Term(term.source, Composition((part @ conv,))))
         return Combination(tuple(terms), self.axis)
 
+    def after_conv(self, outer: Conv) -> "Combination":
+        """c ∘ concat(m_t) = Σ c_t ∘ m_t, c_t being c on the channels of m_t; those of one source become one map."""
+        if outer.transposed:
+            raise Inapplicable("the branches before a transposed convolution are left as they are")
+        widths = [_width(term) for term in self.terms]
+        if widths.count(None) > 1:
+            raise Inapplicable("it is not known how many channels each part of the concatenation has")
+        known = sum(width for width in widths if width is not None)
+        start = 0
+        merged: dict[int, Any] = {}
+        for term, width in zip(self.terms, widths, strict=True):
+            width = outer.in_channels - known if width is None else width
+            part = outer.reading(start, width, with_bias=start == 0)
+            start += width
+            value = Composition((part, *term.map.maps)).collapsed()
+            merged[term.source] = merged[term.source] + value if term.source in merged else value
+        if start != outer.in_channels:
+            raise Inapplicable(f"{start} channels do not feed {outer.in_channels}")
+        return Combination(tuple(Term(source, Composition((value,))) for source, value in merged.items()))
 
-def _preimage(chain: Composition, shape: Shape, spatial: Shape) -> Shape:
-    """The input shape nearest to this one, axis by axis, whose output has these spatial sizes."""
+
+def _width(term: Term) -> int | None:
+    """The channels that a branch yields, if its maps tell."""
+    conv = next((m for m in term.map.maps if isinstance(m, Conv)), None)
+    return None if conv is None else conv.out_channels
+
+
+def preimage(chain: Composition, shape: Shape, spatial: Shape) -> Shape:
+    """The input shape nearest to this one, axis by axis, whose output has these spatial sizes; Inapplicable if none."""
     sizes = list(shape)
     for axis in range(-len(spatial), 0):
         nearest = sorted(range(1, 4 * shape[axis] + 8 * spatial[axis] + 16), key=lambda size: abs(size - shape[axis]))

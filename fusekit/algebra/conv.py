@@ -258,6 +258,11 @@ class Conv:
             bias = seen if bias is None else bias + seen
         return replace(geometry, kernel=kernel, bias=bias)
 
+    def reading(self, start: int, channels: int, *, with_bias: bool) -> "Conv":
+        """The map on `channels` of the inputs, from `start`, the others being zero; with its bias or without."""
+        kernel = coarsen(self.kernel, 1).narrow(2, start, channels)
+        return replace(self, kernel=kernel, bias=self.bias if with_bias else None)
+
     def _of_constant(self, value: Tensor) -> Tensor:
         """Σ K v over inputs and taps: what the kernel makes of a constant [in] vector, far from any border."""
         by_group = value.reshape((self.groups, 1, -1, *(1,) * self.n))

@@ -3,6 +3,7 @@
 P ∘ (W ⊗ I_r²) = W ∘ P        pixel shuffle: a pointwise map after it is one before it, on r² times the channels
 W ∘ mean = mean ∘ W           the mean over all positions, for a pointwise W with stride 1 and no padding
 L ∘ flatten ∘ W = (L W) ∘ flatten, position by position
+L ∘ flatten = flatten ∘ C       a linear layer on maps of fixed size is a convolution whose window is the whole map
 """
 
 import math
@@ -77,7 +78,9 @@ class GlobalMean(_Rearrangement):
 
 @dataclass(frozen=True, eq=False)
 class Flatten(_Rearrangement):
-    """(N, C, *spatial) ↦ (N, C · positions)."""
+    """(N, C, *spatial) ↦ (N, C · positions). `sizes`: the spatial sizes where the program fixes them."""
+
+    sizes: Shape | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         return x.flatten(1)
@@ -88,8 +91,6 @@ class Flatten(_Rearrangement):
     def absorbed(self, outer: Conv, inner: Conv) -> Conv:
         """The linear map L' with outer ∘ flatten ∘ inner = L' ∘ flatten, for a pointwise inner convolution:
         L'[o, i P + p] = Σ_m L[o, m P + p] W[m, i], b' = b + Σ L[o, m P + p] b1[m], whatever the P positions are."""
-        if not inner.is_pointwise() or outer.n != 0:
-            raise Inapplicable("only a pointwise convolution passes through a flattening")
         if outer.in_channels % inner.out_channels:
             raise Inapplicable(f"{inner.out_channels} channels do not divide {outer.in_channels} features")
         linear = wide(outer.kernel)[0].unflatten(1, (inner.groups, inner.out_channels // inner.groups, -1))
@@ -99,3 +100,11 @@ class Flatten(_Rearrangement):
             seen = linear.flatten(1, 2).sum(2) @ wide(inner.bias)
             bias = seen if bias is None else bias + seen
         return Conv(kernel, bias, (), (), ())
+
+    def unflattened(self, outer: Conv) -> Conv:
+        """The convolution C with outer ∘ flatten = flatten ∘ C on maps of the fixed sizes: one window, one output."""
+        if self.sizes is None:
+            raise Inapplicable("only a pointwise convolution passes through a flattening whose size is not fixed")
+        kernel = wide(outer.kernel).unflatten(2, (-1, *self.sizes))
+        n = len(self.sizes)
+        return Conv(kernel, outer.bias, (1,) * n, ((0, 0),) * n, (1,) * n)

@@ -1,0 +1,92 @@
+"""A convolution before a flattened linear layer, and convolutions of a concatenation: whole models."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fusekit
+from fusekit.report import Outcome
+from tests.architectures import randomize
+from tests.compare import assert_same, call, normal, report_of
+
+
+def head(stride: int, padding: int) -> nn.Module:
+    conv = nn.Conv2d(8, 32, 3, padding=padding, stride=stride)
+    size = conv(torch.zeros(1, 8, 7, 7)).shape[-1]
+    layers = (nn.AdaptiveAvgPool2d(7), conv, nn.BatchNorm2d(32), nn.Flatten(), nn.Linear(32 * size**2, 5))
+    return randomize(nn.Sequential(*layers)).double()
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, 1), (2, 1), (3, 0), (2, 0)])
+def test_a_window_as_large_as_the_map(stride: int, padding: int, tmp_path: Any) -> None:
+    model = head(stride, padding)
+    fast = fusekit.optimize(model, normal(2, 8, 20, 17))
+    assert [event.rewrite for event in report_of(fast).applied] == ["fold-affine", "fold-flattened"]
+    for shape in ((2, 8, 20, 17), (1, 8, 7, 7), (0, 8, 9, 9)):
+        assert_same(fast, model, normal(*shape))
+    assert fusekit.export(model.float(), tmp_path / "m.onnx", (torch.randn(1, 8, 20, 17),)).ok
+
+
+def test_where_the_size_is_not_fixed_it_is_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(8, 32, 3), nn.Flatten(), nn.Linear(32 * 9, 5)).double().eval()
+    (event,) = report_of(fusekit.optimize(model)).events
+    assert event.outcome is Outcome.REFUSED and "whose size is not fixed" in event.reason
+
+
+def test_another_layout_of_as_many_positions_does_not_run() -> None:
+    """4 x 4 positions are not 2 x 8: an error, never another answer."""
+    model = nn.Sequential(nn.Conv2d(8, 32, 3, padding=1), nn.Flatten(), nn.Linear(32 * 16, 5)).double().eval()
+    fast = fusekit.optimize(model, normal(2, 8, 4, 4))
+    assert report_of(fast).applied
+    assert_same(fast, model, normal(3, 8, 4, 4))
+    with pytest.raises(RuntimeError):
+        call(fast, normal(1, 8, 2, 8))
+
+
+class Inception(nn.Module):
+    """Branches of one input, concatenated for a convolution; perhaps the input too, perhaps a function on one."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.a, self.b = nn.Conv2d(8, 64, 1), nn.Conv2d(8, 64, 3, padding=1)
+        self.c = nn.Conv2d(128 + 8 * (kind == "input"), 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [self.a(x), self.b(x)]
+        if self.kind == "input":
+            parts.insert(1, x)
+        if self.kind == "function":
+            parts[0] = parts[0].relu()
+        result: Tensor = self.c(torch.cat(parts, 1))
+        return result
+
+
+@pytest.mark.parametrize(("kind", "left"), [("plain", 1), ("input", 1), ("function", 3)])
+def test_a_convolution_of_a_concatenation(kind: str, left: int) -> None:
+    model = randomize(Inception(kind)).double()
+    x = normal(2, 8, 20, 19)
+    fast = fusekit.optimize(model, x)
+    assert [event.rewrite for event in report_of(fast).applied] == ["fold-concat"]
+    assert sum(isinstance(module, nn.Conv2d) for module in fast.modules()) == left
+    assert_same(fast, model, x)
+    assert_same(fast, model, normal(1, 8, 5, 4))
+
+
+def test_wide_branches_of_different_inputs_stay_concatenated() -> None:
+    """Nothing would become smaller: an upsampled map beside a skipped one, as in a U-Net."""
+
+    class Skip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.skip, self.c = nn.Conv2d(64, 32, 1), nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(64, 32, 3)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            result: Tensor = self.c(torch.cat([self.up(x), self.skip(y).relu()], 1))
+            return result
+
+    model = randomize(Skip())
+    fast = fusekit.optimize(model, (torch.randn(1, 64, 28, 28), torch.randn(1, 32, 28, 28)))
+    assert not report_of(fast).applied
