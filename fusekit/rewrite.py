@@ -275,9 +275,13 @@ class Attempt:
         return [*found.items(), (joint_node, joined), *((match.output, each) for each in outer)]
 
     def _names(self) -> list[str]:
-        """The path of the first node with weights of its own, branch by branch if there are any; else the output's."""
-        regions = [tuple(reversed(branch.nodes)) for branch in self.match.branches] or [self.match.nodes]
-        named = [next((where(node) for node in nodes if self._has_weights(node)), None) for nodes in regions]
+        """The paths of the nodes with weights of their own, of the first in each branch if there are any; else the
+        output's."""
+        if not self.match.branches:
+            named: list[str | None] = [where(node) for node in self.match.nodes if self._has_weights(node)]
+        else:
+            regions = [reversed(branch.nodes) for branch in self.match.branches]
+            named = [next((where(node) for node in nodes if self._has_weights(node)), None) for nodes in regions]
         return [name for name in named if name is not None] or [where(self.match.output)]
 
     def _sources_of(self, name: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fusekit.activation import read_activation
 from fusekit.algebra import (
     Affine,
     AppendOnes,
@@ -61,7 +62,10 @@ Reader = Callable[[Graph, fx.Node, Arguments], Reading | None]
 def read(graph: Graph, node: fx.Node) -> Reading | None:
     """The node as a map, or None."""
     reader = _READERS.get(node.target) if node.op == "call_function" else None
-    return None if reader is None else reader(graph, node, bind(node))
+    if reader is not None:
+        return reader(graph, node, bind(node))
+    activation = read_activation(graph, node)
+    return None if activation is None else Reading(*activation)
 
 
 def bind(node: fx.Node) -> Arguments:

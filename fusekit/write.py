@@ -13,6 +13,7 @@ from fusekit.algebra import (
     Constant,
     Conv,
     EdgePad,
+    Elementwise,
     Flatten,
     GlobalMean,
     Identity,
@@ -30,18 +31,23 @@ aten = torch.ops.aten
 def write(graph: Graph, value: Map | Combination, sources: Sequence[fx.Node], names: Sequence[str]) -> list[fx.Node]:
     """Nodes that compute the value, at the insertion point, last the output; constants registered as they are.
 
-    `names`: the paths for the branches of a combination, the last for all further ones. An empty list of nodes: the
-    value is its first source.
+    `names`: the paths for the branches of a combination, the last for all further ones; for the maps of a composition
+    that have constants, if there are as many, else the first. An empty list of nodes: the value is its first source.
     """
     if isinstance(value, Combination):
         return _write_combination(graph, value, sources, names)
     if isinstance(value, Constant):
         return [graph.add_constant(value.value, names[0])]
+    maps = value.maps[::-1] if isinstance(value, Composition) else (value,)
+    weighted = [each for each in maps if each.constants()]
+    paths = iter(names if len(names) == len(weighted) else [names[0]] * len(weighted))
     nodes: list[fx.Node] = []
-    for each in reversed(value.maps if isinstance(value, Composition) else (value,)):
-        nodes += _write_map(graph, each, nodes[-1] if nodes else sources[0], names[0])
-    for node in nodes:
-        node.meta["where"] = names[0]
+    for each in maps:
+        path = next(paths) if each.constants() else names[0]
+        written = _write_map(graph, each, nodes[-1] if nodes else sources[0], path)
+        for node in written:
+            node.meta["where"] = path
+        nodes += written
     return nodes
 
 
@@ -51,7 +57,7 @@ def _write_combination(
     nodes: list[fx.Node] = []
     ends: list[fx.Node] = []
     for index, term in enumerate(value.terms):
-        branch = write(graph, term.map, [sources[term.source]], names[min(index, len(names) - 1) :])
+        branch = write(graph, term.map, [sources[term.source]], [names[min(index, len(names) - 1)]])
         ends.append(branch[-1] if branch else sources[term.source])
         nodes += branch
     if value.axis is not None and len(ends) > 1:
@@ -80,6 +86,9 @@ def _write_map(graph: Graph, value: Map, source: fx.Node, name: str) -> list[fx.
         if len(value.stages) > 1:
             return [graph.fx.call_function(circular_pad, (source, value.stages))]
         return [graph.fx.call_function(aten.pad.default, (source, flat_padding(value.stages[0]), value.mode))]
+    if isinstance(value, Elementwise) and value.spelling is not None:
+        kind, target = value.spelling
+        return [graph.fx.create_node(kind, target, (source, *value.arguments), value.options)]
     if isinstance(value, AppendOnes):
         return [graph.fx.call_function(aten.constant_pad_nd.default, (source, value.amounts, 1.0))]
     if not isinstance(value, Conv):

@@ -1,7 +1,7 @@
 """The laws, in the order of their stages. One file is one family; a new one is listed here."""
 
 from fusekit.passes.drop_identity import DropIdentity
-from fusekit.passes.find_structure import FindGroups, TrimWindow
+from fusekit.passes.find_structure import DropChannels, DropLinearChannels, FactorKernel, FindGroups, TrimWindow
 from fusekit.passes.fold_affine import FoldAffine, FoldAffineIn
 from fusekit.passes.fold_border import FoldAffineBorder, FoldConvBorder
 from fusekit.passes.fold_constants import FoldConstants
@@ -24,7 +24,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("fold-rows", (*_FAR, *_NEAR)),
     # a merged sum or concatenation is a convolution again, with neighbours to fold
     Stage("merge", (MergeSum(), FoldConcat(), MergeConcat(), SplitAffine(), *_NEAR, *_FAR)),
-    Stage("structure", (TrimWindow(), FindGroups())),
+    Stage("structure", (DropChannels(), DropLinearChannels(), TrimWindow(), FindGroups(), FactorKernel())),
     # last, because what has a ring folds no further
     Stage("fold-border", (FoldConvBorder(), FoldAffineBorder())),
 )
@@ -34,7 +34,10 @@ PASSES: dict[str, Rewrite] = {rewrite.name: rewrite for stage in STAGES for rewr
 __all__ = [
     "PASSES",
     "STAGES",
+    "DropChannels",
     "DropIdentity",
+    "DropLinearChannels",
+    "FactorKernel",
     "FindGroups",
     "FoldAffine",
     "FoldAffineBorder",

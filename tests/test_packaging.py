@@ -21,6 +21,7 @@ LAYERS = """
 errors
 algebra
 graph
+activation
 view write
 branches pattern
 cost verify report inputs output

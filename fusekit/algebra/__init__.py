@@ -8,6 +8,7 @@ from fusekit.algebra.choice import Choice
 from fusekit.algebra.combination import Combination, Composition, Term
 from fusekit.algebra.conv import Conv, concat
 from fusekit.algebra.edge import EdgePad
+from fusekit.algebra.elementwise import Elementwise
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.ones import AppendOnes
 from fusekit.algebra.pad import Pad
@@ -27,6 +28,7 @@ __all__ = [
     "Constant",
     "Conv",
     "EdgePad",
+    "Elementwise",
     "Flatten",
     "GlobalMean",
     "Identity",

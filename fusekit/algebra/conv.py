@@ -200,7 +200,7 @@ class Conv:
             raise Inapplicable("a shift before a transposed convolution reaches each output through other taps")
         if any(low > 0 or high > 0 for low, high in self.padding):
             raise Inapplicable("the convolution pads with zeros where the graph has the shift: the border would differ")
-        return replace(self, kernel=kernel, bias=self._bias_or_zero() + self._of_constant(shift))
+        return replace(self, kernel=kernel, bias=self._bias_or_zero() + self.of_constant(shift))
 
     def _after_pad(self, inner: Pad) -> "Conv":
         """c ∘ pad = Conv with the padding of both."""
@@ -233,7 +233,7 @@ class Conv:
         kernel, dilation = compose_kernels(self.kernel, inner.kernel, outer_step, inner.dilation)
         bias = None if self.bias is None else wide(self.bias)
         if inner.bias is not None:
-            seen = self._of_constant(wide(inner.bias))
+            seen = self.of_constant(wide(inner.bias))
             bias = seen if bias is None else bias + seen
         padding = tuple(
             (low1 + s * low2, high1 + s * high2)
@@ -254,7 +254,7 @@ class Conv:
         kernel = multiply_pointwise(self.kernel, inner.kernel)
         bias = None if self.bias is None else wide(self.bias)
         if not is_zero(inner.bias) and inner.bias is not None:
-            seen = self._of_constant(wide(inner.bias))
+            seen = self.of_constant(wide(inner.bias))
             bias = seen if bias is None else bias + seen
         return replace(geometry, kernel=kernel, bias=bias)
 
@@ -263,7 +263,7 @@ class Conv:
         kernel = coarsen(self.kernel, 1).narrow(2, start, channels)
         return replace(self, kernel=kernel, bias=self.bias if with_bias else None)
 
-    def _of_constant(self, value: Tensor) -> Tensor:
+    def of_constant(self, value: Tensor) -> Tensor:
         """Σ K v over inputs and taps: what the kernel makes of a constant [in] vector, far from any border."""
         by_group = value.reshape((self.groups, 1, -1, *(1,) * self.n))
         return (wide(self.kernel) * by_group).flatten(2).sum(2).flatten()
