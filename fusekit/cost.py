@@ -25,6 +25,7 @@ from fusekit.algebra import (
     Map,
     Pad,
     Shape,
+    Split,
 )
 from fusekit.algebra.combination import preimage
 from fusekit.errors import Inapplicable
@@ -63,6 +64,10 @@ def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> W
     its own, and the convolution then reads the padded tensor."""
     if isinstance(value, Flatten):
         return FREE  # a view
+    if isinstance(value, Split):  # views, where the channels of one image lie together; copies else
+        views = target == "torch" and (len(shape) == value.conv.n + 1 or shape[0] == 1)
+        copied = 0 if views else 2 * math.prod(value.output_shape(shape)) * itemsize
+        return work(value.conv, shape, itemsize, target=target) + Work(0, copied, 1)
     if isinstance(value, Conv) and not value.transposed and _pads_first(value, target):
         first, common = value.symmetric_padding()
         bare = replace(value, padding=tuple((amount, amount) for amount in common))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import fx
 
-from fusekit.algebra import Conv, Map
+from fusekit.algebra import Conv, Fork, Map
 from fusekit.branches import Branch, addends, combination, concatenated, share_source, walk_back
 from fusekit.errors import Inapplicable
 from fusekit.graph import Graph, evaluate
@@ -22,12 +22,14 @@ from fusekit.view import Unread, read
 @dataclass(frozen=True)
 class Match:
     """A region that reads as the pattern: its inputs (none for an expression of constants), its nodes in order, last
-    the output, and the arguments of the law. `branches`: the parts of a sum or concatenation, each with its nodes."""
+    the output, and the arguments of the law. `branches`: the parts of a sum or concatenation, each with its nodes.
+    `several`: all nodes are outputs, the siblings of a fork."""
 
     sources: tuple[fx.Node, ...]
     nodes: tuple[fx.Node, ...]
     maps: tuple[Any, ...]
     branches: tuple[Branch, ...] = ()
+    several: bool = False
 
     @property
     def source(self) -> fx.Node | None:
@@ -36,7 +38,12 @@ class Match:
 
     @property
     def output(self) -> fx.Node:
+        """The output, or the last one."""
         return self.nodes[-1]
+
+    @property
+    def outputs(self) -> tuple[fx.Node, ...]:
+        return self.nodes if self.several else self.nodes[-1:]
 
 
 class Pattern(Protocol):
@@ -100,6 +107,36 @@ class Row:
 
     def __str__(self) -> str:
         return f"{self.kind.__name__} ∘ ... ∘ {self.kind.__name__}"
+
+
+class Siblings:
+    """Dense convolutions of one geometry that read one tensor: found from the last of them."""
+
+    def match(self, graph: Graph, output: fx.Node) -> Match | None:
+        own = self._conv(graph, output)
+        if own is None or len(own[1].users) < 2:
+            return None
+        first, source = own
+        found = {node: conv for node in sorted(source.users) if (conv := self._conv(graph, node))}
+        alike = {node: conv for node, (conv, read_from) in found.items() if read_from is source and _alike(conv, first)}
+        if len(alike) < 2 or next(reversed(alike)) is not output:
+            return None
+        return Match((source,), tuple(alike), (Fork(tuple(alike.values())),), several=True)
+
+    @staticmethod
+    def _conv(graph: Graph, node: fx.Node) -> tuple[Conv, fx.Node] | None:
+        reading = read(graph, node)
+        plain = reading is not None and isinstance(reading.map, Conv) and reading.map.groups == 1
+        return (reading.map, reading.source) if plain else None  # type: ignore[union-attr, return-value]
+
+    def __str__(self) -> str:
+        return "Conv, ..., Conv of one tensor"
+
+
+def _alike(a: Conv, b: Conv) -> bool:
+    """The same geometry."""
+    geometries = ((c.n, c.window, c.stride, c.padding, c.dilation, c.transposed, c.output_padding) for c in (a, b))
+    return next(geometries) == next(geometries)
 
 
 class Having:

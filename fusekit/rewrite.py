@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from fusekit.algebra import Chain, Choice, Combination, Conv, Map, Shape
+from fusekit.algebra import Chain, Choice, Combination, Conv, Fork, Map, Shape
 from fusekit.cost import FREE, Work, joint, nominal_shape, nominal_shapes, work, work_of, work_of_chain
 from fusekit.cut import cheapest_cut
 from fusekit.errors import Inapplicable, VerificationError
@@ -167,7 +167,7 @@ class Attempt:
             return self._event(Outcome.REJECTED, f"the law failed ({type(error).__name__}: {error})")
         new: list[fx.Node] = []
         try:
-            with self.graph.fx.inserting_before(self.match.output):
+            with self.graph.fx.inserting_before(self.match.outputs[0]):
                 new = write(self.graph, proposal, self.match.sources, self._names())
             self.error = self._error_of(new)
             reason = f"float64 error {self.error:.1e} exceeds {TOLERANCE:.0e}; rolled back"
@@ -190,11 +190,12 @@ class Attempt:
         rank = facts(match.source).rank
         if rank is None and not match.branches and isinstance(match.maps[-1], Conv):
             rank = facts(match.nodes[0]).rank  # a convolution keeps it
+        chain = match.maps[0].convs[:1] if isinstance(match.maps[0], Fork) else match.maps
         if match.branches:
             probes: Sequence[Sequence[Shape]] = probe_shapes_of_branches(match.maps[-1], rank)
         else:
-            probes = [[shape] for shape in probe_shapes(match.maps, rank, match.source.meta.get("shape"))]
-        return region_error(self.graph, match.nodes, new, match.sources, probes)
+            probes = [[shape] for shape in probe_shapes(chain, rank, match.source.meta.get("shape"))]
+        return region_error(self.graph, match.nodes, new, match.sources, probes, len(match.outputs))
 
     def _dtype(self) -> torch.dtype | None:
         """The one floating dtype of the region's constants and input; None for constants, which keep their own."""
@@ -243,7 +244,7 @@ class Attempt:
         """The region's nodes that must be computed all the same: those read from outside, and what they need."""
         inside = set(self.match.nodes)
         alive: set[fx.Node] = set()
-        for node in reversed(self.match.nodes[:-1]):
+        for node in reversed(self.match.nodes[: -len(self.match.outputs)]):
             if set(node.users) - inside or not alive.isdisjoint(node.users):
                 alive.add(node)
         return alive
@@ -255,12 +256,18 @@ class Attempt:
             return known
         if self.match.branches:
             return nominal_shapes(self.match.maps[-1])
-        shape = nominal_shape(self.match.maps) if self.match.sources else None
+        maps = self.match.maps
+        chain = maps[0].convs[:1] if maps and isinstance(maps[0], Fork) else maps
+        shape = nominal_shape(chain) if self.match.sources else None
         return None if shape is None else [shape]
 
     def _works(self, shapes: Sequence[Shape], itemsize: int) -> list[tuple[fx.Node, Work]]:
         """What each node of the region costs."""
         match = self.match
+        if match.several:
+            fork: Fork = match.maps[0]
+            works = [work(conv, shapes[0], itemsize, target=self.target) for conv in fork.convs]
+            return list(zip(match.nodes, works, strict=True))
         if not match.branches:
             works = work_of_chain(match.maps, shapes[0], itemsize, target=self.target)
             return list(zip(match.nodes, reversed(works), strict=True))
@@ -294,7 +301,7 @@ class Attempt:
 
     def _commit(self, new: list[fx.Node], dtype: torch.dtype | None) -> None:
         """Round the constants to the region's dtype, hand over what is known of the output, replace it, clean up."""
-        output, constants = self.match.output, self._constants(self.match.nodes)
+        outputs, constants = self.match.outputs, self._constants(self.match.nodes)
         trains = any(self.graph.constants[str(node.target)].requires_grad for node in constants)
         for node in self._constants(new):
             value = self.graph.constants[str(node.target)].detach()
@@ -302,21 +309,26 @@ class Attempt:
             self.graph.constants[str(node.target)] = value.requires_grad_(trains and value.is_floating_point())
             node.meta["facts"] = Facts(tuple(value.shape), value.dtype)
         for node in new:
-            node.meta.setdefault("where", where(output))
+            node.meta.setdefault("where", where(outputs[-1]))
             node.meta["sources"] = self._sources_of(where(node))
-        result = new[-1] if new else self.match.source
-        assert result is not None
+        results = new[-len(outputs) :] if new else list(self.match.sources[:1])
         add = torch.ops.aten.add.Tensor  # whose operands are of the shape of the sum; a pad before a convolution is not
         for node in new:
-            if node.target is add or (result.target is add and result in node.users):
-                node.meta.update({key: output.meta[key] for key in ("facts", "shape") if key in output.meta})
-            elif node is not result:
+            if node.target is add or (results[-1].target is add and results[-1] in node.users):
+                self._hand_over(outputs[-1], node)
+            elif node not in results:
                 self._note_shape(node, dtype)
-        if new:
-            result.meta.update({key: output.meta[key] for key in ("facts", "shape") if key in output.meta})
-        self.touched = [*output.users, result]
-        output.replace_all_uses_with(result)
+        self.touched = [*(user for output in outputs for user in output.users), *results]
+        for output, result in zip(outputs, results, strict=True):
+            if new:
+                self._hand_over(output, result)
+            output.replace_all_uses_with(result)
         self.graph.erase_dead(self.match.nodes)
+
+    @staticmethod
+    def _hand_over(output: fx.Node, node: fx.Node) -> None:
+        """What is known of the old value holds for the new one."""
+        node.meta.update({key: output.meta[key] for key in ("facts", "shape") if key in output.meta})
 
     def _note_shape(self, node: fx.Node, dtype: torch.dtype | None) -> None:
         """The shape of a new value inside the region, for the prices and totals that ask for it later."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import AvgPool, Combination, Composition, Conv, EdgePad, Map, Pad, Shape
+from fusekit.algebra import AvgPool, Combination, Composition, Conv, EdgePad, Identity, Map, Pad, Shape
 from fusekit.algebra.combination import preimage
 from fusekit.algebra.values import wide
 from fusekit.cost import flat_sizes
@@ -28,9 +28,10 @@ def region_error(
     new: Sequence[fx.Node],
     sources: Sequence[fx.Node],
     probes: Sequence[Sequence[Shape]],
+    count: int = 1,
 ) -> float:
-    """The largest relative error of the new nodes' last value against the old nodes' last value, over the probes, each
-    of which gives a shape for every source."""
+    """The largest relative error of the new nodes' last `count` values against the old nodes' last ones, over the
+    probes, each of which gives a shape for every source."""
     constants = _wide_constants(graph, (*old, *new))
     dtype = next((v.dtype for v in constants.values()), torch.float64)
     generator = torch.Generator().manual_seed(len(old))
@@ -40,9 +41,10 @@ def region_error(
             source: torch.randn(shape, generator=generator, dtype=dtype)
             for source, shape in zip(sources, shapes, strict=True)
         }
-        expected = evaluate(graph, old, {**inputs, **constants})[old[-1]]
-        given = evaluate(graph, new, {**inputs, **constants})[new[-1]] if new else inputs[sources[0]]
-        worst = max(worst, relative_error(given, expected))
+        expected = evaluate(graph, old, {**inputs, **constants})
+        given = evaluate(graph, new, {**inputs, **constants}) if new else inputs
+        for theirs, ours in zip(old[-count:], new[-count:] or sources[:1], strict=True):
+            worst = max(worst, relative_error(given[ours], expected[theirs]))
     return worst
 
 
@@ -73,7 +75,8 @@ def probe_shapes(maps: tuple[Map, ...], rank: int | None, real: Shape | None) ->
     inner_first = maps[::-1]
     conv = next((m for m in inner_first if isinstance(m, Conv)), None)
     if conv is None:
-        return [shape[: rank or 5] for shape in ((2, 3, 4, 5, 6), (1, 2, 3, 4, 5), (3, 2, 4, 4, 4))]
+        rank = rank or next((axes + 2 for axes in map(_padded_axes, maps) if axes), 5)
+        return [shape[:rank] for shape in ((2, 3, 4, 5, 6), (1, 2, 3, 4, 5), (3, 2, 4, 4, 4))]
     if conv.n == 0:
         leading: tuple[Shape, ...] = ((2, 3, 4), (1, 2, 3), (5, 1, 2))
         return [(*batch[: (rank or 2 + k % 2) - 1], conv.in_channels) for k, batch in enumerate(leading)]
@@ -90,6 +93,13 @@ def probe_shapes(maps: tuple[Map, ...], rank: int | None, real: Shape | None) ->
     if real is not None and sum(m.macs(real) for m in maps) <= _AFFORDABLE_MACS:
         shapes.append(real)
     return shapes
+
+
+def _padded_axes(value: Map) -> int | None:
+    """On how many last axes a map insists: repeated rows have batch and channels before them."""
+    if isinstance(value, EdgePad):
+        return len(value.padding)
+    return value.axes if isinstance(value, Identity) else None
 
 
 def _flattened_sizes(maps: tuple[Map, ...], conv: Conv) -> list[Shape] | None:

@@ -177,7 +177,7 @@ def _read_pad(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
         return Reading(ones, a["self"]) if a["value"] == 1 and list(amounts) == ones.amounts else None
     pad = Pad(tuple((amounts[i], amounts[i + 1]) for i in range(0, len(amounts), 2))[::-1])
     if pad.is_identity():
-        return Reading(Identity(), a["self"])
+        return Reading(Identity(None if mode == "constant" else len(pad.padding)), a["self"])
     if mode == "constant":
         return Reading(pad, a["self"])
     crops = any(amount < 0 for amount in amounts)

@@ -1,5 +1,6 @@
 """Writes algebra as nodes, in the spelling that `view.py` reads back."""
 
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -19,6 +20,7 @@ from fusekit.algebra import (
     Identity,
     Map,
     PixelShuffle,
+    Split,
 )
 from fusekit.algebra.bordered import bordered_conv, geometry_of
 from fusekit.algebra.edge import circular_pad
@@ -32,10 +34,13 @@ def write(graph: Graph, value: Map | Combination, sources: Sequence[fx.Node], na
     """Nodes that compute the value, at the insertion point, last the output; constants registered as they are.
 
     `names`: the paths for the branches of a combination, the last for all further ones; for the maps of a composition
-    that have constants, if there are as many, else the first. An empty list of nodes: the value is its first source.
+    that have constants, if there are as many, else the first. An empty list of nodes: the value is its first source. A
+    split ends in as many nodes as it has parts.
     """
     if isinstance(value, Combination):
         return _write_combination(graph, value, sources, names)
+    if isinstance(value, Split):
+        return _write_split(graph, value, sources, names)
     if isinstance(value, Constant):
         return [graph.add_constant(value.value, names[0])]
     maps = value.maps[::-1] if isinstance(value, Composition) else (value,)
@@ -49,6 +54,14 @@ def write(graph: Graph, value: Map | Combination, sources: Sequence[fx.Node], na
             node.meta["where"] = path
         nodes += written
     return nodes
+
+
+def _write_split(graph: Graph, value: Split, sources: Sequence[fx.Node], names: Sequence[str]) -> list[fx.Node]:
+    nodes = write(graph, value.conv, sources, names[:1])
+    sizes = (nodes[-1], list(value.sizes), value.conv.channel_axis)
+    parts = graph.fx.call_function(aten.split_with_sizes.default, sizes)
+    ends = [graph.fx.call_function(operator.getitem, (parts, index)) for index in range(len(value.sizes))]
+    return [*nodes, parts, *ends]
 
 
 def _write_combination(

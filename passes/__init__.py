@@ -11,6 +11,7 @@ from fusekit.passes.fold_pad import FoldPad
 from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
 from fusekit.passes.fold_rearrange import FoldAffineShuffled, FoldFlattened, FoldShuffled, MeanFirst
 from fusekit.passes.merge_concat import FoldConcat, MergeConcat, SplitAffine
+from fusekit.passes.merge_siblings import MergeSiblings
 from fusekit.passes.merge_sum import MergeSum
 from fusekit.rewrite import Rewrite, Stage
 
@@ -27,6 +28,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("structure", (DropChannels(), DropLinearChannels(), TrimWindow(), FindGroups(), FactorKernel())),
     # last, because what has a ring folds no further
     Stage("fold-border", (FoldConvBorder(), FoldAffineBorder())),
+    # what is handed out in parts is no row any more
+    Stage("merge-siblings", (MergeSiblings(),)),
 )
 
 PASSES: dict[str, Rewrite] = {rewrite.name: rewrite for stage in STAGES for rewrite in stage.passes}
@@ -57,6 +60,7 @@ __all__ = [
     "FoldShuffled",
     "MeanFirst",
     "MergeConcat",
+    "MergeSiblings",
     "MergeSum",
     "SplitAffine",
     "TrimWindow",

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import torch
 from torch import Tensor
 
-from fusekit.algebra import Affine, Conv, Pad
+from fusekit.algebra import Affine, Conv, Fork, Pad
 
 torch.set_num_threads(1)
 
@@ -71,6 +71,21 @@ def inputs_of(draw: st.DrawFn, *maps: Conv) -> Tensor:
     need = [sum(conv.reach[i] + 1 for conv in maps) * max(1, *(c.stride[i] for c in maps)) for i in range(first.n)]
     sizes = [size + draw(small) + 2 for size in need]
     return gaussian(draw, draw(st.integers(0, 2)), first.in_channels, *sizes)
+
+
+@st.composite
+def forks(draw: st.DrawFn) -> tuple[Fork, Tensor]:
+    """Convolutions of one geometry on one tensor."""
+    first = draw(convs(n=draw(st.integers(0, 2)), transposed=None))
+    kernel = first.kernel[:1]
+    found = []
+    for _ in range(draw(st.integers(2, 4))):
+        outputs = draw(st.integers(1, 3))
+        bias = gaussian(draw, outputs) if draw(st.booleans()) else None
+        weights = gaussian(draw, 1, outputs, *kernel.shape[2:])
+        options = (first.stride, first.padding, first.dilation, first.transposed, first.output_padding)
+        found.append(Conv(weights, bias, *options))
+    return Fork(tuple(found)), draw(inputs_of(found[0]))
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:

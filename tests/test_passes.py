@@ -28,13 +28,13 @@ from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
 from fusekit.errors import Inapplicable
 from fusekit.graph import Graph
 from fusekit.passes import PASSES, STAGES, FoldConstants
-from fusekit.pattern import AfterConcat, Compose, Concat, Deferred, Expression, Having, Match, Row, Sum
+from fusekit.pattern import AfterConcat, Compose, Concat, Deferred, Expression, Having, Match, Row, Siblings, Sum
 from fusekit.report import Event, Report
 from fusekit.rewrite import Rewrite
 from tests import ledger
 from tests.architectures import randomize
 from tests.graphs import Calls, captured
-from tests.strategies import affines, convs, gaussian, inputs_of, pads, relative_error
+from tests.strategies import affines, convs, forks, gaussian, inputs_of, pads, relative_error
 
 TOLERANCE = 1e-11
 EXERCISED = 20
@@ -246,6 +246,8 @@ def instances(pattern: Any) -> st.SearchStrategy[tuple[tuple[Map, ...], Tensor]]
     """Chains of maps that match the pattern, each with an input."""
     if isinstance(pattern, Having):
         return (products() if pattern.law is factored else sparse()).map(lambda drawn: ((drawn[0],), drawn[1]))
+    if isinstance(pattern, Siblings):
+        return forks().map(lambda drawn: ((drawn[0],), drawn[1]))
     if isinstance(pattern, Row):
         return st.integers(2, 3).flatmap(lambda count: chains((pattern.kind,) * count))
     assert isinstance(pattern, Compose), f"{type(pattern).__name__} has no instances to draw yet"

@@ -478,7 +478,7 @@ NOT_READ: dict[str, tuple[Any, tuple[Any, ...], Facts | None]] = {
     "constant @ x": (aten.matmul.default, (_floats(3, 3), X), NCHW),
     "x @ a batch of constants": (aten.matmul.default, (X, _floats(2, 3, 3, 3)), NCHW),
     "x @ a vector": (aten.matmul.default, (X, _floats(3)), NCHW),
-    "another operator": (aten.relu.default, (X,), NCHW),
+    "another operator": (aten.softmax.int, (X, 1), NCHW),
     "floor division": (aten.div.Tensor_mode, (X, 2.0), NCHW),
 }
 

@@ -9,6 +9,7 @@ from fusekit.algebra.combination import Combination, Composition, Term
 from fusekit.algebra.conv import Conv, concat
 from fusekit.algebra.edge import EdgePad
 from fusekit.algebra.elementwise import Elementwise
+from fusekit.algebra.fork import Fork, Split
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.ones import AppendOnes
 from fusekit.algebra.pad import Pad
@@ -30,12 +31,14 @@ __all__ = [
     "EdgePad",
     "Elementwise",
     "Flatten",
+    "Fork",
     "GlobalMean",
     "Identity",
     "Map",
     "Pad",
     "PixelShuffle",
     "Shape",
+    "Split",
     "Term",
     "concat",
 ]

@@ -9,7 +9,9 @@ from fusekit.algebra.map import Shape
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """x ↦ x: inference dropout, nn.Identity."""
+    """x ↦ x: inference dropout, nn.Identity; where it acts on `axes` last axes, a reflected pad of zero, also."""
+
+    axes: int | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         return x
