@@ -141,7 +141,7 @@ class _Exporter:
 
 def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> ir.Model:
     try:
-        with quiet():
+        with torch.no_grad(), quiet():  # with gradients, a scan would be split into what it computes and what it keeps
             translated = torch.onnx.export(
                 program, dynamo=True, verbose=False, optimize=optimize, opset_version=opset or DEFAULT_OPSET
             )

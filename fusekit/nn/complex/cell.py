@@ -20,33 +20,43 @@ from fusekit.nn.functional.complex.parts import as_complex, as_real, multiply, r
 from fusekit.nn.init.complex import complex_rayleigh_
 
 Product = Literal["complex", "parts"]
-Step = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]
+States = tuple[Tensor, ...]
+Step = Callable[[Tensor, States, Tensor, Tensor | None], States]
 
 GATES = {"lstm": 4, "gru": 3}
 PRODUCTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"complex": multiply, "parts": torch.mul}
 
 
-def lstm_step(product: str, hidden_weight: Tensor, hidden_bias: Tensor | None) -> Step:
+def _flat(h: Tensor) -> Tensor:
+    """[N, H, 2] -> [N, 2H]. N is inferred: a size that the body of a scan reads could not be free in an exported file."""
+    return h.contiguous().view(-1, 2 * h.shape[1])
+
+
+def _gates(values: Tensor, n: int) -> tuple[Tensor, ...]:
+    """[N, G 2H] -> the G gates [N, H, 2]."""
+    return values.contiguous().view(-1, n, values.shape[1] // (2 * n), 2).unbind(1)
+
+
+def lstm_step(product: str) -> Step:
     """(W x + b [N, 8H], (h, c) [N, H, 2]) -> (h', c')."""
     times = PRODUCTS[product]
 
-    def step(given: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def step(given: Tensor, state: States, weight: Tensor, bias: Tensor | None) -> States:
         h, c = state
-        i, f, g, o = (given + F.linear(h.flatten(-2), hidden_weight, hidden_bias)).unflatten(-1, (4, -1, 2)).unbind(-3)
+        i, f, g, o = _gates(given + F.linear(_flat(h), weight, bias), 4)
         c = times(torch.sigmoid(f), c) + times(torch.sigmoid(i), torch.tanh(g))
         return times(torch.sigmoid(o), torch.tanh(c)), c
 
     return step
 
 
-def gru_step(product: str, hidden_weight: Tensor, hidden_bias: Tensor | None) -> Step:
+def gru_step(product: str) -> Step:
     """(W x + b [N, 6H], (h,) [N, H, 2]) -> (h',)."""
     times = PRODUCTS[product]
 
-    def step(given: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def step(given: Tensor, state: States, weight: Tensor, bias: Tensor | None) -> States:
         (h,) = state
-        xr, xz, xn = given.unflatten(-1, (3, -1, 2)).unbind(-3)
-        hr, hz, hn = F.linear(h.flatten(-2), hidden_weight, hidden_bias).unflatten(-1, (3, -1, 2)).unbind(-3)
+        (xr, xz, xn), (hr, hz, hn) = _gates(given, 3), _gates(F.linear(_flat(h), weight, bias), 3)
         n = torch.tanh(xn + times(torch.sigmoid(xr + hr), hn))
         return (n + times(torch.sigmoid(xz + hz), h - n),)
 
@@ -101,14 +111,16 @@ class _ComplexCell(ComplexLayer):
     def _step(self, x: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ValueError(f"expected an input [(N,) {self.input_size}], got shape {list(x.shape)}")
-        given = F.linear(to_channels(x, 0), real_weight(self.weight_ih), real_bias(self.bias_ih))
+        batched = x if x.ndim == 2 else x.unsqueeze(0)
+        given = F.linear(to_channels(batched, 0), real_weight(self.weight_ih), real_bias(self.bias_ih))
         if state is None:
-            zero = given.new_zeros(*x.shape[:-1], self.hidden_size, 2)
-            pairs: tuple[Tensor, ...] = (zero,) * (2 if self._kind == "lstm" else 1)
+            zero = given.new_zeros(given.shape[0], self.hidden_size, 2)
+            pairs: States = (zero,) * (2 if self._kind == "lstm" else 1)
         else:
-            pairs = tuple(map(as_real, state))
-        step = STEPS[self._kind](self.product, real_weight(self.weight_hh), real_bias(self.bias_hh))
-        return tuple(map(as_complex, step(given, pairs)))
+            pairs = tuple(as_real(value if x.ndim == 2 else value.unsqueeze(0)) for value in state)
+        weights = real_weight(self.weight_hh), real_bias(self.bias_hh)
+        new = (as_complex(value) for value in STEPS[self._kind](self.product)(given, pairs, *weights))
+        return tuple(value if x.ndim == 2 else value.squeeze(0) for value in new)
 
     def extra_repr(self) -> str:
         form = "" if self.product == "complex" else f", product={self.product!r}"

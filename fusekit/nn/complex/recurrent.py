@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._higher_order_ops.scan import scan
+from torch._higher_order_ops.scan import scan_op
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from fusekit.nn.complex.cell import GATES, STEPS, Product, Step, checked_product, draw_gates_
@@ -19,6 +19,7 @@ from fusekit.nn.functional.complex.dropout import complex_dropout
 from fusekit.nn.functional.complex.parts import as_complex, as_real, real_bias, real_weight, to_channels
 
 States = tuple[Tensor, ...]
+Weights = tuple[Tensor, Tensor | None]
 
 
 class _ComplexRecurrent(ComplexLayer):
@@ -103,14 +104,14 @@ class _ComplexRecurrent(ComplexLayer):
         runs, n_states = self._runs(), 2 if self._kind == "lstm" else 1
         shape = (len(runs), x.shape[1], self.hidden_size)
         if states is None:
-            pairs = [x.new_zeros(*shape, 2)] * n_states
+            pairs = [x.new_zeros(*shape, 2) for _ in range(n_states)]
         else:
             pairs = [as_real(state) for state in states]
             if any(pair.shape[:-1] != shape for pair in pairs):
                 raise ValueError(f"expected states of shape {list(shape)}, got {list(pairs[0].shape[:-1])}")
         if self.product == "parts" and lengths is None:
             return self._as_real_layers(x, pairs)
-        finals = []
+        finals, step = [], STEPS[self._kind](self.product)
         for layer in range(self.num_layers):
             outputs = []
             for run in [run for run, (number, _) in enumerate(runs) if number == layer]:
@@ -119,10 +120,9 @@ class _ComplexRecurrent(ComplexLayer):
                     x, real_weight(self._own("weight_ih", suffix)), real_bias(self._own("bias_ih", suffix))
                 )
                 hidden = real_weight(self._own("weight_hh", suffix)), real_bias(self._own("bias_hh", suffix))
-                step = STEPS[self._kind](self.product, *hidden)
-                y, last = over_time(
-                    step, given, tuple(pair[run] for pair in pairs), suffix.endswith("reverse"), lengths
-                )
+                start = tuple(pair[run] for pair in pairs)
+                backwards = suffix.endswith("reverse")
+                y, last = over_time(step, given, hidden, start, backwards, lengths)
                 outputs.append(y.flatten(-2))
                 finals.append(last)
             x = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
@@ -177,16 +177,18 @@ class ComplexGRU(_ComplexRecurrent):
         return y, h
 
 
-def over_time(step: Step, given: Tensor, state: States, reverse: bool, lengths: Tensor | None) -> tuple[Tensor, States]:
+def over_time(
+    step: Step, given: Tensor, weights: Weights, state: States, reverse: bool, lengths: Tensor | None
+) -> tuple[Tensor, States]:
     """The step along the first axis of `given`, or against it: all h [T, N, H, 2], and the last state.
 
     `lengths` [N]: where a sequence has ended, or, against time, not begun, the state stays as it was and h reads 0.
     """
     if torch.compiler.is_exporting():
-        return _scanned(step, given.flip(0) if reverse else given, state, reverse)
+        return _scanned(step, given.flip(0) if reverse else given, weights, state, reverse)
     outputs: list[Tensor] = []
     for t in reversed(range(given.shape[0])) if reverse else range(given.shape[0]):
-        new = step(given[t], state)
+        new = step(given[t], state, *weights)
         if lengths is None:
             state = new
             outputs.append(state[0])
@@ -199,12 +201,13 @@ def over_time(step: Step, given: Tensor, state: States, reverse: bool, lengths: 
     return torch.stack(outputs[::-1] if reverse else outputs), state
 
 
-def _scanned(step: Step, given: Tensor, state: States, reverse: bool) -> tuple[Tensor, States]:
-    """As one scan, which becomes one ONNX Scan."""
+def _scanned(step: Step, given: Tensor, weights: Weights, state: States, reverse: bool) -> tuple[Tensor, States]:
+    """As one scan, which becomes one ONNX Scan. The operator itself: around it torch would run its compiler."""
 
-    def combine(carried: list[Tensor], now: Tensor) -> tuple[list[Tensor], Tensor]:
-        new = step(now, tuple(carried))
-        return list(new), new[0].clone()
+    def combine(*tensors: Tensor) -> list[Tensor]:
+        n, own = len(state), tensors[len(state) + 1 :]
+        new = step(tensors[n], tensors[:n], own[0], own[1] if len(own) > 1 else None)
+        return [*new, new[0].clone()]
 
-    last, y = scan(combine, list(state), given, dim=0)
+    *last, y = scan_op(combine, list(state), [given], tuple(w for w in weights if w is not None))
     return y.flip(0) if reverse else y, tuple(last)
