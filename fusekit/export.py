@@ -29,7 +29,7 @@ from fusekit.errors import CaptureError, ExportError, FusekitError
 from fusekit.inputs import Inputs
 from fusekit.onnxfile import OnnxFile
 from fusekit.probes import GIVEN, WIDE_RANGE
-from fusekit.program import Freedom, export_program, quiet, reason_of
+from fusekit.program import Freedom, export_program, free_steps, quiet, reason_of
 from fusekit.tidy import tidy
 from fusekit.validate import validate
 from fusekit.validation import ProbeResult, Validation
@@ -141,7 +141,8 @@ class _Exporter:
 
 def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> ir.Model:
     try:
-        with torch.no_grad(), quiet():  # with gradients, a scan would be split into what it computes and what it keeps
+        # with gradients, a scan would be split into what it computes and what it keeps
+        with torch.no_grad(), quiet(), free_steps():
             translated = torch.onnx.export(
                 program, dynamo=True, verbose=False, optimize=optimize, opset_version=opset or DEFAULT_OPSET
             )

@@ -5,6 +5,17 @@ from fusekit.algebra.affine import Affine
 from fusekit.algebra.bordered import BorderedConv
 from fusekit.algebra.combination import Combination, Composition, Term
 from fusekit.algebra.conv import Conv, concat
+from fusekit.algebra.hypercomplex import (
+    COMPLEX,
+    DUAL,
+    DUAL_QUATERNION,
+    OCTONION,
+    QUATERNION,
+    REAL,
+    SPLIT_COMPLEX,
+    SPLIT_QUATERNION,
+    HypercomplexAlgebra,
+)
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.pad import Pad
 from fusekit.algebra.pool import AvgPool
@@ -12,6 +23,14 @@ from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
 from fusekit.algebra.trivial import Constant, Identity
 
 __all__ = [
+    "COMPLEX",
+    "DUAL",
+    "DUAL_QUATERNION",
+    "OCTONION",
+    "QUATERNION",
+    "REAL",
+    "SPLIT_COMPLEX",
+    "SPLIT_QUATERNION",
     "Affine",
     "AvgPool",
     "BorderedConv",
@@ -21,6 +40,7 @@ __all__ = [
     "Conv",
     "Flatten",
     "GlobalMean",
+    "HypercomplexAlgebra",
     "Identity",
     "Map",
     "Pad",
