@@ -168,7 +168,7 @@ def _take_reals(program: ExportedProgram) -> None:
             joined = program.graph.call_function(torch.ops.aten.view_as_complex.default, (node,))
         node.replace_all_uses_with(joined, delete_user_cb=lambda user, joined=joined: user is not joined)
         joined.meta = {**node.meta}
-        node.meta["val"] = torch.view_as_real(value)
+        node.meta["val"] = torch.view_as_real(value.resolve_conj())
     program.graph_module.recompile()
 
 

@@ -94,8 +94,8 @@ class ModReLU(ComplexLayer):
 
 
 class CPReLU(ComplexLayer):
-    """PReLU(Re z) + j PReLU(Im z) with learned slopes [num_parameters, 2], one pair for all or one for each channel (the
-    second axis). `dtype` is that of z."""
+    """PReLU(Re z) + j PReLU(Im z) with learned slopes [num_parameters, 2], one pair for all or one for each channel
+    (the second axis). `dtype` is that of z."""
 
     def __init__(
         self,

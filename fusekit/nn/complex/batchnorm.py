@@ -12,8 +12,8 @@ from fusekit.nn.functional.complex.parts import as_complex
 
 
 class _ComplexBatchNorm(ComplexLayer):
-    """y = Γ V^-1/2 (z - μ) + β per channel. Arguments as `torch.nn.BatchNorm2d`'s, and `eps_in`, which says where eps
-    stands: "use" as in torch, "store" as in complextorch, "both" as in complexPyTorch (`functional.complex_batch_norm`).
+    """y = Γ V^-1/2 (z - μ) + β per channel. Arguments as `torch.nn.BatchNorm2d`'s, and `eps_in`, where eps stands:
+    "use" as in torch, "store" as in complextorch, "both" as in complexPyTorch (`functional.complex_batch_norm`).
 
     Parameters: weight [C, 3] real, the symmetric Γ as (rr, ii, ri), initially 1/√2 times the identity, so that
     E |y|² = 1; bias [C] complex. Buffers: running_mean [C] complex; running_covar [C, 3] real (rr, ii, ri), initially

@@ -28,7 +28,7 @@ PRODUCTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"complex": multiply, 
 
 
 def _flat(h: Tensor) -> Tensor:
-    """[N, H, 2] -> [N, 2H]. N is inferred: a size that the body of a scan reads could not be free in an exported file."""
+    """[N, H, 2] -> [N, 2H]. N is inferred: a size that the body of a scan reads cannot be free in an exported file."""
     return h.contiguous().view(-1, 2 * h.shape[1])
 
 
@@ -81,6 +81,8 @@ class _ComplexCell(ComplexLayer):
     """
 
     _kind: str
+    bias_ih: Tensor | None
+    bias_hh: Tensor | None
 
     def __init__(
         self,
@@ -94,11 +96,12 @@ class _ComplexCell(ComplexLayer):
     ) -> None:
         super().__init__()
         self.input_size, self.hidden_size, self.product = input_size, hidden_size, checked_product(product)
-        rows, kind = GATES[self._kind] * hidden_size, {"device": device, "dtype": complex_dtype(dtype)}
-        self.weight_ih = nn.Parameter(torch.empty(rows, input_size, **kind))  # type: ignore[call-overload]
-        self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size, **kind))  # type: ignore[call-overload]
-        self.register_parameter("bias_ih", nn.Parameter(torch.empty(rows, **kind)) if bias else None)  # type: ignore[call-overload]
-        self.register_parameter("bias_hh", nn.Parameter(torch.empty(rows, **kind)) if bias else None)  # type: ignore[call-overload]
+        rows, dtype = GATES[self._kind] * hidden_size, complex_dtype(dtype)
+        self.weight_ih = nn.Parameter(torch.empty(rows, input_size, device=device, dtype=dtype))
+        self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size, device=device, dtype=dtype))
+        for name in ("bias_ih", "bias_hh"):
+            empty = torch.empty(rows, device=device, dtype=dtype)
+            self.register_parameter(name, nn.Parameter(empty) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -7,6 +7,9 @@ Trabelsi et al. 2018 (arXiv:1705.09792), section 3.2. Nothing is conjugated, as 
 which runs three real ones.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +20,7 @@ from fusekit.nn.functional.complex.parts import from_channels, real_bias, real_w
 from fusekit.nn.init.complex import complex_rayleigh_
 
 Size = int | tuple[int, ...]
-_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+_TRANSPOSE: dict[int, Callable[..., Tensor]] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 class _ComplexConv(ComplexLayer, _ConvNd):
@@ -47,8 +50,9 @@ class _ComplexConv(ComplexLayer, _ConvNd):
         bias_form: str = "complex",
     ) -> None:
         self.bias_form = checked_bias_form(bias_form)
-        geometry = (stride, padding, dilation, groups, bias, padding_mode)
-        super().__init__(in_channels, out_channels, kernel_size, *geometry, device, complex_dtype(dtype))  # type: ignore[arg-type, call-arg]
+        geometry: Any = (kernel_size, stride, padding, dilation, groups, bias, padding_mode)
+        placed: Any = {"device": device, "dtype": complex_dtype(dtype)}
+        super().__init__(in_channels, out_channels, *geometry, **placed)
 
     def reset_parameters(self) -> None:
         complex_rayleigh_(self.weight)
@@ -58,10 +62,10 @@ class _ComplexConv(ComplexLayer, _ConvNd):
     def forward(self, x: Tensor) -> Tensor:
         n = self.weight.ndim - 2
         bias = real_bias(effective_bias(self.bias, self.bias_form))
-        return from_channels(self._conv_forward(to_channels(x, n), real_weight(self.weight), bias), n)  # type: ignore[operator]
+        return from_channels(self._conv_forward(to_channels(x, n), real_weight(self.weight), bias), n)
 
     def extra_repr(self) -> str:
-        return super().extra_repr() + _form_repr(self.bias_form)
+        return f"{super().extra_repr()}{_form_repr(self.bias_form)}"  # type: ignore[no-untyped-call]
 
 
 class ComplexConv1d(_ComplexConv, nn.Conv1d):
@@ -101,8 +105,9 @@ class _ComplexConvTranspose(ComplexLayer, _ConvTransposeNd):
         bias_form: str = "complex",
     ) -> None:
         self.bias_form = checked_bias_form(bias_form)
-        geometry = (stride, padding, output_padding, groups, bias, dilation, padding_mode)
-        super().__init__(in_channels, out_channels, kernel_size, *geometry, device, complex_dtype(dtype))  # type: ignore[arg-type, call-arg]
+        geometry: Any = (kernel_size, stride, padding, output_padding, groups, bias, dilation, padding_mode)
+        placed: Any = {"device": device, "dtype": complex_dtype(dtype)}
+        super().__init__(in_channels, out_channels, *geometry, **placed)
 
     def reset_parameters(self) -> None:
         complex_rayleigh_(self.weight, transposed=True)
@@ -112,24 +117,15 @@ class _ComplexConvTranspose(ComplexLayer, _ConvTransposeNd):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         n = self.weight.ndim - 2
         channels = to_channels(x, n)
-        extra = self._output_padding(
-            channels,
-            output_size,
-            self.stride,
-            self.padding,
-            self.kernel_size,
-            n,
-            self.dilation,  # type: ignore[arg-type]
-        )
+        geometry: Any = (self.stride, self.padding, self.kernel_size, n, self.dilation)
+        extra = self._output_padding(channels, output_size, *geometry)
         bias = real_bias(effective_bias(self.bias, self.bias_form))
         block = real_weight(self.weight, transposed=True)
-        return from_channels(
-            _TRANSPOSE[n](channels, block, bias, self.stride, self.padding, extra, self.groups, self.dilation),
-            n,  # type: ignore[arg-type]
-        )
+        y = _TRANSPOSE[n](channels, block, bias, self.stride, self.padding, extra, self.groups, self.dilation)
+        return from_channels(y, n)
 
     def extra_repr(self) -> str:
-        return super().extra_repr() + _form_repr(self.bias_form)
+        return f"{super().extra_repr()}{_form_repr(self.bias_form)}"  # type: ignore[no-untyped-call]
 
 
 class ComplexConvTranspose1d(_ComplexConvTranspose, nn.ConvTranspose1d):

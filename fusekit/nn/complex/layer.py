@@ -29,8 +29,8 @@ class ComplexLayer(nn.Module):
 
     bias_form: str = "complex"
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        return super()._apply(lambda tensor: kind_kept(fn, tensor), recurse)
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        return super()._apply(lambda tensor: kind_kept(fn, tensor), recurse)  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         join_halves(state_dict, prefix, self.bias_form)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from fusekit.nn.complex.layer import ComplexLayer, complex_dtype
-from fusekit.nn.functional.complex.parts import as_complex, as_real
+from fusekit.nn.functional.complex.parts import as_real
 
 
 class _NaiveRecurrent(ComplexLayer):
-    """Arguments as torch's, without `proj_size`; `dtype` is complex. State: that of the two real layers, whose names are
-    complexPyTorch's. Re x and Im x are one batch of twice the size, so that each network runs once.
+    """Arguments as torch's, without `proj_size`; `dtype` is complex. Parameters: those of the two real layers, whose
+    names are complexPyTorch's. Re x and Im x are one batch of twice the size, so that each network runs once.
 
     Shapes as torch's. The state of each network is complex: what it holds for Re x, plus j times that for Im x.
     """
@@ -43,7 +43,7 @@ class _NaiveRecurrent(ComplexLayer):
         self.batch_first = batch_first
         for name in (self._re, self._im):
             sizes = (input_size, hidden_size, num_layers, bias, False, dropout, bidirectional)
-            self.add_module(name, self._layer(*sizes, device=device, dtype=complex_dtype(dtype).to_real()))  # type: ignore[arg-type]
+            self.add_module(name, self._layer(*sizes, device=device, dtype=complex_dtype(dtype).to_real()))
 
     def _run(self, x: Tensor, states: tuple[Any, Any] | None) -> tuple[Tensor, tuple[Any, Any]]:
         if isinstance(x, PackedSequence):
@@ -56,7 +56,7 @@ class _NaiveRecurrent(ComplexLayer):
         for index, name in enumerate((self._re, self._im)):
             given = None if states is None else _map(lambda state: _to_batch(state), states[index])
             y, last = self.get_submodule(name)(batch, given)
-            outputs.append(y if unbatched else y.unflatten(1, (-1, 2)))
+            outputs.append(y if unbatched else y.unflatten(1, (parts.shape[1], 2)))
             finals.append(_map(lambda state: _from_batch(state, unbatched), last))
         (rr, ri), (ir, ii) = (y.unbind(-2) for y in outputs)
         y = torch.complex(rr - ii, ri + ir)
@@ -93,4 +93,5 @@ def _to_batch(state: Tensor) -> Tensor:
 
 def _from_batch(state: Tensor, unbatched: bool) -> Tensor:
     """[layers, 2N, H] real -> [layers, (N,) H] complex."""
-    return as_complex((state if unbatched else state.unflatten(1, (-1, 2))).transpose(-1, -2))
+    re, im = (state if unbatched else state.unflatten(1, (state.shape[1] // 2, 2))).unbind(-2)
+    return torch.complex(re, im)

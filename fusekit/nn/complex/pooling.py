@@ -62,7 +62,7 @@ class _ComplexMaxPool(nn.modules.pooling._MaxPoolNd):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         geometry = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
-        return complex_max_pool(x, self._n, *geometry)  # type: ignore[arg-type]
+        return complex_max_pool(x, self._n, *geometry)
 
 
 class ComplexMaxPool1d(_ComplexMaxPool):

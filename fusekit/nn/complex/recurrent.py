@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from fusekit.nn.complex.cell import GATES, STEPS, Product, Step, checked_product, draw_gates_
 from fusekit.nn.complex.layer import ComplexLayer, complex_dtype
 from fusekit.nn.functional.complex.dropout import complex_dropout
-from fusekit.nn.functional.complex.parts import as_complex, as_real, real_bias, real_weight, to_channels
+from fusekit.nn.functional.complex.parts import as_complex, as_real, from_channels, real_bias, real_weight, to_channels
 
 States = tuple[Tensor, ...]
 Weights = tuple[Tensor, Tensor | None]
@@ -54,15 +54,17 @@ class _ComplexRecurrent(ComplexLayer):
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
         self.product = checked_product(product)
-        rows, kind = GATES[self._kind] * hidden_size, {"device": device, "dtype": complex_dtype(dtype)}
+        rows, dtype = GATES[self._kind] * hidden_size, complex_dtype(dtype)
         directions = 2 if bidirectional else 1
         for layer, suffix in self._runs():
             columns = input_size if layer == 0 else directions * hidden_size
-            shapes = {"weight_ih": (rows, columns), "weight_hh": (rows, hidden_size)}
+            shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, columns), "weight_hh": (rows, hidden_size)}
             if bias:
                 shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
             for name, shape in shapes.items():
-                self.register_parameter(f"{name}_{suffix}", nn.Parameter(torch.empty(shape, **kind)))
+                self.register_parameter(
+                    f"{name}_{suffix}", nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+                )
         self.reset_parameters()
 
     def _runs(self) -> list[tuple[int, str]]:
@@ -79,15 +81,13 @@ class _ComplexRecurrent(ComplexLayer):
 
     def _run(self, x: Tensor | PackedSequence, states: States | None) -> tuple[Tensor | PackedSequence, States]:
         if isinstance(x, PackedSequence):
-            real = PackedSequence(to_channels(x.data, 0), *x[1:])
-            padded, lengths = pad_packed_sequence(real)
-            y, states = self._over_layers(padded, states, lengths.to(padded.device))
-            y = to_channels(y, 0)
+            padded, lengths = pad_packed_sequence(PackedSequence(to_channels(x.data, 0), *x[1:]))
+            outputs, states = self._over_layers(padded, states, lengths.to(padded.device))
+            outputs = to_channels(outputs, 0)
             if x.sorted_indices is not None:
-                y = y.index_select(1, x.sorted_indices)
-                lengths = lengths[x.sorted_indices.cpu()]
-            packed = pack_padded_sequence(y, lengths)
-            return PackedSequence(as_complex(packed.data.unflatten(-1, (-1, 2))), *x[1:]), states
+                outputs, lengths = outputs.index_select(1, x.sorted_indices), lengths[x.sorted_indices.cpu()]
+            packed = pack_padded_sequence(outputs, lengths)
+            return PackedSequence(from_channels(packed.data, 0), *x[1:]), states
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             shape = "[(N,) T, {}]" if self.batch_first else "[T, (N,) {}]"
             raise ValueError(f"expected an input {shape.format(self.input_size)}, got shape {list(x.shape)}")
@@ -127,14 +127,12 @@ class _ComplexRecurrent(ComplexLayer):
                 finals.append(last)
             x = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
             if self.training and self.dropout and layer < self.num_layers - 1:
-                x = to_channels(complex_dropout(as_complex(x.unflatten(-1, (-1, 2))), self.dropout), 0)
-        return as_complex(x.unflatten(-1, (-1, 2))), tuple(
-            as_complex(torch.stack(s)) for s in zip(*finals, strict=True)
-        )
+                x = to_channels(complex_dropout(from_channels(x, 0), self.dropout), 0)
+        return from_channels(x, 0), tuple(as_complex(torch.stack(s)) for s in zip(*finals, strict=True))
 
     def _as_real_layers(self, x: Tensor, pairs: list[Tensor]) -> tuple[Tensor, States]:
         """By torch's own real layer of twice the width, whose weights are the blocks M(w)."""
-        weights = []
+        weights: list[Any] = []
         for _, suffix in self._runs():
             weights += [real_weight(self._own(name, suffix)) for name in ("weight_ih", "weight_hh")]
             if self.bias:
@@ -142,7 +140,7 @@ class _ComplexRecurrent(ComplexLayer):
         initial = [pair.flatten(-2) for pair in pairs]
         options = (weights, self.bias, self.num_layers, self.dropout, self.training, self.bidirectional, False)
         y, *finals = torch.lstm(x, initial, *options) if self._kind == "lstm" else torch.gru(x, initial[0], *options)
-        y, *finals = (as_complex(value.unflatten(-1, (-1, 2))) for value in (y, *finals))
+        y, *finals = (from_channels(value, 0) for value in (y, *finals))
         return y, tuple(finals)
 
     def _own(self, name: str, suffix: str) -> Any:

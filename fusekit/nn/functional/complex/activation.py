@@ -12,6 +12,13 @@ from fusekit.nn.functional.complex.parts import as_complex, as_real, on_parts
 Form = Literal["split", "holomorphic"]
 
 
+def _modulus(x: Tensor) -> tuple[Tensor, Tensor]:
+    """|z|, and where z is 0 or so small that 1 / |z| overflows: there neither |z| nor z / |z| has a gradient to use,
+    and the modulus reads √2."""
+    is_zero = x.abs().detach().reciprocal().isinf()
+    return as_complex(torch.where(is_zero.unsqueeze(-1), 1, as_real(x))).abs(), is_zero
+
+
 def crelu(x: Tensor) -> Tensor:
     """ReLU(Re z) + j ReLU(Im z). Source: Trabelsi et al. 2018 (arXiv:1705.09792)."""
     return on_parts(F.relu, x)
@@ -32,10 +39,9 @@ def modrelu(x: Tensor, bias: Tensor | float, *, at_zero: Literal["zero", "real"]
     For b > 0 it has no limit at z = 0: "zero" gives 0, the mean of the values around it (complextorch); "real" gives
     ReLU(b), taking the phase of 0 for 0 (torchcvnn's exp(j∠z)).
     """
-    modulus = x.abs()
-    is_zero = modulus == 0
-    grown = F.relu(modulus + bias)
-    unit = as_real(x) / torch.where(is_zero, 1, modulus).unsqueeze(-1)
+    modulus, is_zero = _modulus(x)
+    grown = F.relu(torch.where(is_zero, 0, modulus) + bias)
+    unit = as_real(x) / modulus.unsqueeze(-1)
     if at_zero == "real":
         phase_of_zero = torch.stack([is_zero.to(unit.dtype), torch.zeros_like(modulus)], -1)
         unit = torch.where(is_zero.unsqueeze(-1), phase_of_zero, unit)
@@ -47,15 +53,15 @@ def modrelu(x: Tensor, bias: Tensor | float, *, at_zero: Literal["zero", "real"]
 def cardioid(x: Tensor) -> Tensor:
     """½ (1 + cos ∠z) z = ½ (1 + Re z / |z|) z, which is ReLU on the real axis; 0 at 0. Source: Virtue, Yu, Lustig 2017
     (arXiv:1707.00070)."""
-    parts, modulus = as_real(x), x.abs()
-    cosine = parts[..., 0] / torch.where(modulus == 0, 1, modulus)
+    parts = as_real(x)
+    cosine = parts[..., 0] / _modulus(x)[0]
     return as_complex(0.5 * (1 + cosine).unsqueeze(-1) * parts)
 
 
 def ctanh(x: Tensor, form: Form = "split") -> Tensor:
     """tanh(Re z) + j tanh(Im z), bounded; or the analytic tanh z, which has poles at j (π/2 + k π).
 
-    With q = exp(-2 |Re z|): tanh z = (±(1 - q²) + 2 j q sin(2 Im z)) / (1 + q² + 2 q cos(2 Im z)), which cannot overflow.
+    tanh z = (±(1 - q²) + 2 j q sin(2 Im z)) / (1 + q² + 2 q cos(2 Im z)),  q = exp(-2 |Re z|), which cannot overflow.
     """
     if form == "split":
         return on_parts(torch.tanh, x)

@@ -33,7 +33,7 @@ def inverse_root(covariance: Tensor, eps: float) -> Tensor:
     return torch.stack(rows, -2) / (s * t)[..., None, None]
 
 
-def covariance_of(centred: Tensor, axes: Sequence[int], keepdim: bool = False) -> Tensor:
+def covariance_of(centred: Tensor, axes: list[int], keepdim: bool = False) -> Tensor:
     """[*, 2] parts of mean 0 -> [*, 3] (rr, ii, ri), the mean over the axes (biased)."""
     squares = centred.square().mean(axes, keepdim)
     product = centred.prod(-1, keepdim=True).mean(axes, keepdim)
@@ -57,7 +57,7 @@ def complex_batch_norm(
     eps: float = 1e-5,
     eps_in: EpsIn = "use",
 ) -> Tensor:
-    """y = Γ V^-1/2 (z - μ) + β per channel, over the batch and all positions; in evaluation one grouped 1x1 convolution.
+    """y = Γ V^-1/2 (z - μ) + β per channel, over the batch and all positions; evaluated as one grouped 1x1 convolution.
 
     Args:
         x: [N, C, *S] complex.

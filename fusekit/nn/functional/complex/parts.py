@@ -41,8 +41,10 @@ def to_channels(x: Tensor, n: int) -> Tensor:
 
 def from_channels(y: Tensor, n: int) -> Tensor:
     """[*, 2C, *S] real -> [*, C, *S] complex, the inverse of `to_channels`."""
-    parts = y.unflatten(-n - 1, (-1, 2))
-    return as_complex(parts.movedim(-n - 1, -1) if n else parts)
+    parts = y.unflatten(-n - 1, (y.shape[-n - 1] // 2, 2))
+    if n:  # `contiguous` would leave the strides of an empty tensor as they are
+        parts = parts.movedim(-n - 1, -1).clone(memory_format=torch.contiguous_format)
+    return as_complex(parts)
 
 
 def on_parts(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

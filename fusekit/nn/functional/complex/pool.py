@@ -1,6 +1,6 @@
 """Pooling of complex tensors: means of the parts, and the sample of the largest modulus."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,19 +9,23 @@ from fusekit.nn.functional.complex.parts import as_complex, as_real, on_channels
 
 Size = int | Sequence[int]
 
-_AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-_ADAPTIVE = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
-_MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+_AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+_ADAPTIVE: dict[int, Callable[..., Tensor]] = {
+    1: F.adaptive_avg_pool1d,
+    2: F.adaptive_avg_pool2d,
+    3: F.adaptive_avg_pool3d,
+}
+_MAX: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
 def complex_avg_pool(x: Tensor, n: int, kernel_size: Size, *arguments: object, **options: object) -> Tensor:
     """The mean of each window over n axes; further arguments as `torch.nn.functional.avg_pool{n}d`."""
-    return on_channels(lambda real: _AVERAGE[n](real, kernel_size, *arguments, **options), x, n)  # type: ignore[arg-type]
+    return on_channels(lambda real: _AVERAGE[n](real, kernel_size, *arguments, **options), x, n)
 
 
 def complex_adaptive_avg_pool(x: Tensor, n: int, output_size: Size) -> Tensor:
     """The mean of each of `output_size` windows over n axes, as `torch.nn.functional.adaptive_avg_pool{n}d`."""
-    return on_channels(lambda real: _ADAPTIVE[n](real, output_size), x, n)  # type: ignore[arg-type]
+    return on_channels(lambda real: _ADAPTIVE[n](real, output_size), x, n)
 
 
 def complex_max_pool(
@@ -38,7 +42,7 @@ def complex_max_pool(
 
     The sample itself is taken, not its modulus turned by its angle: no rounding, and a gradient of its own.
     """
-    _, indices = _MAX[n](x.abs(), kernel_size, stride, padding, dilation, ceil_mode, return_indices=True)  # type: ignore[arg-type]
+    _, indices = _MAX[n](x.abs(), kernel_size, stride, padding, dilation, ceil_mode, return_indices=True)
     parts = as_real(x).flatten(-n - 1, -2)
     where = indices.flatten(-n).unsqueeze(-1).expand(*(-1,) * (indices.ndim - n + 1), 2)
     chosen = as_complex(parts.gather(-2, where).reshape(*indices.shape, 2))

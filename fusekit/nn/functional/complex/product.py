@@ -25,7 +25,7 @@ def complex_conv1d(
     groups: int = 1,
 ) -> Tensor:
     """y = W ⋆ x + b, cross-correlation without conjugation. Shapes: x [(N,) in, L], W [out, in / groups, k]."""
-    y = F.conv1d(to_channels(x, 1), real_weight(weight), real_bias(bias), stride, padding, dilation, groups)  # type: ignore[arg-type]
+    y = F.conv1d(to_channels(x, 1), real_weight(weight), real_bias(bias), stride, padding, dilation, groups)
     return from_channels(y, 1)
 
 
@@ -39,7 +39,7 @@ def complex_conv2d(
     groups: int = 1,
 ) -> Tensor:
     """`complex_conv1d` over two axes."""
-    y = F.conv2d(to_channels(x, 2), real_weight(weight), real_bias(bias), stride, padding, dilation, groups)  # type: ignore[arg-type]
+    y = F.conv2d(to_channels(x, 2), real_weight(weight), real_bias(bias), stride, padding, dilation, groups)
     return from_channels(y, 2)
 
 
@@ -53,7 +53,7 @@ def complex_conv3d(
     groups: int = 1,
 ) -> Tensor:
     """`complex_conv1d` over three axes."""
-    y = F.conv3d(to_channels(x, 3), real_weight(weight), real_bias(bias), stride, padding, dilation, groups)  # type: ignore[arg-type]
+    y = F.conv3d(to_channels(x, 3), real_weight(weight), real_bias(bias), stride, padding, dilation, groups)
     return from_channels(y, 3)
 
 
@@ -70,7 +70,7 @@ def complex_conv_transpose1d(
     """The transpose (not the adjoint: nothing is conjugated) of `complex_conv1d`. W [in, out / groups, k]."""
     block = real_weight(weight, transposed=True)
     geometry = (stride, padding, output_padding, groups, dilation)
-    return from_channels(F.conv_transpose1d(to_channels(x, 1), block, real_bias(bias), *geometry), 1)  # type: ignore[arg-type]
+    return from_channels(F.conv_transpose1d(to_channels(x, 1), block, real_bias(bias), *geometry), 1)
 
 
 def complex_conv_transpose2d(
@@ -86,7 +86,7 @@ def complex_conv_transpose2d(
     """`complex_conv_transpose1d` over two axes."""
     block = real_weight(weight, transposed=True)
     geometry = (stride, padding, output_padding, groups, dilation)
-    return from_channels(F.conv_transpose2d(to_channels(x, 2), block, real_bias(bias), *geometry), 2)  # type: ignore[arg-type]
+    return from_channels(F.conv_transpose2d(to_channels(x, 2), block, real_bias(bias), *geometry), 2)
 
 
 def complex_conv_transpose3d(
@@ -102,4 +102,4 @@ def complex_conv_transpose3d(
     """`complex_conv_transpose1d` over three axes."""
     block = real_weight(weight, transposed=True)
     geometry = (stride, padding, output_padding, groups, dilation)
-    return from_channels(F.conv_transpose3d(to_channels(x, 3), block, real_bias(bias), *geometry), 3)  # type: ignore[arg-type]
+    return from_channels(F.conv_transpose3d(to_channels(x, 3), block, real_bias(bias), *geometry), 3)
