@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fusekit.nn.complex.layer import ComplexLayer, complex_dtype
 from fusekit.nn.functional.complex.norm import EpsIn, complex_batch_norm
-from fusekit.nn.functional.complex.parts import as_complex
+from fusekit.nn.functional.complex.parts import as_complex, is_traced
 
 
 class _ComplexBatchNorm(ComplexLayer):
@@ -72,17 +72,16 @@ class _ComplexBatchNorm(ComplexLayer):
                 self.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim not in self._ranks:
+        if not is_traced(x) and x.ndim not in self._ranks:
             raise ValueError(f"expected {' or '.join(map(str, self._ranks))} axes, got shape {list(x.shape)}")
         momentum = 0.0 if self.momentum is None else self.momentum
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if self.momentum is None:
                 momentum = 1.0 / float(self.num_batches_tracked)
-        statistics = (self.running_mean, self.running_covar)
-        return complex_batch_norm(
-            x, *statistics, self.weight, self.bias, self.training, momentum, self.eps, self.eps_in
-        )
+        values = (self.running_mean, self.running_covar, self.weight, self.bias)
+        n = self._ranks[0] - 2 if len(self._ranks) == 1 else None
+        return complex_batch_norm(x, *values, self.training, momentum, self.eps, self.eps_in, n)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         bias = state_dict.get(f"{prefix}bias")

@@ -67,7 +67,8 @@ def ctanh(x: Tensor, form: Form = "split") -> Tensor:
         return on_parts(torch.tanh, x)
     if form != "holomorphic":
         raise ValueError(f"form must be 'split' or 'holomorphic', got {form!r}")
-    re, im = as_real(x).unbind(-1)
+    parts = as_real(x)
+    re, im = parts[..., 0], parts[..., 1]
     q = torch.exp(-2 * re.abs())
     below = (1 - q).square() + 4 * q * im.cos().square()  # 1 + q² + 2 q cos(2 im), without cancellation at the poles
     return as_complex(torch.stack([torch.tanh(re) * (1 + q).square() / below, 2 * q * torch.sin(2 * im) / below], -1))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.nn.functional.complex.parts import as_complex, as_real, from_channels, real_bias, to_channels
+from fusekit.nn.functional.complex.parts import as_complex, as_real, from_channels, is_traced, real_bias, to_channels
 
 EpsIn = Literal["use", "store", "both"]
 
@@ -56,6 +56,7 @@ def complex_batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     eps_in: EpsIn = "use",
+    n: int | None = None,
 ) -> Tensor:
     """y = Γ V^-1/2 (z - μ) + β per channel, over the batch and all positions; evaluated as one grouped 1x1 convolution.
 
@@ -67,12 +68,14 @@ def complex_batch_norm(
         eps_in: "use", as in torch's batch norm: running_covar is the plain covariance and eps is added where it is
             used. "store": running_covar has eps in it, and evaluation adds none (complextorch). "both": it has eps in
             it, and evaluation adds it once more (complexPyTorch).
+        n: the number of spatial axes, by default that of x. A symbolic trace cannot ask for it.
     """
     if eps_in not in ("use", "store", "both"):
         raise ValueError(f"eps_in must be 'use', 'store' or 'both', got {eps_in!r}")
-    if x.ndim < 2:
-        raise ValueError(f"expected an input [N, C, *S], got shape {list(x.shape)}")
-    n = x.ndim - 2
+    if n is None:
+        n = x.ndim - 2
+        if n < 0:
+            raise ValueError(f"expected an input [N, C, *S], got shape {list(x.shape)}")
     if training or running_mean is None or running_covar is None:
         parts = as_real(x)
         axes = [0, *range(2, x.ndim)]
@@ -109,7 +112,7 @@ def complex_layer_norm(
     """y = Γ V^-1/2 (z - μ) + β over the last axes, each sample by itself; Γ [*normalized_shape, 3] real (rr, ii, ri),
     β [*normalized_shape] complex. Over one element z = μ, and y = β."""
     size = len(normalized_shape)
-    if size == 0 or tuple(x.shape[x.ndim - size :]) != tuple(normalized_shape):
+    if size == 0 or not (is_traced(x) or tuple(x.shape[x.ndim - size :]) == tuple(normalized_shape)):
         raise ValueError(f"expected an input [*, {', '.join(map(str, normalized_shape))}], got shape {list(x.shape)}")
     parts = as_real(x)
     axes = [-2 - i for i in range(size)]

@@ -15,7 +15,12 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx
+
+
+def is_traced(x: object) -> bool:
+    """Whether x stands for a tensor in a symbolic trace: questions about its shape have no answer then."""
+    return isinstance(x, fx.Proxy)
 
 
 def as_real(x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,8 +43,8 @@ def complex_max_pool(
 
     The sample itself is taken, not its modulus turned by its angle: no rounding, and a gradient of its own.
     """
-    _, indices = _MAX[n](x.abs(), kernel_size, stride, padding, dilation, ceil_mode, return_indices=True)
-    parts = as_real(x).flatten(-n - 1, -2)
-    where = indices.flatten(-n).unsqueeze(-1).expand(*(-1,) * (indices.ndim - n + 1), 2)
-    chosen = as_complex(parts.gather(-2, where).reshape(*indices.shape, 2))
-    return (chosen, indices) if return_indices else chosen
+    indices = _MAX[n](x.abs(), kernel_size, stride, padding, dilation, ceil_mode, return_indices=True)[1]
+    parts, where = as_real(x), indices.flatten(-n)
+    chosen = [parts[..., part].flatten(-n).gather(-1, where) for part in (0, 1)]
+    y = as_complex(torch.stack(chosen, -1).unflatten(-2, indices.shape[-n:]))
+    return (y, indices) if return_indices else y
