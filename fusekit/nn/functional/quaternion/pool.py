@@ -27,7 +27,8 @@ def quaternion_max_pool(
     """Over n axes of x [(N,) 4 C, *S] in blocks r | i | j | k; of equal moduli the first. Source: Altamirano,
     "Geometric methods of perceptual organisation for computer vision"."""
     components = x.unflatten(-n - 1, (4, -1)).unbind(-n - 2)
-    squares = sum(component.square() for component in components)
+    r, i, j, k = components
+    squares = r * r + i * i + j * j + k * k
     _, where = _MAX_POOL[n](squares, kernel_size, stride, padding, dilation, ceil_mode)
     index = where.flatten(-n)
     taken = [component.flatten(-n).gather(-1, index).reshape_as(where) for component in components]
