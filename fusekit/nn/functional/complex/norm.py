@@ -35,9 +35,8 @@ def inverse_root(covariance: Tensor, eps: float) -> Tensor:
 
 def covariance_of(centred: Tensor, axes: list[int], keepdim: bool = False) -> Tensor:
     """[*, 2] parts of mean 0 -> [*, 3] (rr, ii, ri), the mean over the axes (biased)."""
-    squares = centred.square().mean(axes, keepdim)
-    product = centred.prod(-1, keepdim=True).mean(axes, keepdim)
-    return torch.cat([squares, product], -1)
+    product = centred[..., 0] * centred[..., 1]
+    return torch.cat([centred.square(), product.unsqueeze(-1)], -1).mean(axes, keepdim)
 
 
 def symmetric(weight: Tensor) -> Tensor:
@@ -137,11 +136,25 @@ def _plus(covariance: Tensor, eps: float) -> Tensor:
 
 
 def _per_channel(x: Tensor, matrices: Tensor, shift: Tensor | None, n: int) -> Tensor:
-    """A 2x2 matrix [C, 2, 2] on the parts of each channel, plus shift [2C]: a convolution of C groups and one tap."""
-    channels = to_channels(x, n)
-    weight = matrices.flatten(0, 1)
-    if n == 0:
-        y = F.conv1d(channels.unsqueeze(-1), weight.unsqueeze(-1), shift, groups=matrices.shape[0])
-        return from_channels(y.squeeze(-1), 0)
-    conv = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[n]
-    return from_channels(conv(channels, weight.reshape(*weight.shape, *(1,) * n), shift, groups=matrices.shape[0]), n)
+    """A 2x2 matrix M [C, 2, 2] on the parts of each channel, plus shift [2C].
+
+    In a program that is to be optimized or exported, a convolution of C groups and one tap, which folds into its
+    neighbours. Else a z + b z̄ with 2 a = Mrr + Mii + j (Mir - Mri), 2 b = Mrr - Mii + j (Mir + Mri), which is faster.
+    """
+    if is_traced(x) or torch.compiler.is_exporting():
+        channels = to_channels(x, n)
+        weight = matrices.flatten(0, 1)
+        if n == 0:
+            y = F.conv1d(channels.unsqueeze(-1), weight.unsqueeze(-1), shift, groups=matrices.shape[0])
+            return from_channels(y.squeeze(-1), 0)
+        conv = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[n]
+        return from_channels(
+            conv(channels, weight.reshape(*weight.shape, *(1,) * n), shift, groups=matrices.shape[0]), n
+        )
+    (rr, ri), (ir, ii) = (row.unbind(-1) for row in matrices.unbind(-2))
+    over_space = (-1, *(1,) * n)
+    a = torch.complex(rr + ii, ir - ri).reshape(over_space) / 2
+    b = torch.complex(rr - ii, ir + ri).reshape(over_space) / 2
+    z = as_complex(as_real(x))
+    y = a * z + b * z.conj()
+    return y if shift is None else y + as_complex(shift.unflatten(0, (-1, 2))).reshape(over_space)
