@@ -83,6 +83,30 @@ def test_without_statistics_and_in_evaluation() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+@pytest.mark.parametrize("training", [True, False])
+def test_every_entry_of_the_two_matrices_counts(n: int, training: bool) -> None:
+    """Against V^-1/2 by eigenvectors, with a full Γ, whose product with it is not symmetric."""
+    x, norm = skewed(n), NORMS[n](3, dtype=DOUBLE)
+    generator = torch.Generator().manual_seed(0)
+    gamma = torch.randn(3, 3, dtype=torch.float64, generator=generator)
+    norm.get_parameter("weight").copy_(gamma)
+    norm.get_parameter("bias").copy_(torch.randn(3, dtype=DOUBLE, generator=generator))
+    mean, cov = covariance(x, 1)
+    if not training:
+        norm.eval()
+        mean, half = torch.randn(3, 2, dtype=torch.float64, generator=generator), cov @ cov.mT
+        cov = half / half.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
+        norm.get_buffer("running_mean").copy_(torch.view_as_complex(mean))
+        norm.get_buffer("running_covar").copy_(cov[:, [0, 1, 0], [0, 1, 1]])
+    values, vectors = torch.linalg.eigh(cov + 1e-5 * torch.eye(2, dtype=torch.float64))
+    whole = gamma[:, [[0, 2], [2, 1]]] @ vectors @ torch.diag_embed(values.rsqrt()) @ vectors.mT
+    centred = torch.view_as_real(x).movedim(1, -2) - mean
+    y = torch.view_as_complex((whole @ centred.unsqueeze(-1)).squeeze(-1).contiguous()) + norm.get_parameter("bias")
+    assert relative_error(norm(x), y.movedim(-1, 1)) < 1e-12
+
+
+@torch.no_grad()
 @given(st.data())
 def test_naive_and_whitening_agree_where_the_parts_are_uncorrelated(data: st.DataObject) -> None:
     """Γ diagonal and Vri = 0: whitening is batch norm of the parts apart."""
