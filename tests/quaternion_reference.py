@@ -1,7 +1,21 @@
 """Quaternion arithmetic and layers written out plainly, number by number: what the layers are compared with."""
 
+import hypothesis.strategies as st
 import torch
 from torch import Tensor
+
+from tests.strategies import gaussian
+
+
+@st.composite
+def _tensors(draw: st.DrawFn, *shape: int) -> Tensor:
+    return gaussian(draw, *shape)
+
+
+def drawn(data: st.DataObject, *shape: int) -> Tensor:
+    """A float64 tensor that can be replayed."""
+    return data.draw(_tensors(*shape))
+
 
 UNITS = ("r", "i", "j", "k")
 SIGNED = {"ij": "k", "jk": "i", "ki": "j", "ji": "-k", "kj": "-i", "ik": "-j", "ii": "-r", "jj": "-r", "kk": "-r"}
@@ -25,7 +39,8 @@ def conjugate(a: Tensor) -> Tensor:
 
 def numbers(x: Tensor) -> Tensor:
     """[*, 4 C] in blocks r | i | j | k -> [*, C, 4]."""
-    return x.unflatten(-1, (4, -1)).transpose(-1, -2)
+    parts: Tensor = x.unflatten(-1, (4, -1))
+    return parts.transpose(-1, -2)
 
 
 def blocks(q: Tensor) -> Tensor:

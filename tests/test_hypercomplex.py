@@ -23,7 +23,8 @@ from fusekit.algebra import (
 )
 from fusekit.algebra.hypercomplex import block_kernel
 from fusekit.nn import functional as F
-from tests.strategies import gaussian, relative_error
+from tests.quaternion_reference import drawn
+from tests.strategies import relative_error
 
 clifford = HypercomplexAlgebra.clifford
 MATRICES = HypercomplexAlgebra(  # 2x2 matrices on the units E11, E12, E21, E22
@@ -45,7 +46,7 @@ algebras = st.sampled_from(ALL)
 @settings(max_examples=60)
 def test_regular_representations(algebra: HypercomplexAlgebra, data: st.DataObject) -> None:
     """L(ab) = L(a) L(b), R(ab) = R(b) R(a), and the two commute."""
-    a, b = (gaussian(data.draw, 2, algebra.n) for _ in range(2))
+    a, b = (drawn(data, 2, algebra.n) for _ in range(2))
     ab = algebra.product(a, b)
     assert relative_error(algebra.left(ab), algebra.left(a) @ algebra.left(b)) < 1e-14
     assert relative_error(algebra.right(ab), algebra.right(b) @ algebra.right(a)) < 1e-14
@@ -56,7 +57,7 @@ def test_regular_representations(algebra: HypercomplexAlgebra, data: st.DataObje
 @settings(max_examples=60)
 def test_products_and_conjugates(algebra: HypercomplexAlgebra, data: st.DataObject) -> None:
     """L(a) b = a b = R(b) a, bilinear; (ab)* = b* a*; a** = a."""
-    a, b, c = (gaussian(data.draw, 3, algebra.n) for _ in range(3))
+    a, b, c = (drawn(data, 3, algebra.n) for _ in range(3))
     plain = torch.einsum("ni,nj,ijk->nk", a, b, algebra.constants)
     assert relative_error(algebra.product(a, b), plain) < 1e-14
     assert relative_error((algebra.right(b) @ a.unsqueeze(-1)).squeeze(-1), plain) < 1e-14
@@ -87,17 +88,18 @@ def test_octonions_are_alternative_and_no_more() -> None:
 
 def test_constructions_agree() -> None:
     """Clifford algebras, Cayley-Dickson and tensor products give the same structure constants."""
-    for one, other in (
+    pairs = (
         (clifford(0, 1), COMPLEX),
         (clifford(1), SPLIT_COMPLEX),
         (clifford(0, 0, 1), DUAL),
         (clifford(0, 2), QUATERNION),
         (DUAL.tensor(QUATERNION), DUAL_QUATERNION),
         (REAL.tensor(OCTONION), OCTONION),
-    ):
+    )
+    for one, other in pairs:
         assert torch.equal(one.constants, other.constants), (one, other)
-    assert clifford(0, 2).conjugation is not None and QUATERNION.conjugation is not None
-    assert torch.equal(clifford(0, 2).conjugation, QUATERNION.conjugation)
+    ours, theirs = clifford(0, 2).conjugation, QUATERNION.conjugation
+    assert ours is not None and theirs is not None and torch.equal(ours, theirs)
 
 
 def test_multiplication_tables() -> None:
@@ -162,8 +164,8 @@ def by_numbers(algebra: HypercomplexAlgebra, w: Tensor, x: Tensor) -> Tensor:
 @settings(max_examples=50)
 def test_linear_is_a_sum_of_products(algebra: HypercomplexAlgebra, data: st.DataObject) -> None:
     outs, ins = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
-    w, x = gaussian(data.draw, algebra.n, outs, ins), gaussian(data.draw, data.draw(st.integers(0, 2)), algebra.n * ins)
-    bias = gaussian(data.draw, algebra.n * outs)
+    w, x = drawn(data, algebra.n, outs, ins), drawn(data, data.draw(st.integers(0, 2)), algebra.n * ins)
+    bias = drawn(data, algebra.n * outs)
     ours = F.hypercomplex_linear(x, algebra.constants, w, bias)
     assert relative_error(ours, by_numbers(algebra, w, x) + bias) < 1e-13
 
@@ -174,11 +176,11 @@ def test_convolutions_are_sums_of_products(algebra: HypercomplexAlgebra, transpo
     """Group by group and tap by tap; the transposed one against its definition, tap by tap as well."""
     n, groups, k = algebra.n, data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3))
     first, second = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 2))
-    w = gaussian(data.draw, n, groups * first, second, k)
+    w = drawn(data, n, groups * first, second, k)
     ins = (first if transposed else second) * groups
     outs = (second if transposed else first) * groups
-    x = gaussian(data.draw, 2, n * ins, 4)
-    bias = gaussian(data.draw, n * outs)
+    x = drawn(data, 2, n * ins, 4)
+    bias = drawn(data, n * outs)
     function = F.hypercomplex_conv_transpose if transposed else F.hypercomplex_conv
     ours = function(x, algebra.constants, w, bias, groups=groups)
     steps = 4 + k - 1 if transposed else 4 - k + 1
@@ -242,7 +244,7 @@ def test_layers_train_copy_and_travel(number: int) -> None:
 
 
 def test_initial_variance_is_glorots() -> None:
-    """Var of the real weight's entries 2 / (fan_in + fan_out) for algebras with zeros in their tables too, and learned."""
+    """Var of the real weight's entries 2 / (fan_in + fan_out) for algebras with zeros in their tables, and learned."""
     generator = torch.Generator().manual_seed(0)
     for algebra in (QUATERNION, DUAL, DUAL_QUATERNION, OCTONION):
         layer = fnn.HypercomplexConv2d(algebra.n * 24, algebra.n * 16, 3, algebra)
@@ -268,7 +270,7 @@ def test_learned_constants_find_an_algebra() -> None:
     for _ in range(400):
         loss = nn.functional.mse_loss(layer(x), wanted)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 1e-6
 

@@ -184,12 +184,11 @@ def block_kernel(constants: Tensor, weight: Tensor, *, groups: int = 1, transpos
     for a transposed one w [n, in, out / groups, *window] -> [n in, n out / groups, *window]. With groups the blocks are
     those of each group by itself: [group, unit, channel] instead of [unit, group, channel] (`regroup`).
     """
-    n = constants.shape[0]
-    blocks = (constants.reshape(n, n * n).mT @ weight.flatten(1)).reshape(n, n, groups, -1, *weight.shape[2:])
+    blocks = torch.tensordot(constants, weight, ([0], [0])).unflatten(2, (groups, weight.shape[1] // groups))
     # [j, k, group, first, second, *window]: the first axis of the weight belongs to j in a transposed layer, else to k
-    order = (2, 0, 3, 1, 4) if transposed else (2, 1, 3, 0, 4)
-    window = range(5, blocks.ndim)
-    return blocks.permute(*order, *window).flatten(3, 4).flatten(0, 2)
+    order = (2, 0, 3, 1) if transposed else (2, 1, 3, 0)
+    kernel: Tensor = blocks.movedim(order, (0, 1, 2, 3)).flatten(3, 4)
+    return kernel.flatten(0, 2)
 
 
 def regroup(x: Tensor, n: int, groups: int, axis: int) -> Tensor:

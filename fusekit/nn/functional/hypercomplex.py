@@ -41,7 +41,7 @@ def hypercomplex_conv(
     Shapes: x [(N,) n in, *S], w [n, out, in / groups, *window], b [n out].
     """
     kernel = block_kernel(constants, weight, groups=groups)
-    return block_conv(x, kernel, bias, len(constants), stride, padding, dilation, groups)
+    return block_conv(x, weight.ndim - 3, kernel, bias, len(constants), stride, padding, dilation, groups)
 
 
 def hypercomplex_conv_transpose(
@@ -57,11 +57,14 @@ def hypercomplex_conv_transpose(
 ) -> Tensor:
     """Each input times w, spread over the window: w [n, in, out / groups, *window], nothing conjugated."""
     kernel = block_kernel(constants, weight, groups=groups, transposed=True)
-    return block_conv_transpose(x, kernel, bias, len(constants), stride, padding, output_padding, groups, dilation)
+    return block_conv_transpose(
+        x, weight.ndim - 3, kernel, bias, len(constants), stride, padding, output_padding, groups, dilation
+    )
 
 
 def block_conv(
     x: Tensor,
+    n: int,
     kernel: Tensor,
     bias: Tensor | None,
     units: int,
@@ -70,9 +73,8 @@ def block_conv(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """A convolution by a kernel of blocks; with groups the kernel's channels are [group, unit, channel], those of x, of
-    the bias and of the result [unit, group, channel]."""
-    n = kernel.ndim - 2
+    """A convolution over n axes by a kernel of blocks; with groups the kernel's channels are [group, unit, channel],
+    those of x, of the bias and of the result [unit, group, channel]."""
     bias = bias if bias is None else regroup(bias, units, groups, -1)
     y = _CONV[n](regroup(x, units, groups, -n - 1), kernel, bias, stride, padding, dilation, groups)
     return regroup(y, groups, units, -n - 1)
@@ -80,6 +82,7 @@ def block_conv(
 
 def block_conv_transpose(
     x: Tensor,
+    n: int,
     kernel: Tensor,
     bias: Tensor | None,
     units: int,
@@ -90,7 +93,6 @@ def block_conv_transpose(
     dilation: Size = 1,
 ) -> Tensor:
     """The same for a transposed convolution."""
-    n = kernel.ndim - 2
     bias = bias if bias is None else regroup(bias, units, groups, -1)
     geometry = (stride, padding, output_padding, groups, dilation)
     y = _CONV_TRANSPOSE[n](regroup(x, units, groups, -n - 1), kernel, bias, *geometry)

@@ -131,7 +131,7 @@ class BlockConv(_BlockConvolution):
 
     def _convolve(self, x: Tensor, padding: Any) -> Tensor:
         geometry = (self.stride, padding, self.dilation, self.groups)
-        return block_conv(x, self.real_weight(), self.bias, self.units, *geometry)
+        return block_conv(x, self.axes, self.real_weight(), self.bias, self.units, *geometry)
 
     def _pads(self) -> list[int]:
         """For F.pad: low and high of each axis, the last first. 'same' puts the odd one on the high side, as torch."""
@@ -179,7 +179,7 @@ class BlockConvTranspose(_BlockConvolution):
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         padding = self.output_padding if output_size is None else self._padding_for(x, output_size)
         geometry = (self.stride, self.padding, padding, self.groups, self.dilation)
-        return block_conv_transpose(x, self.real_weight(), self.bias, self.units, *geometry)  # type: ignore[arg-type]
+        return block_conv_transpose(x, self.axes, self.real_weight(), self.bias, self.units, *geometry)  # type: ignore[arg-type]
 
     def _padding_for(self, x: Tensor, output_size: Sequence[int]) -> list[int]:
         """The output padding that gives the spatial sizes asked for, which several of them may share."""
@@ -188,8 +188,8 @@ class BlockConvTranspose(_BlockConvolution):
         geometry = zip(x.shape[-self.axes :], self.stride, padding, self.dilation, self.kernel_size, strict=True)
         least = [(size - 1) * s - 2 * p + d * (k - 1) + 1 for size, s, p, d, k in geometry]
         extra = [w - size for w, size in zip(wanted, least, strict=True)]
-        if any(not 0 <= e < max(s, d) for e, s, d in zip(extra, self.stride, self.dilation, strict=True)):
-            most = [size + max(s, d) - 1 for size, s, d in zip(least, self.stride, self.dilation, strict=True)]
+        if any(not 0 <= e < s for e, s in zip(extra, self.stride, strict=True)):
+            most = [size + s - 1 for size, s in zip(least, self.stride, strict=True)]
             raise ValueError(f"output_size: expected sizes from {least} to {most}, got {wanted}")
         return extra
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Generator, Tensor
 
 from fusekit.nn.functional.quaternion import hamilton_kernel
-from fusekit.nn.functional.quaternion.product import GroupsOf, quaternion_conv
+from fusekit.nn.functional.quaternion.product import GroupsOf
 from fusekit.nn.hypercomplex.block import BlockConv, BlockConvTranspose, Size
 from fusekit.nn.init.quaternion import Criterion
 from fusekit.nn.quaternion.weights import Init, bounded, draw, join_components
@@ -33,7 +33,10 @@ class _QuaternionConv(BlockConv):
     ) -> None:
         geometry = (kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype)
         super().__init__(4, in_channels, out_channels, *geometry)
+        if groups_of not in ("quaternions", "channels"):
+            raise ValueError(f"groups_of must be 'quaternions' or 'channels', got {groups_of!r}")
         self.init, self.criterion, self.max_norm, self.groups_of = init, criterion, max_norm, groups_of
+        self.units = 4 if groups_of == "quaternions" else 1
         self.reset_parameters()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
@@ -42,11 +45,6 @@ class _QuaternionConv(BlockConv):
     def real_weight(self) -> Tensor:
         groups = self.groups if self.groups_of == "quaternions" else 1
         return hamilton_kernel(bounded(self.weight, self.max_norm, 0), groups=groups)
-
-    def _convolve(self, x: Tensor, padding: Any) -> Tensor:
-        weight = bounded(self.weight, self.max_norm, 0)
-        geometry = (self.stride, padding, self.dilation, self.groups)
-        return quaternion_conv(x, weight, self.bias, *geometry, groups_of=self.groups_of)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         join_components(state_dict, prefix)

@@ -104,9 +104,11 @@ class QuaternionLiGRU(nn.Module):
     def _as_gru(self, w: Tensor, offset: Tensor, u: Tensor) -> list[Tensor]:
         """Weights in torch's order r, z, n, with n = a and r held at 1 by a bias of 1000, where σ is just that."""
         zero = torch.zeros_like(offset[: self.hidden_size])
-        hold, (a, z) = zero + 1000.0, offset.chunk(2)
-        swapped = (torch.cat([torch.zeros_like(v[: self.hidden_size]), *reversed(v.chunk(2))]) for v in (w, u))
-        return [*swapped, torch.cat([hold, z, a]), torch.cat([zero, zero, zero])]
+        weights = []
+        for value, held in ((w, 0.0), (u, 0.0), (offset, 1000.0)):
+            a, z = value.chunk(2)
+            weights.append(torch.cat([torch.zeros_like(a) + held, z, a]))
+        return [*weights, torch.cat([zero, zero, zero])]
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Also from speechbrain's rnn.0.w.r_weight, rnn.0.norm.gamma, ...: its two directions share all they have."""

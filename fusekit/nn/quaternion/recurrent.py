@@ -89,14 +89,14 @@ class _QuaternionRecurrent(nn.Module):
     def real_weights(self) -> list[Tensor]:
         """The weights of the real network, in torch's order and layout."""
         return [
-            self._real(getattr(self, f"{what}_{part}_l{layer}{end}"))
+            self._real(getattr(self, f"{what}_{part}_l{layer}{end}"), what)
             for layer, end in self._runs()
             for what in ("weight", "bias")[: 1 + self.bias]
             for part in ("ih", "hh")
         ]
 
-    def _real(self, value: Tensor) -> Tensor:
-        return value if value.ndim == 1 else hamilton_kernel(value, groups=GATES[self.kind])
+    def _real(self, value: Tensor, what: str) -> Tensor:
+        return value if what == "bias" else hamilton_kernel(value, groups=GATES[self.kind])
 
     def forward(self, x: Any, hx: Any = None) -> Any:
         """(y, state) as torch.nn.LSTM, GRU and RNN return them, for inputs with a batch, without, or packed."""
@@ -159,10 +159,10 @@ class QuaternionLSTM(_QuaternionRecurrent):
         super().__init__(input_size, hidden_size, *options, init=init, criterion=criterion)
         self.gates = gates
 
-    def _real(self, value: Tensor) -> Tensor:
+    def _real(self, value: Tensor, what: str) -> Tensor:
         if self.gates == "quaternion":
-            return super()._real(value)
-        i, f, o, g = (value if value.ndim == 1 else hamilton_kernel(value)).chunk(4)
+            return super()._real(value, what)
+        i, f, o, g = (value if what == "bias" else hamilton_kernel(value)).chunk(4)
         return torch.cat([i, f, g, o])
 
 

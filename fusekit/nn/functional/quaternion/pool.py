@@ -26,10 +26,9 @@ def quaternion_max_pool(
 ) -> Tensor:
     """Over n axes of x [(N,) 4 C, *S] in blocks r | i | j | k; of equal moduli the first. Source: Altamirano,
     "Geometric methods of perceptual organisation for computer vision"."""
-    components = x.unflatten(-n - 1, (4, -1)).unbind(-n - 2)
-    r, i, j, k = components
+    r, i, j, k = x.unflatten(-n - 1, (4, -1)).unbind(-n - 2)
     squares = r * r + i * i + j * j + k * k
     _, where = _MAX_POOL[n](squares, kernel_size, stride, padding, dilation, ceil_mode)
     index = where.flatten(-n)
-    taken = [component.flatten(-n).gather(-1, index).reshape_as(where) for component in components]
+    taken = [component.flatten(-n).gather(-1, index).reshape_as(where) for component in (r, i, j, k)]
     return torch.cat(taken, -n - 1)

@@ -40,11 +40,12 @@ def quaternion_conv(
     channels r | i | j | k into groups as they lie, as speechbrain and Orkis do: a group then mixes components, and the
     map is no quaternion product any more.
     """
+    n = weight.ndim - 3
     if groups_of == "channels":
-        return block_conv(x, hamilton_kernel(weight), bias, 1, stride, padding, dilation, groups)
+        return block_conv(x, n, hamilton_kernel(weight), bias, 1, stride, padding, dilation, groups)
     if groups_of != "quaternions":
         raise ValueError(f"groups_of must be 'quaternions' or 'channels', got {groups_of!r}")
-    return block_conv(x, hamilton_kernel(weight, groups=groups), bias, 4, stride, padding, dilation, groups)
+    return block_conv(x, n, hamilton_kernel(weight, groups=groups), bias, 4, stride, padding, dilation, groups)
 
 
 def quaternion_conv_transpose(
@@ -64,7 +65,7 @@ def quaternion_conv_transpose(
     `conjugate=True` multiplies by w*: the adjoint of `quaternion_conv` with the same weight, and what Orkis computes.
     """
     kernel = hamilton_kernel(weight, groups=groups, transposed=True, conjugate=conjugate)
-    return block_conv_transpose(x, kernel, bias, 4, stride, padding, output_padding, groups, dilation)
+    return block_conv_transpose(x, weight.ndim - 3, kernel, bias, 4, stride, padding, output_padding, groups, dilation)
 
 
 class QuaternionLinearFunction(torch.autograd.Function):

@@ -156,17 +156,20 @@ def _run(kind: str, x: Tensor, states: Any, weights: list[Tensor], bias: bool, *
 def _states(kind: str, state: Any, x: Any, data: Tensor, unbatched: bool, axis: int, shape: tuple[int, int]) -> Any:
     """The initial state as the kernels take it: batched, in the order of a packed sequence."""
     pair = kind == "LSTM"
+    count: Any = x.batch_sizes[0] if isinstance(x, PackedSequence) else data.shape[axis]
     if state is None:
-        count: Any = x.batch_sizes[0] if isinstance(x, PackedSequence) else data.shape[axis]
         zeros = data.new_zeros(shape[0], count, shape[1])
         return (zeros, zeros) if pair else zeros
     if pair != isinstance(state, tuple | list) or (pair and len(state) != 2):
         raise ValueError(f"{kind}: expected {'a pair (h, c)' if pair else 'one tensor'} for the state")
+    wanted = shape if unbatched else (shape[0], count, shape[1])
     given = list(state) if pair else [state]
     for value in given:
-        if value.dim() != (2 if unbatched else 3):
-            raise ValueError(f"{kind}: expected a state of {2 if unbatched else 3} axes, got {value.dim()}")
+        if value.dim() != len(wanted) or any(size != other for size, other in zip(value.shape, wanted, strict=True)):
+            raise ValueError(f"{kind}: expected a state of shape {list(wanted)}, got {list(value.shape)}")
     given = [value.unsqueeze(1) if unbatched else value for value in given]
+    if torch.compiler.is_exporting():  # as an equation of symbols the width would be none that ONNX can be told
+        given = [value.reshape(shape[0], count, shape[1]) for value in given]
     if isinstance(x, PackedSequence) and x.sorted_indices is not None:
         given = [value.index_select(1, x.sorted_indices) for value in given]
     return tuple(given) if pair else given[0]

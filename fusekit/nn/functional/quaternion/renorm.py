@@ -19,9 +19,9 @@ def quaternion_renorm(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
     if max_norm <= 0:
         raise ValueError(f"expected a positive max_norm, got {max_norm}")
     axis = dim + 1 if dim >= 0 else dim
-    others = [a for a in range(weight.ndim) if a != axis % weight.ndim]
-    norm = torch.linalg.vector_norm(weight, dim=others, keepdim=True)
-    return weight * torch.where(norm > max_norm, max_norm / (norm + 1e-7), 1.0)
+    norm = torch.linalg.vector_norm(weight.movedim(axis, 0).flatten(1), dim=1)
+    factor = torch.where(norm > max_norm, max_norm / (norm + 1e-7), 1.0)
+    return (weight.movedim(axis, -1) * factor).movedim(-1, axis)
 
 
 @torch.no_grad()

@@ -54,8 +54,7 @@ def rotation_kernel(
     if scale is None:
         return kernel
     blocks: Tensor = scale.unflatten(0, (groups, scale.shape[0] // groups))
-    repeated = blocks.repeat(1, 4, 4, *(1,) * (scale.ndim - 2)).flatten(0, 1)
-    return kernel * repeated
+    return kernel * torch.cat([torch.cat([blocks] * 4, 2)] * 4, 1).flatten(0, 1)
 
 
 def quaternion_rotation_linear(
@@ -93,4 +92,4 @@ def quaternion_rotation_conv(
     speechbrain's `quaternion_conv_rotation_op` is this with norm "softened".
     """
     kernel = rotation_kernel(weight, scale, groups=groups, inverse=inverse, norm=norm)
-    return block_conv(x, kernel, bias, 4, stride, padding, dilation, groups)
+    return block_conv(x, weight.ndim - 3, kernel, bias, 4, stride, padding, dilation, groups)
