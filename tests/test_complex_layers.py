@@ -190,6 +190,9 @@ def test_copies_and_state(case: Case) -> None:
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), fresh):
         assert all(map(torch.equal, leaves(other(x)), expected))
     assert repr(module)
+    assert torch.equal(x, case.input())  # not written to
+    frozen = module.requires_grad_(False)  # others drop a bias that does not train
+    assert all(relative_error(y, e.detach()) < 1e-14 for y, e in zip(leaves(frozen(x)), expected, strict=True))
 
 
 @each_case
