@@ -2,16 +2,16 @@
 
     python benchmarks/quaternion_memory.py
 
-A stack of layers forward and backward, by autograd and by `quaternion_linear_lean`, in turns. "kept" is what waits for the
-backward pass beside inputs and parameters; "peak" is how far the process grew in one step, of a process each, with glibc
-told to give freed memory back at once; time is the least of several steps, the two in turns in one process.
+A stack of layers forward and backward, by autograd and by `quaternion_linear_lean`. "kept" is what waits for the
+backward pass beside parameters and activations. "peak" is how far a process of its own grows in one step (Linux; glibc
+is told to give freed memory back at once). Time is the least of several steps, the two in turns in one process.
 """
 
 import os
-import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fusekit import nn as fnn
 
 SETTINGS = ((16, 256, 8), (16, 1024, 8), (256, 1024, 8), (4096, 256, 8))  # batch, real width, layers
-STEPS = 15
+STEPS = 40
 
 
 def stack(width: int, layers: int, lean: bool) -> nn.Sequential:
@@ -52,13 +52,20 @@ def kept(model: nn.Module, x: Tensor) -> int:
 
 
 def peak(batch: int, width: int, layers: int, lean: bool) -> None:
-    """Prints the growth of this process, which does nothing else, over its first whole step."""
+    """Prints the growth of this process, which does nothing else, over its first step."""
     model, x = stack(width, layers, lean), torch.randn(batch, width)
     small = stack(16, 1, lean)
     step(small, torch.randn(2, 16))  # what torch allocates once
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the highest so far
+    before = resident()
     step(model, x)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    print(resident() - before)
+
+
+def resident() -> int:
+    """The most this process has held in memory, in KiB."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 
 def timed(models: list[nn.Sequential], x: Tensor) -> list[float]:

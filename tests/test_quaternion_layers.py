@@ -114,6 +114,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"padding": "valid"},
     *({"padding": 2, "padding_mode": mode} for mode in ("reflect", "replicate", "circular")),
     {"padding": "same", "padding_mode": "reflect", "dilation": 2},
+    {"padding": "same", "padding_mode": "circular"},
 )
 
 
