@@ -1,8 +1,9 @@
 """The tables of docs/hypercomplex.md, section Complex: `python -m benchmarks.complex_table > table.md`.
 
-First every layer and function of complexPyTorch (and of the article it is known from, which has the same code), against
-fusekit's counterpart with the same weights, in float64; the second half of it needs the library on PYTHONPATH, in its
-current state, not the packaged 0.4, which has no recurrent layers. Then every complex layer of fusekit.
+First every layer and function of complexPyTorch (and of the article it is known from, which has the same code), then
+the complex layers of speechbrain, against fusekit's counterpart with the same weights, in float64. Each needs its
+library on PYTHONPATH, complexPyTorch in its current state: the packaged 0.4 has no recurrent layers. Then every complex
+layer of fusekit.
 Columns: largest relative error of outputs, in training and evaluation where the two differ; gradcheck in complex128;
 the operators of the exported graph, those of inner graphs in brackets, and its error in ONNX Runtime.
 """
@@ -223,6 +224,64 @@ def function_rows(functions: Any, layers: Any) -> None:
     print("| `ComplexBNGRUCell` (returns None) | none: there is no value to be equal to | | | | | |")
 
 
+def speechbrain_rows(networks: Any) -> None:
+    """Real tensors with the parts as halves of an axis, the last one as a rule."""
+
+    def joined(x: Tensor, axis: int = -1) -> Tensor:
+        re, im = x.chunk(2, axis)
+        return torch.complex(re, im)
+
+    def halves(z: Tensor) -> Tensor:
+        return torch.cat([z.real, z.imag], -1)
+
+    x, image = torch.randn(3, 7, 8, dtype=torch.float64), torch.randn(2, 6, 7, 8, dtype=torch.float64)
+    z = joined(x)
+    linear = networks.c_linear.CLinear(5, x.shape).double()
+    nn.init.normal_(linear.b)  # it comes as torch.empty left it
+    ours = fnn.ComplexLinear(4, 5, dtype=DOUBLE)
+    weight = torch.complex(linear.real_weight, linear.imag_weight).mT
+    ours.load_state_dict({"weight": weight, "bias": joined(linear.b)})
+    row("`CLinear`, `complex_linear_op`", "`ComplexLinear`", error(halves(ours(z)), linear(x)), ours, z)
+    conv = networks.c_CNN.CConv1d(5, 3, x.shape, padding="valid", stride=2).double()
+    one = fnn.ComplexConv1d(4, 5, 3, 2, dtype=DOUBLE)
+    one.load_state_dict({"weight": torch.complex(conv.real_weight, conv.imag_weight), "bias": joined(conv.b)})
+    worst = error(halves(one(z.mT).mT), conv(x))
+    row("`CConv1d`, `complex_conv_op`", "`ComplexConv1d`, channels second", worst, one, z.mT)
+    conv = networks.c_CNN.CConv2d(5, (3, 5), image.shape, padding="valid").double()
+    two = fnn.ComplexConv2d(4, 5, (3, 5), dtype=DOUBLE)
+    two.load_state_dict({"weight": torch.complex(conv.real_weight, conv.imag_weight), "bias": joined(conv.b)})
+    planes = joined(image).permute(0, 3, 2, 1)
+    worst = error(halves(two(planes).permute(0, 3, 2, 1)), conv(image))
+    row("`CConv2d`", "`ComplexConv2d`, channels second, axes swapped", worst, two, planes)
+    norm, whitening = (
+        networks.c_normalization.CBatchNorm(input_size=8).double(),
+        fnn.ComplexBatchNorm1d(4, 1e-4, dtype=DOUBLE),
+    )
+    gamma = torch.stack([norm.gamma_rr, norm.gamma_ii, norm.gamma_ri], -1).detach()
+    whitening.get_parameter("weight").data.copy_(gamma)
+    worst = error(halves(whitening(z.mT).mT), norm(x))
+    kept = torch.stack([norm.moving_Vrr, norm.moving_Vii, norm.moving_Vri], -1)
+    whitening = fnn.ComplexBatchNorm1d(4, 1e-4, eps_in="store", dtype=DOUBLE).eval()
+    state = {
+        "weight": gamma,
+        "bias": joined(norm.beta),
+        "running_mean": joined(norm.moving_mean),
+        "running_covar": kept,
+    }
+    whitening.load_state_dict(state | {"num_batches_tracked": torch.tensor(1)})
+    worst = max(worst, error(halves(whitening(z.mT).mT), norm.eval()(x)))
+    row("`CBatchNorm` (keeps the biased covariance)", "`ComplexBatchNorm1d`, `eps_in='store'`", worst, whitening, z.mT)
+    over_time = networks.c_normalization.CLayerNorm(input_size=8).double()
+    scale = float(over_time.gamma_rr[0].detach())
+    layer = Call(lambda z: FF.complex_layer_norm(z.mT, (7,), eps=1e-4).mT * scale)
+    row("`CLayerNorm` (over time)", "`complex_layer_norm` over time", error(halves(layer(z)), over_time(x)), layer, z)
+    for name in ("complex_init", "unitary_init", "affect_init", "affect_conv_init"):
+        other = "complex_phase_" if "unit" in name else "complex_rayleigh_"
+        print(f"| `{name}` (random) | `{other}`, in the layer | | | | | |")
+    print("| `CLSTM` (gates are cut from the parts joined: a real LSTM of weight Kᵀ) | `torch.nn.LSTM` | | | | | |")
+    print("| `CRNN`, `CLiGRU` | none | | | | | |")
+
+
 def quoted(names: str) -> str:
     return ", ".join(f"`{name}`" if " " not in name else name for name in names.split(", "))
 
@@ -251,6 +310,16 @@ def main() -> None:
         print(head.format("complexPyTorch"))
         layer_rows(layers)
         function_rows(functions, layers)
+        print()
+    try:
+        networks: Any = importlib.import_module("speechbrain.nnet.complex_networks")
+        for name in ("c_linear", "c_CNN", "c_normalization"):
+            importlib.import_module(f"speechbrain.nnet.complex_networks.{name}")
+    except ImportError:
+        print("speechbrain is not importable: its table is left out\n")
+    else:
+        print(head.format("speechbrain"))
+        speechbrain_rows(networks)
         print()
     print("| fusekit | gradcheck | ONNX nodes | error in ORT | free axes |\n|---|---|---|---|---|")
     for case in CASES:
