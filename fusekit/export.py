@@ -19,9 +19,9 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument, OutputKind
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from fusekit.compare import outputs_of
@@ -29,7 +29,7 @@ from fusekit.errors import CaptureError, ExportError, FusekitError
 from fusekit.inputs import Inputs
 from fusekit.onnxfile import OnnxFile
 from fusekit.probes import GIVEN, WIDE_RANGE
-from fusekit.program import Freedom, export_program, quiet, reason_of
+from fusekit.program import Freedom, export_program, free_steps, quiet, reason_of
 from fusekit.tidy import tidy
 from fusekit.validate import validate
 from fusekit.validation import ProbeResult, Validation
@@ -131,6 +131,7 @@ class _Exporter:
 
     def _attempt(self, program: ExportedProgram, *, optimize: bool) -> Validation:
         outputs = _output_names(program)
+        _take_reals(program)
         model = _translate(program, self.opset, optimize)
         tidy(model, {name: tuple(weight.shape) for name, weight in program.state_dict.items()}, outputs, self.metadata)
         _write(model, self.path)
@@ -140,7 +141,8 @@ class _Exporter:
 
 def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> ir.Model:
     try:
-        with quiet():
+        # with gradients, a scan would be split into what it computes and what it keeps
+        with torch.no_grad(), quiet(), free_steps():
             translated = torch.onnx.export(
                 program, dynamo=True, verbose=False, optimize=optimize, opset_version=opset or DEFAULT_OPSET
             )
@@ -152,6 +154,22 @@ def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> i
     if opset is not None and model.opset_imports.get("") != opset:
         raise ExportError(f"torch.onnx cannot write opset {opset}, it wrote {model.opset_imports.get('')}")
     return model
+
+
+def _take_reals(program: ExportedProgram) -> None:
+    """Complex inputs [*] of the program become real ones [*, 2], which is what the exporter makes of them anyway: of a
+    complex input it could not translate the sizes."""
+    names = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT}
+    for node in [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]:
+        value = node.meta.get("val")
+        if not isinstance(value, Tensor) or not value.is_complex():
+            continue
+        with program.graph.inserting_after(node):
+            joined = program.graph.call_function(torch.ops.aten.view_as_complex.default, (node,))
+        node.replace_all_uses_with(joined, delete_user_cb=lambda user, joined=joined: user is not joined)
+        joined.meta = {**node.meta}
+        node.meta["val"] = torch.view_as_real(value.resolve_conj())
+    program.graph_module.recompile()
 
 
 def _output_names(program: ExportedProgram) -> list[str]:

@@ -105,6 +105,9 @@ def wide_range(inputs: Inputs, seed: int = 0) -> Inputs:
     def spiky(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point() and not tensor.is_complex():
             return tensor
+        if tensor.is_complex():
+            parts = spiky(torch.view_as_real(tensor.resolve_conj()))
+            return torch.view_as_complex(parts)
         values = torch.randn(tensor.shape, generator=generator, dtype=torch.float64) * BACKGROUND
         where = torch.randperm(max(tensor.numel(), 1), generator=generator)[: min(SPIKES_PER_TENSOR, tensor.numel())]
         values.view(-1)[where] = torch.sign(values.view(-1)[where]) * SPIKE

@@ -96,7 +96,12 @@ def _array(tensor: Tensor) -> Any:
     """As numpy; numpy has no bfloat16, and neither do ONNX Runtime's CPU kernels."""
     if tensor.dtype == torch.bfloat16:
         raise FusekitError("ONNX Runtime on the CPU takes no bfloat16 input")
-    return tensor.detach().cpu().contiguous().numpy()
+    return _in_reals(tensor.detach()).cpu().contiguous().numpy()
+
+
+def _in_reals(tensor: Tensor) -> Tensor:
+    """torch's exporter turns a complex [*] into a real [*, 2]: ONNX Runtime has no complex numbers."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 # ONNX Runtime's spelling of an element type -> torch's.
@@ -114,6 +119,7 @@ _ELEMENT = {
 
 
 def _fits(tensor: Tensor, value: Any) -> bool:
+    tensor = _in_reals(tensor)
     return _ELEMENT.get(value.type, tensor.dtype) == tensor.dtype and len(value.shape) == tensor.dim()
 
 

@@ -60,7 +60,7 @@ def guess_sizes(inputs: Inputs) -> tuple[list[Size], list[Size]]:
     batches = [places for places in dict.fromkeys((batch, ranked)) if places]
     shared: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for index, tensor in enumerate(tensors):
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() or tensor.is_complex():
             for axis in range(2, tensor.dim()):
                 shared.setdefault((axis, tensor.shape[axis]), []).append((index, axis))
     return batches, [tuple(places) for places in shared.values()]

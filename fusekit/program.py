@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch._decomp import decomposition_table
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
@@ -107,9 +108,43 @@ def _symbolic_len() -> Iterator[None]:
         builtins.len = plain
 
 
+@contextmanager
+def free_steps() -> Iterator[None]:
+    """Within: the output of an LSTM or GRU takes its shape from its arguments.
+
+    torch works it out by running over the example's steps, which makes a constant of their number.
+    """
+    key: Any = torch._C.DispatchKey.CompositeImplicitAutograd
+    operators: list[Any] = [torch.ops.aten.lstm.input, torch.ops.aten.gru.input]
+    # torch asks one or the other
+    tables = [(operator.py_kernels, key, operator) for operator in operators]
+    tables += [(decomposition_table, operator, operator) for operator in operators]
+    plain = [(table, entry, operator, table[entry]) for table, entry, operator in tables if entry in table]
+
+    def shaped(kernel: Any) -> Any:
+        def output(x: Tensor, state: Any, weights: Any, bias: bool, layers: int, *rest: Any) -> Any:
+            if type(x) in (Tensor, nn.Parameter):  # a constant of the model, of which the values are wanted
+                return kernel(x, state, weights, bias, layers, *rest)
+            states = [state] if isinstance(state, Tensor) else state
+            width = states[0].shape[-1] * (2 if rest[2] else 1)
+            return x.new_empty(*x.shape[:-1], width), *map(torch.empty_like, states)
+
+        return output
+
+    for table, entry, operator, kernel in plain:
+        table[entry] = shaped(kernel)
+        operator._dispatch_cache.clear()
+    try:
+        yield
+    finally:
+        for table, entry, operator, kernel in plain:
+            table[entry] = kernel
+            operator._dispatch_cache.clear()
+
+
 def _trace(module: nn.Module, inputs: Inputs, dynamic: Freedom) -> ExportedProgram:
     shapes = _free_sizes(module, inputs, dynamic) if dynamic else None
-    with torch.no_grad(), quiet(), _symbolic_len():
+    with torch.no_grad(), quiet(), _symbolic_len(), free_steps():
         return torch.export.export(module, inputs.args, inputs.kwargs, dynamic_shapes=shapes, strict=False)
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+from fusekit import optimize
 from fusekit.errors import CaptureError, ExportError
 from fusekit.export import export_onnx
 
@@ -281,3 +282,11 @@ def test_shared_modules_have_one_weight_and_two_nodes(tmp_path: Path) -> None:
     graph = graph_of(tmp_path / "m.onnx")
     assert [node.name for node in graph.node] == ["conv/Conv", "Relu", "conv/Conv_1"]
     assert sorted(value.name for value in graph.initializer) == ["conv.bias", "conv.weight"]
+
+
+def test_windows_given_as_one_number_are_spread_over_the_axes(tmp_path: Path) -> None:
+    class Halving(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.avg_pool2d(x, 2)
+
+    assert export_onnx(Halving(), optimize(Halving()), tmp_path / "m.onnx", torch.rand(1, 3, 8, 8)).ok

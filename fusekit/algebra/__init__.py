@@ -10,6 +10,17 @@ from fusekit.algebra.conv import Conv, concat
 from fusekit.algebra.edge import EdgePad
 from fusekit.algebra.elementwise import Elementwise
 from fusekit.algebra.fork import Fork, Split
+from fusekit.algebra.hypercomplex import (
+    COMPLEX,
+    DUAL,
+    DUAL_QUATERNION,
+    OCTONION,
+    QUATERNION,
+    REAL,
+    SPLIT_COMPLEX,
+    SPLIT_QUATERNION,
+    HypercomplexAlgebra,
+)
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.ones import AppendOnes
 from fusekit.algebra.pad import Pad
@@ -18,6 +29,14 @@ from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
 from fusekit.algebra.trivial import Constant, Identity
 
 __all__ = [
+    "COMPLEX",
+    "DUAL",
+    "DUAL_QUATERNION",
+    "OCTONION",
+    "QUATERNION",
+    "REAL",
+    "SPLIT_COMPLEX",
+    "SPLIT_QUATERNION",
     "Affine",
     "AppendOnes",
     "AvgPool",
@@ -33,6 +52,7 @@ __all__ = [
     "Flatten",
     "Fork",
     "GlobalMean",
+    "HypercomplexAlgebra",
     "Identity",
     "Map",
     "Pad",

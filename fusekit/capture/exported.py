@@ -43,6 +43,9 @@ def export(model: nn.Module, inputs: Inputs) -> Graph:
             module: Any = program.module(check_guards=False)
     except Exception as error:  # writes to an argument that torch.fx had to rename (`input`)
         raise CaptureError(f"the exported program could not be unpacked: {reason_of(error)}") from error
+    read = [_attribute(module, str(node.target)) for node in module.graph.nodes if node.op == "get_attr"]
+    if any(isinstance(value, nn.Module) for value in read):
+        raise CaptureError("the exported program has inner programs (a scan, a condition), which are not read")
     graph = Graph(fx.Graph(), _constants(module), _modules(module), type(model).__name__)
     _copy_nodes(graph, module, program, model)
     _simplify_batch_norms(graph)

@@ -170,8 +170,9 @@ def _pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Call:
-    strides = _listed(kernel_size if stride is None else stride)
-    arguments = (x, _listed(kernel_size), strides, _listed(padding), ceil_mode, count_include_pad)
+    sizes = (kernel_size, kernel_size if stride is None else stride, padding)
+    spread = (values * n if len(values) == 1 else values for values in map(_listed, sizes))  # the exporter takes no [2]
+    arguments = (x, *spread, ceil_mode, count_include_pad)
     return _POOL[n], arguments if n == 1 else (*arguments, divisor_override)
 
 

@@ -1,0 +1,115 @@
+"""Batch norm that whitens the two parts of each channel. Formulas: `functional.complex_batch_norm`."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusekit.nn.complex.layer import ComplexLayer, complex_dtype
+from fusekit.nn.functional.complex.norm import EpsIn, complex_batch_norm
+from fusekit.nn.functional.complex.parts import as_complex, is_traced
+
+
+class _ComplexBatchNorm(ComplexLayer):
+    """y = Γ V^-1/2 (z - μ) + β per channel. Arguments as `torch.nn.BatchNorm2d`'s, and `eps_in`, where eps stands:
+    "use" as in torch, "store" as in complextorch, "both" as in complexPyTorch (`functional.complex_batch_norm`).
+
+    Parameters: weight [C, 3] real, the symmetric Γ as (rr, ii, ri), initially 1/√2 times the identity, so that
+    E |y|² = 1; bias [C] complex. Buffers: running_mean [C] complex; running_covar [C, 3] real (rr, ii, ri), initially
+    Γ², so that a fresh layer in evaluation is the identity. Without `affine`, y has the identity for covariance.
+    Source: Trabelsi et al. 2018 (arXiv:1705.09792), section 3.5.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor | None
+    running_covar: Tensor | None
+    num_batches_tracked: Tensor | None
+    _ranks: tuple[int, ...]
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        eps_in: EpsIn = "use",
+    ) -> None:
+        super().__init__()
+        dtype = complex_dtype(dtype)
+        if eps_in not in ("use", "store", "both"):
+            raise ValueError(f"eps_in must be 'use', 'store' or 'both', got {eps_in!r}")
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats, self.eps_in = affine, track_running_stats, eps_in
+        real: dict[str, Any] = {"device": device, "dtype": dtype.to_real()}
+        self.register_parameter("weight", nn.Parameter(torch.empty(num_features, 3, **real)) if affine else None)
+        bias = torch.empty(num_features, device=device, dtype=dtype)
+        self.register_parameter("bias", nn.Parameter(bias) if affine else None)
+        tracked = track_running_stats
+        self.register_buffer("running_mean", torch.empty_like(bias) if tracked else None)
+        self.register_buffer("running_covar", torch.empty(num_features, 3, **real) if tracked else None)
+        self.register_buffer("num_batches_tracked", torch.tensor(0, device=device) if tracked else None)
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        if self.running_mean is not None and self.running_covar is not None and self.num_batches_tracked is not None:
+            self.running_mean.zero_()
+            self.running_covar.zero_()
+            self.running_covar[:, :2] = 0.5 if self.affine else 1.0
+            self.num_batches_tracked.zero_()
+
+    def reset_parameters(self) -> None:
+        self.reset_running_stats()
+        if self.weight is not None and self.bias is not None:
+            with torch.no_grad():
+                self.weight.zero_()
+                self.weight[:, :2] = math.sqrt(0.5)
+                self.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not is_traced(x) and x.ndim not in self._ranks:
+            raise ValueError(f"expected {' or '.join(map(str, self._ranks))} axes, got shape {list(x.shape)}")
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                momentum = 1.0 / float(self.num_batches_tracked)
+        values = (self.running_mean, self.running_covar, self.weight, self.bias)
+        n = self._ranks[0] - 2 if len(self._ranks) == 1 else None
+        return complex_batch_norm(x, *values, self.training, momentum, self.eps, self.eps_in, n)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        bias = state_dict.get(f"{prefix}bias")
+        if isinstance(bias, Tensor) and not bias.is_complex() and bias.shape == (self.num_features, 2):
+            state_dict[f"{prefix}bias"] = as_complex(bias)  # complexPyTorch keeps its parts
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def extra_repr(self) -> str:
+        form = "" if self.eps_in == "use" else f", eps_in={self.eps_in!r}"
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}{form}"
+        )
+
+
+class ComplexBatchNorm1d(_ComplexBatchNorm):
+    """x [N, C] or [N, C, L]."""
+
+    _ranks = (2, 3)
+
+
+class ComplexBatchNorm2d(_ComplexBatchNorm):
+    """x [N, C, H, W]."""
+
+    _ranks = (4,)
+
+
+class ComplexBatchNorm3d(_ComplexBatchNorm):
+    """x [N, C, D, H, W]."""
+
+    _ranks = (5,)

@@ -1,0 +1,144 @@
+"""Complex convolutions: y = W ⋆ x + b on native complex tensors, computed as one real convolution of 2x2 blocks.
+
+    [Re y]   [Re W  -Im W]   [Re x]
+    [Im y] = [Im W   Re W] ⋆ [Im x]
+
+Trabelsi et al. 2018 (arXiv:1705.09792), section 3.2. Nothing is conjugated, as in torch's own complex convolution,
+which runs three real ones.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from fusekit.nn.complex.layer import ComplexLayer, checked_bias_form, complex_dtype, effective_bias
+from fusekit.nn.functional.complex.parts import from_channels, real_bias, real_weight, to_channels
+from fusekit.nn.init.complex import complex_rayleigh_
+
+Size = int | tuple[int, ...]
+_TRANSPOSE: dict[int, Callable[..., Tensor]] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+class _ComplexConv(ComplexLayer, _ConvNd):
+    """Shapes: x [(N,) C_in, *S], y [(N,) C_out, *S'], weight [C_out, C_in / groups, *kernel_size], bias [C_out].
+
+    Arguments as torch's, and:
+        dtype: complex; by default that of torch's default dtype, complex64.
+        bias_form: "complex" adds b. "parts" adds (1 + j) b, what two real layers with the biases Re b and Im b add up
+            to (complexPyTorch, DCCRN, asteroid); the function class is the same, the gradient of b is √2 times as long.
+    Initial weights: `complex_rayleigh_` with Glorot's criterion; the bias is 0.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: str | Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        bias_form: str = "complex",
+    ) -> None:
+        self.bias_form = checked_bias_form(bias_form)
+        geometry: Any = (kernel_size, stride, padding, dilation, groups, bias, padding_mode)
+        placed: Any = {"device": device, "dtype": complex_dtype(dtype)}
+        super().__init__(in_channels, out_channels, *geometry, **placed)
+
+    def reset_parameters(self) -> None:
+        complex_rayleigh_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = self.weight.ndim - 2
+        bias = real_bias(effective_bias(self.bias, self.bias_form))
+        return from_channels(self._conv_forward(to_channels(x, n), real_weight(self.weight), bias), n)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}{_form_repr(self.bias_form)}"  # type: ignore[no-untyped-call]
+
+
+class ComplexConv1d(_ComplexConv, nn.Conv1d):
+    """`torch.nn.Conv1d` with complex numbers."""
+
+
+class ComplexConv2d(_ComplexConv, nn.Conv2d):
+    """`torch.nn.Conv2d` with complex numbers."""
+
+
+class ComplexConv3d(_ComplexConv, nn.Conv3d):
+    """`torch.nn.Conv3d` with complex numbers."""
+
+
+class _ComplexConvTranspose(ComplexLayer, _ConvTransposeNd):
+    """The transpose of a complex convolution, not its adjoint: nothing is conjugated, as in torch.
+
+    Shapes: x [(N,) C_in, *S], weight [C_in, C_out / groups, *kernel_size]. Arguments as torch's; `dtype`, `bias_form`
+    and initial weights as those of the complex convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Size = 1,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        bias_form: str = "complex",
+    ) -> None:
+        self.bias_form = checked_bias_form(bias_form)
+        geometry: Any = (kernel_size, stride, padding, output_padding, groups, bias, dilation, padding_mode)
+        placed: Any = {"device": device, "dtype": complex_dtype(dtype)}
+        super().__init__(in_channels, out_channels, *geometry, **placed)
+
+    def reset_parameters(self) -> None:
+        complex_rayleigh_(self.weight, transposed=True)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        n = self.weight.ndim - 2
+        channels = to_channels(x, n)
+        geometry: Any = (self.stride, self.padding, self.kernel_size, n, self.dilation)
+        extra = self._output_padding(channels, output_size, *geometry)
+        bias = real_bias(effective_bias(self.bias, self.bias_form))
+        block = real_weight(self.weight, transposed=True)
+        y = _TRANSPOSE[n](channels, block, bias, self.stride, self.padding, extra, self.groups, self.dilation)
+        return from_channels(y, n)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}{_form_repr(self.bias_form)}"  # type: ignore[no-untyped-call]
+
+
+class ComplexConvTranspose1d(_ComplexConvTranspose, nn.ConvTranspose1d):
+    """`torch.nn.ConvTranspose1d` with complex numbers."""
+
+
+class ComplexConvTranspose2d(_ComplexConvTranspose, nn.ConvTranspose2d):
+    """`torch.nn.ConvTranspose2d` with complex numbers."""
+
+
+class ComplexConvTranspose3d(_ComplexConvTranspose, nn.ConvTranspose3d):
+    """`torch.nn.ConvTranspose3d` with complex numbers."""
+
+
+def _form_repr(form: str) -> str:
+    return "" if form == "complex" else f", bias_form={form!r}"

@@ -1,0 +1,83 @@
+"""Pooling and upsampling of complex tensors, with the arguments and shapes of torch.nn's."""
+
+from torch import Tensor, nn
+
+from fusekit.nn.functional.complex.parts import on_channels
+from fusekit.nn.functional.complex.pool import complex_max_pool
+
+
+class ComplexAvgPool1d(nn.AvgPool1d):
+    """The mean of each window, x [(N,) C, L]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return on_channels(super().forward, x, 1)
+
+
+class ComplexAvgPool2d(nn.AvgPool2d):
+    """The mean of each window, x [(N,) C, H, W]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return on_channels(super().forward, x, 2)
+
+
+class ComplexAvgPool3d(nn.AvgPool3d):
+    """The mean of each window, x [(N,) C, D, H, W]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return on_channels(super().forward, x, 3)
+
+
+class ComplexAdaptiveAvgPool1d(nn.AdaptiveAvgPool1d):
+    """The mean of each of `output_size` windows, x [(N,) C, L]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return on_channels(super().forward, x, 1)
+
+
+class ComplexAdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
+    """The mean of each of `output_size` windows, x [(N,) C, H, W]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return on_channels(super().forward, x, 2)
+
+
+class ComplexAdaptiveAvgPool3d(nn.AdaptiveAvgPool3d):
+    """The mean of each of `output_size` windows, x [(N,) C, D, H, W]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return on_channels(super().forward, x, 3)
+
+
+class ComplexUpsample(nn.Upsample):
+    """Both parts interpolated alike, x [N, C, *S]; by polar form: `functional.interpolate_polar`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return on_channels(super().forward, x, x.ndim - 2)
+
+
+class _ComplexMaxPool(nn.modules.pooling._MaxPoolNd):
+    """The sample of the largest modulus of each window, phase and all (`functional.complex_max_pool`)."""
+
+    _n: int
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        geometry = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
+        return complex_max_pool(x, self._n, *geometry)
+
+
+class ComplexMaxPool1d(_ComplexMaxPool):
+    """By modulus, x [(N,) C, L]."""
+
+    _n = 1
+
+
+class ComplexMaxPool2d(_ComplexMaxPool):
+    """By modulus, x [(N,) C, H, W]."""
+
+    _n = 2
+
+
+class ComplexMaxPool3d(_ComplexMaxPool):
+    """By modulus, x [(N,) C, D, H, W]."""
+
+    _n = 3

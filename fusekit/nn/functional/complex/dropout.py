@@ -1,0 +1,28 @@
+"""Dropout of complex numbers: one mask for both parts, so that a number is kept or dropped whole."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fusekit.nn.functional.complex.parts import as_real
+
+
+def complex_dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zeroes whole numbers with probability p and divides the rest by 1 - p: one mask for both parts, E y = x."""
+    return _masked(x, x.shape, p, inplace) if training else x
+
+
+def complex_channel_dropout(x: Tensor, n: int, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zeroes whole channels [(N,) C, *S] over n axes with probability p and divides the rest by 1 - p."""
+    if training and x.ndim not in (n + 1, n + 2):
+        raise ValueError(f"expected an input [C, *S] or [N, C, *S] with {n} spatial axes, got shape {list(x.shape)}")
+    return _masked(x, (*x.shape[: x.ndim - n], *(1,) * n), p, inplace) if training else x
+
+
+def _masked(x: Tensor, shape: Sequence[int], p: float, inplace: bool) -> Tensor:
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout probability has to be between 0 and 1, got {p}")
+    mask = F.dropout(torch.ones(shape, dtype=as_real(x).dtype, device=x.device), p)
+    return x.mul_(mask) if inplace else x * mask

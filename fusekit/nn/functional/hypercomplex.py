@@ -1,0 +1,99 @@
+"""Linear maps over any hypercomplex algebra, each as one real one: y = w x with the product of the algebra.
+
+x and y are real tensors in n blocks of channels, one a unit: [*, n C] or [(N,) n C, *S]. `constants` [n, n, n] are the
+structure constants (`HypercomplexAlgebra.constants`), or parameters that learn (Zhang et al. 2021, arXiv:2102.08597).
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from fusekit.algebra.hypercomplex import block_kernel, regroup
+
+Size = int | Sequence[int]
+
+_CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_TRANSPOSE: dict[int, Callable[..., Tensor]] = {
+    1: F.conv_transpose1d,
+    2: F.conv_transpose2d,
+    3: F.conv_transpose3d,
+}
+
+
+def hypercomplex_linear(x: Tensor, constants: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y = w x + b. Shapes: x [*, n in], w [n, out, in], b [n out]."""
+    return F.linear(x, block_kernel(constants, weight), bias)
+
+
+def hypercomplex_conv(
+    x: Tensor,
+    constants: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: str | Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """y = w ⋆ x + b over 1 to 3 axes, as w has.
+
+    Shapes: x [(N,) n in, *S], w [n, out, in / groups, *window], b [n out].
+    """
+    kernel = block_kernel(constants, weight, groups=groups)
+    return block_conv(x, weight.ndim - 3, kernel, bias, len(constants), stride, padding, dilation, groups)
+
+
+def hypercomplex_conv_transpose(
+    x: Tensor,
+    constants: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """Each input times w, spread over the window: w [n, in, out / groups, *window], nothing conjugated."""
+    kernel = block_kernel(constants, weight, groups=groups, transposed=True)
+    return block_conv_transpose(
+        x, weight.ndim - 3, kernel, bias, len(constants), stride, padding, output_padding, groups, dilation
+    )
+
+
+def block_conv(
+    x: Tensor,
+    n: int,
+    kernel: Tensor,
+    bias: Tensor | None,
+    units: int,
+    stride: Size = 1,
+    padding: str | Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """A convolution over n axes by a kernel of blocks; with groups the kernel's channels are [group, unit, channel],
+    those of x, of the bias and of the result [unit, group, channel]."""
+    bias = bias if bias is None else regroup(bias, units, groups, -1)
+    y = _CONV[n](regroup(x, units, groups, -n - 1), kernel, bias, stride, padding, dilation, groups)
+    return regroup(y, groups, units, -n - 1)
+
+
+def block_conv_transpose(
+    x: Tensor,
+    n: int,
+    kernel: Tensor,
+    bias: Tensor | None,
+    units: int,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """The same for a transposed convolution."""
+    bias = bias if bias is None else regroup(bias, units, groups, -1)
+    geometry = (stride, padding, output_padding, groups, dilation)
+    y = _CONV_TRANSPOSE[n](regroup(x, units, groups, -n - 1), kernel, bias, *geometry)
+    return regroup(y, groups, units, -n - 1)

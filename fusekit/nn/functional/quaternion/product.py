@@ -1,0 +1,116 @@
+"""Quaternion linear maps and convolutions: y = w ⊗ x + b with the Hamilton product, as one real operator each.
+
+Sources: Parcollet et al. 2019 (arXiv:1806.04418); Gaudet and Maida 2018, "Deep quaternion networks"
+(arXiv:1712.04604); Parcollet et al. 2018, "Quaternion convolutional neural networks for end-to-end automatic speech
+recognition" (arXiv:1806.07789).
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fusekit.nn.functional.hypercomplex import Size, block_conv, block_conv_transpose
+from fusekit.nn.functional.quaternion.hamilton import hamilton_kernel
+
+# Channels in groups: of quaternions; or of the real channels r | i | j | k as they lie, which mixes components
+GroupsOf = Literal["quaternions", "channels"]
+
+
+def quaternion_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y = w ⊗ x + b. Shapes: x [*, 4 in], w [4, out, in], b [4 out]."""
+    return F.linear(x, hamilton_kernel(weight), bias)
+
+
+def quaternion_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: str | Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    *,
+    groups_of: GroupsOf = "quaternions",
+) -> Tensor:
+    """y = w ⋆ x + b over 1 to 3 axes, as w has, the product at each tap being w ⊗ x.
+
+    Shapes: x [(N,) 4 in, *S], w [4, out, in / groups, *window], b [4 out]. `groups_of="channels"` cuts the real
+    channels r | i | j | k into groups as they lie, as speechbrain and Orkis do: a group then mixes components, and the
+    map is no quaternion product any more.
+    """
+    n = weight.ndim - 3
+    if groups_of == "channels":
+        return block_conv(x, n, hamilton_kernel(weight), bias, 1, stride, padding, dilation, groups)
+    if groups_of != "quaternions":
+        raise ValueError(f"groups_of must be 'quaternions' or 'channels', got {groups_of!r}")
+    return block_conv(x, n, hamilton_kernel(weight, groups=groups), bias, 4, stride, padding, dilation, groups)
+
+
+def quaternion_conv_transpose(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+    *,
+    conjugate: bool = False,
+) -> Tensor:
+    """Each input times w, spread over the window: w [4, in, out / groups, *window].
+
+    `conjugate=True` multiplies by w*: the adjoint of `quaternion_conv` with the same weight, and what Orkis computes.
+    """
+    kernel = hamilton_kernel(weight, groups=groups, transposed=True, conjugate=conjugate)
+    return block_conv_transpose(x, weight.ndim - 3, kernel, bias, 4, stride, padding, output_padding, groups, dilation)
+
+
+class QuaternionLinearFunction(torch.autograd.Function):
+    """`quaternion_linear` that keeps x and the four components for the backward pass, not the block matrix of 16.
+
+        ∂x = g L(w),    ∂w = the 16 blocks of gᵀ x, added up with their signs in L
+
+    The matrix is built anew in the backward pass: memory for time. Source: Parcollet 2019, "Quaternion neural networks"
+    (thesis), p. 48. Called by `quaternion_linear_lean`.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return quaternion_linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+        x, weight, _ = inputs
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        rows = grad.reshape(-1, grad.shape[-1])
+        grad_x = grad @ hamilton_kernel(weight) if needs_x else None
+        grad_weight = _component_sums(rows.mT @ x.reshape(-1, x.shape[-1])) if needs_weight else None
+        return grad_x, grad_weight, rows.sum(0) if needs_bias else None
+
+
+def quaternion_linear_lean(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`quaternion_linear`, value for value, in less memory while it waits for its backward pass."""
+    return QuaternionLinearFunction.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _component_sums(outer: Tensor) -> Tensor:
+    """[4 out, 4 in] -> [4, out, in]: the adjoint of `hamilton_kernel`."""
+    b = [row.chunk(4, 1) for row in outer.chunk(4, 0)]
+    return torch.stack(
+        [
+            b[0][0] + b[1][1] + b[2][2] + b[3][3],
+            b[1][0] - b[0][1] + b[3][2] - b[2][3],
+            b[2][0] - b[0][2] + b[1][3] - b[3][1],
+            b[3][0] - b[0][3] + b[2][1] - b[1][2],
+        ]
+    )

@@ -1,0 +1,191 @@
+"""Recurrent networks by torch's own kernels, and by one ONNX node a layer: LSTM, GRU, or Scan where there is no other.
+
+A quaternion cell with split activations (σ and tanh of each component) is a real cell whose weights are made of blocks
+L(w), so it needs no loop of its own. The functions here are one node each of a traced graph: torch.fx does not look
+inside, and the number of steps stays free.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.fx
+import torch.nn.functional as F
+from torch import Tensor
+from torch._higher_order_ops.scan import scan_op
+from torch.nn.utils.rnn import PackedSequence
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
+
+
+def run_recurrent(
+    kind: str,
+    x: Any,
+    state: Any,
+    weights: list[Tensor],
+    layers: int,
+    bias: bool = True,
+    dropout: float = 0.0,
+    training: bool = False,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+) -> Any:
+    """(y, state) of a real LSTM, GRU or RNN given its weights in torch's order, as torch's layers return them.
+
+    x [T, N, C], [N, T, C], unbatched [T, C] or packed; state None for zeros, else [D L, (N,) H], for an LSTM a pair.
+    """
+    options = (layers, bias, dropout, training, bidirectional, batch_first)
+    return _recurrent(kind, x, state, weights, *options)
+
+
+def _recurrent(
+    kind: str,
+    x: Any,
+    state: Any,
+    weights: list[Tensor],
+    layers: int,
+    bias: bool,
+    dropout: float,
+    training: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> Any:
+    hidden, rows = weights[1].shape[1], layers * (2 if bidirectional else 1)
+    packed, data = isinstance(x, PackedSequence), x.data if isinstance(x, PackedSequence) else x
+    if data.dim() not in ((2,) if packed else (2, 3)):
+        raise ValueError(f"{kind}: expected an input of 2 axes (unbatched) or 3, got {data.dim()}")
+    if data.shape[-1] != weights[0].shape[1]:
+        raise ValueError(f"{kind}: expected {weights[0].shape[1]} input features, got {data.shape[-1]}")
+    unbatched = not packed and data.dim() == 2
+    axis = 0 if batch_first else 1
+    if unbatched:
+        data = data.unsqueeze(axis)
+    states = _states(kind, state, x, data, unbatched, axis, (rows, hidden))
+    if packed:
+        order = (x.batch_sizes, states, weights, bias, layers, dropout, training, bidirectional)
+        out = _kernel(kind, data, *order)
+        y: Any = PackedSequence(out[0], x.batch_sizes, x.sorted_indices, x.unsorted_indices)
+        ends = [h if x.unsorted_indices is None else h.index_select(1, x.unsorted_indices) for h in out[1:]]
+    else:
+        out = _run(kind, data, states, weights, bias, layers, dropout, training, bidirectional, batch_first)
+        y = out[0].squeeze(axis) if unbatched else out[0]
+        ends = [h.squeeze(1) for h in out[1:]] if unbatched else list(out[1:])
+    return y, tuple(ends) if len(ends) == 2 else ends[0]
+
+
+torch.fx.wrap("_recurrent")
+
+
+def run_steps(cell: str, entering: Tensor, h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """h' = cell(entering_t, h, weight) over the first axis of `entering` [T, N, *]: all h, and the last; `cell` is one
+    of `CELLS`. Exported, one ONNX Scan."""
+    return _steps(cell, entering, h, weight)  # type: ignore[no-any-return]
+
+
+def _steps(cell: str, entering: Tensor, h: Tensor, weight: Tensor) -> Any:
+    step = CELLS[cell]
+    if torch.compiler.is_exporting():
+
+        def combine(h: Tensor, now: Tensor, weight: Tensor) -> list[Tensor]:
+            new = step(now, h, weight)
+            return [new, new.clone()]
+
+        # the operator itself: around it torch would run its compiler
+        last, y = scan_op(combine, [h], [entering], (weight,))
+        return y, last
+    steps = []
+    for now in entering.unbind(0):
+        h = step(now, h, weight)
+        steps.append(h)
+    if not steps:
+        raise ValueError("expected a sequence of at least one step, got none")
+    return torch.stack(steps), h
+
+
+torch.fx.wrap("_steps")
+
+
+def _light(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def step(now: Tensor, h: Tensor, weight: Tensor) -> Tensor:
+        a, z = (now + F.linear(h, weight)).chunk(2, -1)
+        z = torch.sigmoid(z)
+        return z * h + (1 - z) * activation(a)
+
+    return step
+
+
+def _relu_step(now: Tensor, h: Tensor, weight: Tensor) -> Tensor:
+    return torch.relu(now + F.linear(h, weight))
+
+
+CELLS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "RNN_RELU": _relu_step,
+    "leaky_relu": _light(F.leaky_relu),
+    "relu": _light(torch.relu),
+    "tanh": _light(torch.tanh),
+}
+
+
+def _kernel(kind: str, *arguments: Any) -> Any:
+    kernels: dict[str, Any] = {"LSTM": torch.lstm, "GRU": torch.gru}
+    kernels |= {"RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}
+    return kernels[kind](*arguments)
+
+
+def _run(kind: str, x: Tensor, states: Any, weights: list[Tensor], bias: bool, *options: Any) -> Any:
+    """torch's kernel; while a program is exported, what ONNX has a node for."""
+    if not torch.compiler.is_exporting() or kind in ("LSTM", "GRU"):
+        return _kernel(kind, x, states, weights, bias, *options)
+    if kind == "RNN_TANH":
+        return _kernel("GRU", x, states, _as_gru(weights, bias, states.shape[-1]), True, *options)
+    layers, _, _, bidirectional, batch_first = options
+    ends: list[Tensor] = []
+    y, per_run = x.transpose(0, 1) if batch_first else x, 4 if bias else 2
+    for _ in range(layers):
+        runs = []
+        for end in range(2 if bidirectional else 1):
+            w_ih, w_hh, *biases = weights[len(ends) * per_run : (len(ends) + 1) * per_run]
+            entering = F.linear(y, w_ih, biases[0] + biases[1] if biases else None)
+            out, last = run_steps(kind, entering.flip(0) if end else entering, states[len(ends)], w_hh)
+            runs.append(out.flip(0) if end else out)
+            ends.append(last)
+        y = torch.cat(runs, -1)
+    return y.transpose(0, 1) if batch_first else y, torch.stack(ends)
+
+
+def _states(kind: str, state: Any, x: Any, data: Tensor, unbatched: bool, axis: int, shape: tuple[int, int]) -> Any:
+    """The initial state as the kernels take it: batched, in the order of a packed sequence."""
+    pair = kind == "LSTM"
+    count: Any = x.batch_sizes[0] if isinstance(x, PackedSequence) else data.shape[axis]
+    if state is None:
+        zeros = data.new_zeros(shape[0], count, shape[1])
+        return (zeros, zeros) if pair else zeros
+    if pair != isinstance(state, tuple | list) or (pair and len(state) != 2):
+        raise ValueError(f"{kind}: expected {'a pair (h, c)' if pair else 'one tensor'} for the state")
+    wanted = shape if unbatched else (shape[0], count, shape[1])
+    given = list(state) if pair else [state]
+    for value in given:
+        if value.dim() != len(wanted) or any(size != other for size, other in zip(value.shape, wanted, strict=True)):
+            raise ValueError(f"{kind}: expected a state of shape {list(wanted)}, got {list(value.shape)}")
+    given = [value.unsqueeze(1) if unbatched else value for value in given]
+    if torch.compiler.is_exporting():  # as an equation of symbols the width would be none that ONNX can be told
+        given = [value.reshape(shape[0], count, shape[1]) for value in given]
+    if isinstance(x, PackedSequence) and x.sorted_indices is not None:
+        given = [value.index_select(1, x.sorted_indices) for value in given]
+    return tuple(given) if pair else given[0]
+
+
+def _as_gru(weights: list[Tensor], bias: bool, hidden: int) -> list[Tensor]:
+    """h = tanh(W x + U h + b) as a GRU whose gates stand still: r = 1 and z = 0 to the last bit, as σ(±1000) are.
+
+    Only for export: ONNX files made by torch have a node for a GRU and none for an RNN, which is unrolled.
+    """
+    per_layer = 4 if bias else 2
+    out = []
+    for at in range(0, len(weights), per_layer):
+        w_ih, w_hh, *biases = weights[at : at + per_layer]
+        b_ih, b_hh = biases or [w_ih.new_zeros(hidden)] * 2
+        out += [F.pad(w, (0, 0, 2 * hidden, 0)) for w in (w_ih, w_hh)]
+        stay = torch.cat([w_ih.new_full((hidden,), 1000.0), w_ih.new_full((hidden,), -1000.0)])
+        out += [torch.cat([stay, b_ih]), F.pad(b_hh, (2 * hidden, 0))]
+    return out

@@ -1,0 +1,84 @@
+"""Initial values of complex weights. Trabelsi et al. 2018 (arXiv:1705.09792), section 3.6.
+
+    w = r exp(jφ),  r ~ Rayleigh(σ),  φ ~ U(-π, π)        E w = 0,  Var w = E |w|² = 2 σ²
+
+which is the circular complex normal distribution. Var w = 2 / (fan_in + fan_out) keeps activations and gradients at
+their size (Glorot), 2 / fan_in makes up for a ReLU (He). Fans count complex inputs and outputs: kernel taps times
+channels, of a group.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.init import _calculate_fan_in_and_fan_out
+
+Criterion = Literal["glorot", "he"]
+
+
+def complex_variance(tensor: Tensor, criterion: Criterion = "glorot", *, transposed: bool = False) -> float:
+    """E |w|² that the criterion asks of a weight [out, in, *k], transposed [in, out, *k]."""
+    fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
+    if transposed:
+        fan_in, fan_out = fan_out, fan_in
+    if criterion == "glorot":
+        return 2 / max(fan_in + fan_out, 1)
+    if criterion == "he":
+        return 2 / max(fan_in, 1)
+    raise ValueError(f"criterion must be 'glorot' or 'he', got {criterion!r}")
+
+
+def complex_rayleigh_(
+    tensor: Tensor,
+    criterion: Criterion = "glorot",
+    *,
+    gain: float = 1.0,
+    transposed: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Rayleigh modulus, uniform phase, standard deviation gain · √variance of the criterion. In place.
+
+    speechbrain's `complex_init` takes the variance for σ (no square root), so that its weights shrink with the width.
+    """
+    sigma = gain * math.sqrt(complex_variance(_complex(tensor), criterion, transposed=transposed) / 2)
+    with torch.no_grad():
+        torch.view_as_real(tensor).normal_(0.0, sigma, generator=generator)  # polar form of two independent normals
+    return tensor
+
+
+def complex_unitary_(
+    tensor: Tensor,
+    criterion: Criterion = "glorot",
+    *,
+    gain: float = 1.0,
+    transposed: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Rows (or columns, whichever are fewer) of [out, in · taps] orthogonal and of equal length, uniformly drawn, with
+    gain² · variance of the criterion as mean of |w|². In place."""
+    variance = complex_variance(_complex(tensor), criterion, transposed=transposed)
+    with torch.no_grad():
+        matrix = tensor.transpose(0, 1) if transposed else tensor
+        rows, columns = matrix.shape[0], matrix[0].numel()
+        drawn = torch.empty(max(rows, columns), min(rows, columns), dtype=tensor.dtype, device=tensor.device)
+        torch.view_as_real(drawn).normal_(generator=generator)
+        q, r = torch.linalg.qr(drawn)
+        q = q * r.diagonal().sgn()  # Haar-uniform: Mezzadri 2007 (arXiv:math-ph/0609050)
+        q = q if rows > columns else q.mT
+        matrix.copy_(q.reshape(matrix.shape) * (gain * math.sqrt(variance * max(rows, columns))))
+    return tensor
+
+
+def complex_phase_(tensor: Tensor, *, generator: Generator | None = None) -> Tensor:
+    """Entries of modulus 1 and uniform phase: what speechbrain calls unitary. In place."""
+    with torch.no_grad():
+        phase = torch.view_as_real(_complex(tensor))[..., 0].uniform_(-math.pi, math.pi, generator=generator).clone()
+        tensor.copy_(torch.polar(torch.ones_like(phase), phase))
+    return tensor
+
+
+def _complex(tensor: Tensor) -> Tensor:
+    if not tensor.is_complex():
+        raise TypeError(f"expected a complex tensor, got {tensor.dtype}")
+    return tensor

@@ -1,0 +1,95 @@
+"""Quaternion weights in polar form: modulus, unit axis and phase drawn apart.
+
+    w = |w| (cos φ + u sin φ),    |w| / s ~ χ(4),  u uniform on the unit sphere of the imaginary part,  φ ~ U(-π, π)
+    Glorot: s = 1 / √(2 (fan_in + fan_out))        He: s = 1 / √(2 fan_in)        fans in quaternions
+
+E |w|² = 4 s², so a layer of n inputs has Var y = 4 s² n Var x for each component: 2 n / (n + m) and 2. The real part
+has half of it and each imaginary one a sixth. Source: Parcollet et al. 2019 (arXiv:1806.04418), section 3.4.
+
+Weights are [4, out, in / groups, *window]; for a transposed convolution [4, in, out / groups, *window]. Everything is
+drawn from torch's generator or the one given.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor
+
+Criterion = Literal["glorot", "he"]
+
+
+def quaternion_init(
+    in_features: int,
+    out_features: int,
+    kernel_size: int | Sequence[int] | None = None,
+    criterion: Criterion = "glorot",
+    *,
+    generator: Generator | None = None,
+    **factory: Any,
+) -> Tensor:
+    """A weight [4, out, in, *kernel_size] in polar form; `in_features` and `out_features` count quaternions."""
+    shape = _shape(in_features, out_features, kernel_size)
+    return quaternion_chi_(torch.empty(shape, **factory), criterion, generator=generator)
+
+
+def unitary_init(
+    in_features: int,
+    out_features: int,
+    kernel_size: int | Sequence[int] | None = None,
+    *,
+    generator: Generator | None = None,
+    **factory: Any,
+) -> Tensor:
+    """A weight [4, out, in, *kernel_size] of unit quaternions, uniform on the sphere S³."""
+    return quaternion_unitary_(
+        torch.empty(_shape(in_features, out_features, kernel_size), **factory), generator=generator
+    )
+
+
+@torch.no_grad()
+def quaternion_chi_(
+    weight: Tensor, criterion: Criterion = "glorot", *, transposed: bool = False, generator: Generator | None = None
+) -> Tensor:
+    """Fills a weight of any of the shapes above, in place, and returns it; the fans are those of one group."""
+    scale = polar_scale(*fans(weight, transposed), criterion)
+    shape = weight.shape[1:]
+
+    def normal(count: int) -> Tensor:
+        return torch.randn((count, *shape), generator=generator, dtype=torch.float64, device=weight.device)
+
+    modulus = scale * torch.linalg.vector_norm(normal(4), dim=0)
+    axis = torch.nn.functional.normalize(normal(3), dim=0)
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=weight.device)
+    phase = math.pi * (2 * uniform - 1)
+    return weight.copy_(torch.cat([(modulus * phase.cos()).unsqueeze(0), modulus * phase.sin() * axis]))
+
+
+@torch.no_grad()
+def quaternion_unitary_(weight: Tensor, *, generator: Generator | None = None) -> Tensor:
+    """Fills a weight with unit quaternions, in place, and returns it: there is no scale, hence no criterion."""
+    drawn = torch.randn(weight.shape, generator=generator, dtype=torch.float64, device=weight.device)
+    return weight.copy_(torch.nn.functional.normalize(drawn, dim=0))
+
+
+def polar_scale(fan_in: int, fan_out: int, criterion: Criterion) -> float:
+    """s of the formulas above."""
+    if criterion not in ("glorot", "he"):
+        raise ValueError(f"criterion must be 'glorot' or 'he', got {criterion!r}")
+    fan = fan_in + fan_out if criterion == "glorot" else fan_in
+    return 1 / math.sqrt(2 * fan) if fan else 0.0
+
+
+def fans(weight: Tensor, transposed: bool = False) -> tuple[int, int]:
+    """(fan_in, fan_out) in numbers of the algebra: channels times taps."""
+    if weight.ndim < 3 or weight.shape[0] != 4:
+        raise ValueError(f"expected a weight [4, out, in, *window], got shape {list(weight.shape)}")
+    _, first, second, *window = weight.shape
+    taps = math.prod(window)
+    return (first * taps, second * taps) if transposed else (second * taps, first * taps)
+
+
+def _shape(in_features: int, out_features: int, kernel_size: int | Sequence[int] | None) -> tuple[int, ...]:
+    window = () if kernel_size is None else (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
+    return (4, out_features, in_features, *window)

@@ -1,0 +1,136 @@
+"""Quaternion convolutions and transposed convolutions of one to three axes."""
+
+from typing import Any
+
+from torch import Generator, Tensor
+
+from fusekit.nn.functional.quaternion import hamilton_kernel
+from fusekit.nn.functional.quaternion.product import GroupsOf
+from fusekit.nn.hypercomplex.block import BlockConv, BlockConvTranspose, Size
+from fusekit.nn.init.quaternion import Criterion
+from fusekit.nn.quaternion.weights import Init, bounded, draw, join_components
+
+
+class _QuaternionConv(BlockConv):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: str | Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        init: Init = "chi",
+        criterion: Criterion = "glorot",
+        max_norm: float | None = None,
+        groups_of: GroupsOf = "quaternions",
+    ) -> None:
+        geometry = (kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype)
+        super().__init__(4, in_channels, out_channels, *geometry)
+        if groups_of not in ("quaternions", "channels"):
+            raise ValueError(f"groups_of must be 'quaternions' or 'channels', got {groups_of!r}")
+        self.init, self.criterion, self.max_norm, self.groups_of = init, criterion, max_norm, groups_of
+        self.units = 4 if groups_of == "quaternions" else 1
+        self.reset_parameters()
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        draw(self, self.init, self.criterion, generator=generator)
+
+    def real_weight(self) -> Tensor:
+        groups = self.groups if self.groups_of == "quaternions" else 1
+        return hamilton_kernel(bounded(self.weight, self.max_norm, 0), groups=groups)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        join_components(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class QuaternionConv1d(_QuaternionConv):
+    """y = w ⋆ x + b with the Hamilton product w ⊗ x at each tap; else as torch.nn.Conv1d.
+
+    Shapes: x [(N,) in_channels, L], channels in blocks r | i | j | k, their numbers multiples of 4. A quarter of a real
+    layer's weights. Sources: Gaudet and Maida 2018 (arXiv:1712.04604), Parcollet et al. 2018 (arXiv:1806.07789).
+
+    Args:
+        groups: groups of quaternions; with `groups_of="channels"` of the real channels as they lie (speechbrain,
+            Orkis), which mixes the components and is no product of quaternions.
+        init, criterion: "chi" (polar form, `fusekit.nn.init.quaternion_chi_`) or "unitary"; "glorot" or "he".
+        max_norm: `quaternion_renorm` of each output's kernel in every forward.
+    """
+
+    axes = 1
+
+
+class QuaternionConv2d(_QuaternionConv):
+    """`QuaternionConv1d` over two axes."""
+
+    axes = 2
+
+
+class QuaternionConv3d(_QuaternionConv):
+    """`QuaternionConv1d` over three axes."""
+
+    axes = 3
+
+
+class _QuaternionConvTranspose(BlockConvTranspose):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Size = 1,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        init: Init = "chi",
+        criterion: Criterion = "glorot",
+        conjugate: bool = False,
+    ) -> None:
+        geometry = (kernel_size, stride, padding, output_padding, groups, bias, dilation, padding_mode, device, dtype)
+        super().__init__(4, in_channels, out_channels, *geometry)
+        self.init, self.criterion, self.conjugate = init, criterion, conjugate
+        self.reset_parameters()
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        draw(self, self.init, self.criterion, transposed=True, generator=generator)
+
+    def real_weight(self) -> Tensor:
+        return hamilton_kernel(self.weight, groups=self.groups, transposed=True, conjugate=self.conjugate)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        join_components(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class QuaternionConvTranspose1d(_QuaternionConvTranspose):
+    """Each input times w, w ⊗ x, spread over the window; else as torch.nn.ConvTranspose1d.
+
+    `conjugate=True` takes w* ⊗ x: the adjoint of a `QuaternionConv1d` with the same weight, and what Orkis computes.
+    """
+
+    axes = 1
+
+
+class QuaternionConvTranspose2d(_QuaternionConvTranspose):
+    """`QuaternionConvTranspose1d` over two axes."""
+
+    axes = 2
+
+
+class QuaternionConvTranspose3d(_QuaternionConvTranspose):
+    """`QuaternionConvTranspose1d` over three axes."""
+
+    axes = 3

@@ -1,0 +1,25 @@
+"""Dropout of whole quaternions."""
+
+from torch import Tensor, nn
+
+from fusekit.nn.functional.quaternion import quaternion_dropout
+
+
+class QuaternionDropout(nn.Module):
+    """In training zeroes whole quaternions with probability p and divides the rest by 1 - p; else the identity.
+
+    x is in blocks r | i | j | k along `dim`: 1 for [N, 4 C, *S], -1 for sequences [T, N, 4 C]. One mask for the four
+    components keeps the direction of what is kept.
+    """
+
+    def __init__(self, p: float = 0.5, dim: int = 1) -> None:
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ValueError(f"dropout probability has to be between 0 and 1, got {p}")
+        self.p, self.dim = p, dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return quaternion_dropout(x, self.p, self.training, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, dim={self.dim}"

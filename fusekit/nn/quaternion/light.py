@@ -1,0 +1,132 @@
+"""The light GRU: one gate, no reset, batch norm on what comes in. Ravanelli et al. 2018 (arXiv:1803.10225)."""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from fusekit.nn.functional.quaternion.hamilton import hamilton_kernel, quaternions
+from fusekit.nn.functional.quaternion.recurrent import run_recurrent, run_steps
+from fusekit.nn.init.quaternion import Criterion, quaternion_chi_
+from fusekit.nn.quaternion.normalization import QuaternionBatchNorm
+from fusekit.nn.quaternion.recurrent import Gates
+from fusekit.nn.quaternion.weights import join_components
+
+NONLINEARITIES = ("leaky_relu", "relu", "tanh")
+
+
+class QuaternionLiGRU(nn.Module):
+    """h' = z h + (1 - z) act(a), (a, z) = norm(W ⊗ x) + U ⊗ h, σ on z; x [T, N, input_size] -> (y, h) as torch.nn.GRU.
+
+    Sizes are real ones in blocks r | i | j | k, multiples of 4. `gates="component"` is speechbrain's QLiGRU: of a
+    product of twice the width, the components r, i are taken for a, j, k for z. In evaluation tanh is a GRU whose reset
+    gate is 1, run by torch's kernel and exported as one ONNX GRU; the others are a loop, exported as one Scan.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: Literal["leaky_relu", "relu", "tanh"] = "leaky_relu",
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        criterion: Criterion = "glorot",
+        gates: Gates = "quaternion",
+    ) -> None:
+        super().__init__()
+        if nonlinearity not in NONLINEARITIES:
+            raise ValueError(f"nonlinearity must be one of {', '.join(NONLINEARITIES)}, got {nonlinearity!r}")
+        if gates not in ("quaternion", "component"):
+            raise ValueError(f"gates must be 'quaternion' or 'component', got {gates!r}")
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.nonlinearity, self.batch_first, self.bidirectional = nonlinearity, batch_first, bidirectional
+        self.criterion, self.gates = criterion, gates
+        hidden, factory = quaternions(hidden_size, "hidden_size"), {"device": device, "dtype": dtype}
+        self.ends = ("", "_reverse")[: 1 + bidirectional]
+        for layer in range(num_layers):
+            width = input_size if layer == 0 else hidden_size * len(self.ends)
+            for end in self.ends:
+                for part, inputs in (("ih", quaternions(width, "input_size")), ("hh", hidden)):
+                    weight = nn.Parameter(torch.empty(4, 2 * hidden, inputs, **factory))
+                    self.register_parameter(f"weight_{part}_l{layer}{end}", weight)
+                norm = QuaternionBatchNorm(2 * hidden_size, eps=1e-4, **factory)
+                self.add_module(f"norm_l{layer}{end}", norm)
+        self.reset_parameters()
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        for name, value in self.named_parameters(recurse=False):
+            if name.startswith("weight"):
+                for gate in value.chunk(2, 1):
+                    quaternion_chi_(gate, self.criterion, generator=generator)
+
+    def forward(self, x: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """hx [D num_layers, N, hidden_size] or None for zeros."""
+        x = x.transpose(0, 1) if self.batch_first else x
+        ends: list[Tensor] = []
+        for layer in range(self.num_layers):
+            runs = []
+            for end in self.ends:
+                state = None if hx is None else hx[len(ends)]
+                y, last = self._run(x.flip(0) if end else x, state, f"_l{layer}{end}")
+                runs.append(y.flip(0) if end else y)
+                ends.append(last)
+            x = torch.cat(runs, -1)
+        return x.transpose(0, 1) if self.batch_first else x, torch.stack(ends)
+
+    def _run(self, x: Tensor, state: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
+        own: Any = self
+        w, u = (hamilton_kernel(getattr(own, f"weight_{part}{name}")) for part in ("ih", "hh"))
+        norm: QuaternionBatchNorm = getattr(own, f"norm{name}")
+        h = x.new_zeros(x.shape[1], self.hidden_size) if state is None else state
+        u = self._sorted(u.mT).mT.contiguous()
+        if self.training:
+            entering = self._sorted(norm(F.linear(x, w).flatten(0, 1)).unflatten(0, x.shape[:2]))
+            return run_steps(self.nonlinearity, entering, h, u)
+        shift = norm(torch.zeros_like(w[:, :1]).mT)
+        folded, offset = self._sorted(norm(w.mT) - shift).mT.contiguous(), self._sorted(shift.squeeze(0))
+        if self.nonlinearity != "tanh":
+            return run_steps(self.nonlinearity, F.linear(x, folded, offset), h, u)
+        y, last = run_recurrent("GRU", x, h.unsqueeze(0), self._as_gru(folded, offset, u), 1)
+        return y, last[0]
+
+    def _sorted(self, value: Tensor) -> Tensor:
+        """The last axis from r | i | j | k of both gates to a | z, each r | i | j | k."""
+        if self.gates == "component":
+            return value
+        parts: Tensor = value.unflatten(-1, (4, 2, -1))
+        return parts.transpose(-3, -2).flatten(-3)
+
+    def _as_gru(self, w: Tensor, offset: Tensor, u: Tensor) -> list[Tensor]:
+        """Weights in torch's order r, z, n, with n = a and r held at 1 by a bias of 1000, where σ is just that."""
+        zero = torch.zeros_like(offset[: self.hidden_size])
+        weights = []
+        for value, held in ((w, 0.0), (u, 0.0), (offset, 1000.0)):
+            a, z = value.chunk(2)
+            weights.append(torch.cat([torch.zeros_like(a) + held, z, a]))
+        return [*weights, torch.cat([zero, zero, zero])]
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Also from speechbrain's rnn.0.w.r_weight, rnn.0.norm.gamma, ...: its two directions share all they have."""
+        for layer in range(self.num_layers):
+            theirs = f"{prefix}rnn.{layer}."
+            for buffer in ("h_init", "drop_masks"):
+                state_dict.pop(theirs + buffer, None)
+            for part, name in (("ih", "w"), ("hh", "u")):
+                if join_components(state_dict, f"{theirs}{name}.", lambda w: w.mT):
+                    if self.gates != "component":
+                        args[-1].append(f'{theirs}{name} holds gates as components: construct with gates="component"')
+                    value = state_dict.pop(f"{theirs}{name}.weight")
+                    state_dict |= {f"{prefix}weight_{part}_l{layer}{end}": value for end in self.ends}
+            for key in [key for key in state_dict if key.startswith(f"{theirs}norm.")]:
+                value = state_dict.pop(key)
+                own = key.removeprefix(f"{theirs}norm.")
+                state_dict |= {f"{prefix}norm_l{layer}{end}.{own}": value for end in self.ends}
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, {self.nonlinearity}"

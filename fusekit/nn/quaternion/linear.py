@@ -1,0 +1,57 @@
+"""Quaternion linear layers."""
+
+from typing import Any
+
+from torch import Generator, Tensor
+
+from fusekit.nn.functional.quaternion import hamilton_kernel, quaternion_linear_lean
+from fusekit.nn.hypercomplex.block import BlockLinear
+from fusekit.nn.init.quaternion import Criterion
+from fusekit.nn.quaternion.weights import Init, bounded, draw, join_components
+
+
+class QuaternionLinear(BlockLinear):
+    """y = w ⊗ x + b, the Hamilton product summed over inputs. Shapes: x [*, in_features], y [*, out_features].
+
+    Features are real ones in blocks r | i | j | k, their numbers multiples of 4; a quarter of a real layer's weights.
+    Source: Parcollet et al. 2019 (arXiv:1806.04418).
+
+    Args:
+        init, criterion: "chi" (polar form, `fusekit.nn.init.quaternion_chi_`) or "unitary"; "glorot" or "he".
+        max_norm, max_norm_dim: `quaternion_renorm` of the weight in every forward; 1 as the dim is speechbrain's.
+        lean: in training, keep the components for the backward pass, not the block matrix (`quaternion_linear_lean`).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        init: Init = "chi",
+        criterion: Criterion = "glorot",
+        max_norm: float | None = None,
+        max_norm_dim: int = 0,
+        lean: bool = False,
+    ) -> None:
+        super().__init__(4, in_features, out_features, bias, device, dtype)
+        self.init, self.criterion = init, criterion
+        self.max_norm, self.max_norm_dim, self.lean = max_norm, max_norm_dim, lean
+        self.reset_parameters()
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        draw(self, self.init, self.criterion, generator=generator)
+
+    def real_weight(self) -> Tensor:
+        return hamilton_kernel(bounded(self.weight, self.max_norm, self.max_norm_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.lean and self.training:
+            return quaternion_linear_lean(x, bounded(self.weight, self.max_norm, self.max_norm_dim), self.bias)
+        return super().forward(x)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        join_components(state_dict, prefix, lambda w: w.mT)
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,54 @@
+"""Max pooling by modulus. Averages are the components' own: torch.nn.AvgPool is quaternion average pooling as it is."""
+
+from torch import Tensor, nn
+
+from fusekit.nn.functional.quaternion import quaternion_max_pool
+from fusekit.nn.hypercomplex.block import Size
+
+
+class _QuaternionMaxPool(nn.Module):
+    axes: int
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
+        self.padding, self.dilation, self.ceil_mode = padding, dilation, ceil_mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        geometry = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        return quaternion_max_pool(x, self.axes, *geometry)
+
+    def extra_repr(self) -> str:
+        return (
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
+            f"ceil_mode={self.ceil_mode}"
+        )
+
+
+class QuaternionMaxPool1d(_QuaternionMaxPool):
+    """Of each window the quaternion with the largest modulus, whole; else as torch.nn.MaxPool1d.
+
+    Shapes: x [(N,) 4 C, L] in blocks r | i | j | k. Source: Altamirano, "Geometric methods of perceptual organisation
+    for computer vision".
+    """
+
+    axes = 1
+
+
+class QuaternionMaxPool2d(_QuaternionMaxPool):
+    """`QuaternionMaxPool1d` over two axes."""
+
+    axes = 2
+
+
+class QuaternionMaxPool3d(_QuaternionMaxPool):
+    """`QuaternionMaxPool1d` over three axes."""
+
+    axes = 3

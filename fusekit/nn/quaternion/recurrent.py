@@ -1,0 +1,207 @@
+"""Quaternion LSTM, GRU and RNN: real ones whose weights are made of Hamilton blocks, run by torch's kernels.
+
+Products are quaternion, activations split: σ and tanh act on each component. Then a gate is
+
+    g = σ(W_g ⊗ x + U_g ⊗ h + b_g)                        W_g, U_g quaternion matrices
+
+and all gates of a layer are one real matrix, so that the cell is exactly torch's, at torch's speed, and is exported as
+one ONNX LSTM or GRU whose number of steps is free. Source: Parcollet et al. 2019, "Quaternion recurrent neural
+networks" (arXiv:1806.04418).
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from fusekit.nn.functional.quaternion.hamilton import hamilton_kernel, quaternions
+from fusekit.nn.functional.quaternion.recurrent import GATES, run_recurrent
+from fusekit.nn.init.quaternion import Criterion, quaternion_chi_, quaternion_unitary_
+from fusekit.nn.quaternion.weights import Init, join_components
+
+# A gate as a whole quaternion; or the gates as the components r, i, j, k of one quaternion of four times the width
+Gates = Literal["quaternion", "component"]
+
+
+class _QuaternionRecurrent(nn.Module):
+    """The parameters of a stack of layers under torch's names: weight_ih_l0 [4, gates H, in], weight_hh_l0
+    [4, gates H, H], counting quaternions, bias_ih_l0 and bias_hh_l0 [gates hidden_size], ..._reverse."""
+
+    kind: str
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        init: Init = "chi",
+        criterion: Criterion = "glorot",
+    ) -> None:
+        super().__init__()
+        if num_layers < 1:
+            raise ValueError(f"num_layers: expected a positive number, got {num_layers}")
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout probability has to be between 0 and 1, got {dropout}")
+        if init not in ("chi", "unitary"):
+            raise ValueError(f"init must be 'chi' or 'unitary', got {init!r}")
+        self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
+        self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
+        self.init, self.criterion = init, criterion
+        hidden, gates = quaternions(hidden_size, "hidden_size"), GATES[self.kind]
+        factory = {"device": device, "dtype": dtype}
+        for layer, end in self._runs():
+            width = input_size if layer == 0 else hidden_size * (2 if bidirectional else 1)
+            for part, inputs in (("ih", quaternions(width, "input_size")), ("hh", hidden)):
+                weight = nn.Parameter(torch.empty(4, gates * hidden, inputs, **factory))
+                self.register_parameter(f"weight_{part}_l{layer}{end}", weight)
+                if bias:
+                    zeros = nn.Parameter(torch.zeros(gates * hidden_size, **factory))
+                    self.register_parameter(f"bias_{part}_l{layer}{end}", zeros)
+        self.reset_parameters()
+
+    def _runs(self) -> Iterator[tuple[int, str]]:
+        """(layer, suffix) of each run over the sequence, in torch's order."""
+        for layer in range(self.num_layers):
+            yield layer, ""
+            if self.bidirectional:
+                yield layer, "_reverse"
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Each gate by itself in polar form, or unitary; biases 0."""
+        for name, value in self.named_parameters(recurse=False):
+            if name.startswith("bias"):
+                nn.init.zeros_(value)
+                continue
+            for gate in value.chunk(GATES[self.kind], 1):
+                if self.init == "chi":
+                    quaternion_chi_(gate, self.criterion, generator=generator)
+                else:
+                    quaternion_unitary_(gate, generator=generator)
+
+    def real_weights(self) -> list[Tensor]:
+        """The weights of the real network, in torch's order and layout."""
+        return [
+            self._real(getattr(self, f"{what}_{part}_l{layer}{end}"), what)
+            for layer, end in self._runs()
+            for what in ("weight", "bias")[: 1 + self.bias]
+            for part in ("ih", "hh")
+        ]
+
+    def _real(self, value: Tensor, what: str) -> Tensor:
+        return value if what == "bias" else hamilton_kernel(value, groups=GATES[self.kind])
+
+    def forward(self, x: Any, hx: Any = None) -> Any:
+        """(y, state) as torch.nn.LSTM, GRU and RNN return them, for inputs with a batch, without, or packed."""
+        options = (self.num_layers, self.bias, self.dropout, self.training, self.bidirectional, self.batch_first)
+        return run_recurrent(self.kind, x, hx, self.real_weights(), *options)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Also from speechbrain's rnn.0.w.r_weight, rnn.0.u.bias, ...: its two directions share their weights."""
+        for layer in range(self.num_layers):
+            theirs = f"{prefix}rnn.{layer}."
+            state_dict.pop(f"{theirs}h_init", None)
+            for part, name in (("ih", "w"), ("hh", "u")):
+                found = join_components(state_dict, f"{theirs}{name}.", lambda w: w.mT)
+                if found and getattr(self, "gates", "component") != "component":
+                    args[-1].append(f'{theirs}{name} holds gates as components: construct with gates="component"')
+                for what in ("weight", "bias"):
+                    value = state_dict.pop(f"{theirs}{name}.{what}", None)
+                    for end in ("", "_reverse")[: 1 + self.bidirectional]:
+                        if value is not None:
+                            state_dict[f"{prefix}{what}_{part}_l{layer}{end}"] = value
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        parts += [f"num_layers={self.num_layers}"] if self.num_layers != 1 else []
+        flags = ("batch_first", "bidirectional")
+        parts += [f"{flag}=True" for flag in flags if getattr(self, flag)] + ([] if self.bias else ["bias=False"])
+        return ", ".join(parts + ([f"dropout={self.dropout}"] if self.dropout else []))
+
+
+class QuaternionLSTM(_QuaternionRecurrent):
+    """c' = f c + i tanh(g), h' = o tanh(c'), gates i, f, g, o of W ⊗ x + U ⊗ h + b; arguments, results torch.nn.LSTM's.
+
+    Sizes are real ones in blocks r | i | j | k, multiples of 4. `gates="component"` is what speechbrain's QLSTM
+    computes: one quaternion product of four times the width, whose components r, i, j, k are taken for the gates i, f,
+    o, g. A gate then sees one component only, and biases [4 hidden_size] lie in that order.
+    """
+
+    kind = "LSTM"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        init: Init = "chi",
+        criterion: Criterion = "glorot",
+        gates: Gates = "quaternion",
+    ) -> None:
+        if gates not in ("quaternion", "component"):
+            raise ValueError(f"gates must be 'quaternion' or 'component', got {gates!r}")
+        options = (num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
+        super().__init__(input_size, hidden_size, *options, init=init, criterion=criterion)
+        self.gates = gates
+
+    def _real(self, value: Tensor, what: str) -> Tensor:
+        if self.gates == "quaternion":
+            return super()._real(value, what)
+        i, f, o, g = (value if what == "bias" else hamilton_kernel(value)).chunk(4)
+        return torch.cat([i, f, g, o])
+
+
+class QuaternionGRU(_QuaternionRecurrent):
+    """h' = (1 - z) n + z h, n = tanh(W ⊗ x + b + r (U ⊗ h + c)), gates r, z; arguments and results torch.nn.GRU's.
+
+    Sizes are real ones in blocks r | i | j | k, multiples of 4; gates multiply component by component.
+    """
+
+    kind = "GRU"
+
+
+class QuaternionRNN(_QuaternionRecurrent):
+    """h' = tanh(W ⊗ x + U ⊗ h + b), or ReLU; arguments and results torch.nn.RNN's, speechbrain's QRNN too.
+
+    Sizes are real ones in blocks r | i | j | k, multiples of 4. Exported, tanh is one ONNX GRU whose gates stand still,
+    ReLU one Scan a layer.
+    """
+
+    kind = "RNN_TANH"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        init: Init = "chi",
+        criterion: Criterion = "glorot",
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
+        options = (num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
+        super().__init__(input_size, hidden_size, *options, init=init, criterion=criterion)
+        self.kind = f"RNN_{nonlinearity.upper()}"

@@ -1,0 +1,114 @@
+"""Layers that rotate: "spinor" networks, whose weights are unit quaternions q acting by v ↦ q v q*."""
+
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from fusekit.nn.functional.quaternion import rotation_kernel
+from fusekit.nn.functional.quaternion.rotation import Norm
+from fusekit.nn.hypercomplex.block import BlockConv, BlockLinear, Size
+from fusekit.nn.init.quaternion import Criterion
+from fusekit.nn.quaternion.weights import Init, draw, join_components
+
+
+class QuaternionRotationLinear(BlockLinear):
+    """y_o = Σ_i s_oi q_oi x_i q_oi* + b_o, q = w / |w|. Shapes: x [*, in_features], y [*, out_features].
+
+    Only the blocks i | j | k of x are seen, and only these are rotated: the block r of y is its bias. Source: Parcollet
+    2019, "Quaternion neural networks" (thesis).
+
+    Args:
+        scale: a learned factor s for each rotation, without which sums of rotated vectors grow with the width; else 1.
+        inverse: q* v q, what speechbrain's linear layer computes (with norm "shifted").
+        norm: how w becomes q: "exact"; "shifted" by |w| + 1e-4; "softened" by √(|w|² + 1e-4), speechbrain's in
+            convolutions. With the last two |q| < 1, and what is applied is no rotation to some 1e-4.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        scale: bool = False,
+        inverse: bool = False,
+        norm: Norm = "exact",
+        init: Init = "chi",
+        criterion: Criterion = "glorot",
+    ) -> None:
+        super().__init__(4, in_features, out_features, bias, device, dtype)
+        self.init, self.criterion, self.inverse, self.norm = init, criterion, inverse, norm
+        self.scale = nn.Parameter(torch.empty_like(self.weight[0])) if scale else None
+        self.reset_parameters()
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        draw(self, self.init, self.criterion, generator=generator)
+
+    def real_weight(self) -> Tensor:
+        return rotation_kernel(self.weight, self.scale, inverse=self.inverse, norm=self.norm)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        if join_components(state_dict, prefix, lambda w: w.mT) and f"{prefix}scale_param" in state_dict:
+            state_dict[f"{prefix}scale"] = state_dict.pop(f"{prefix}scale_param").mT
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class _QuaternionRotationConv(BlockConv):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: str | Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        scale: bool = False,
+        inverse: bool = False,
+        norm: Norm = "exact",
+        init: Init = "chi",
+        criterion: Criterion = "glorot",
+    ) -> None:
+        geometry = (kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype)
+        super().__init__(4, in_channels, out_channels, *geometry)
+        self.init, self.criterion, self.inverse, self.norm = init, criterion, inverse, norm
+        self.scale = nn.Parameter(torch.empty_like(self.weight[0])) if scale else None
+        self.reset_parameters()
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        draw(self, self.init, self.criterion, generator=generator)
+
+    def real_weight(self) -> Tensor:
+        return rotation_kernel(self.weight, self.scale, groups=self.groups, inverse=self.inverse, norm=self.norm)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        if join_components(state_dict, prefix) and f"{prefix}scale_param" in state_dict:
+            state_dict[f"{prefix}scale"] = state_dict.pop(f"{prefix}scale_param")
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class QuaternionRotationConv1d(_QuaternionRotationConv):
+    """`QuaternionRotationLinear` at each tap, else as torch.nn.Conv1d: one unit quaternion, and with `scale` one
+    factor, for each (output, input, tap)."""
+
+    axes = 1
+
+
+class QuaternionRotationConv2d(_QuaternionRotationConv):
+    """`QuaternionRotationConv1d` over two axes."""
+
+    axes = 2
+
+
+class QuaternionRotationConv3d(_QuaternionRotationConv):
+    """`QuaternionRotationConv1d` over three axes."""
+
+    axes = 3
