@@ -73,7 +73,7 @@ class Phases:
         return cls(taps, size, before, after, kept, 0, 1, 1, 1, stride, dilation, low - stride * first)
 
 
-def deal(x: Tensor, axes: Sequence[Phases], groups: int) -> Tensor:
+def deal(x: Tensor, axes: Sequence[Phases]) -> Tensor:
     """x [B, g·I, *size] as [B · batches, g · I · inputs, *unit sizes]."""
     if not any(axis.deals for axis in axes):
         return x

@@ -12,7 +12,6 @@ at once.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -56,20 +55,18 @@ class Transform:
         return h.flatten(3).permute(3, 0, 2, 1).contiguous() if self.by_matrices else h
 
     def __call__(self, x: Tensor, h: Tensor, sizes: Shape, bias: Tensor | None = None) -> Tensor:
-        """The convolution of x [B, g·in, *size] with the kernel of spectrum h: [B, g·out, *sizes], contiguous."""
+        """The convolution of x [B, g·in, *size] with the kernel of spectrum h: [B, g·out, *sizes], contiguous.
+
+        Gradients do not flow through it: it writes in place.
+        """
+        axes, channels = self.plan.axes, self.groups * self.outputs
         if x.numel() == 0:  # which MKL refuses
-            return x.new_zeros(len(x), self.groups * self.outputs, *sizes)
+            return x.new_zeros(len(x), channels, *sizes)
         frames = self._frames(x, sizes)
         tiles = tuple(frames.shape[1 : 1 + len(sizes)])
-        covered = tuple(tile * axis.keep for tile, axis in zip(tiles, self.plan.axes, strict=True))
-        channels = self.groups * self.outputs
-        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, h, bias)):
-            y = self._circular(frames, h, grad=True).permute(self._in_place).reshape(len(x), channels, *covered)
-            y = y if bias is None else y + bias.reshape(-1, *(1,) * len(sizes))
-        else:
-            y = x.new_empty(len(x), channels, *covered)
-            placed = y.view(len(x), channels, *(v for t, a in zip(tiles, self.plan.axes, strict=True) for v in (t, a.keep)))
-            self._fill(placed.permute(self._as_frames), frames, h, bias)
+        y = x.new_empty(len(x), channels, *(tile * axis.keep for tile, axis in zip(tiles, axes, strict=True)))
+        by_tile = y.view(len(x), channels, *(v for tile, axis in zip(tiles, axes, strict=True) for v in (tile, axis.keep)))
+        self._fill(by_tile.permute(self._as_frames), frames, h, bias)
         return y[(..., *(slice(size) for size in sizes))].contiguous()
 
     @property
@@ -77,14 +74,8 @@ class Transform:
         return len(self.plan.axes)
 
     @property
-    def _in_place(self) -> tuple[int, ...]:
-        """[B, *tiles, C, *keep] as [B, C, tile, keep, tile, keep, ...]."""
-        n = self._n
-        return (0, 1 + n, *(place for i in range(n) for place in (1 + i, 2 + n + i)))
-
-    @property
     def _as_frames(self) -> tuple[int, ...]:
-        """The inverse of `_in_place`."""
+        """[B, C, tile, keep, tile, keep, ...] as [B, *tiles, C, *keep]."""
         n = self._n
         return (0, *(2 + 2 * i for i in range(n)), 1, *(3 + 2 * i for i in range(n)))
 
@@ -101,14 +92,14 @@ class Transform:
             x = x.unfold(2 + i, axis.samples, axis.step or 1)
         return x.permute(0, *range(2, 2 + n), 1, *range(2 + n, 2 + 2 * n))
 
-    def _circular(self, frames: Tensor, h: Tensor, *, grad: bool = False) -> Tensor:
+    def _circular(self, frames: Tensor, h: Tensor) -> Tensor:
         """The circular convolution of each frame: [B, *tiles, C, *keep]."""
         points, dims = self.plan.points, tuple(range(-self._n, 0))
         is_complex = frames.is_complex()
         spectra = (torch.fft.fftn if is_complex else torch.fft.rfftn)(frames, s=points, dim=dims)
         leading, bins = spectra.shape[: 1 + self._n], spectra.shape[2 + self._n :]
         spectra = spectra.reshape(math.prod(leading), -1, self.inputs, *bins)
-        mixed = self._by_matrices(spectra, h) if self.by_matrices else _one_by_one(spectra, h, grad)
+        mixed = self._by_matrices(spectra, h) if self.by_matrices else _one_by_one(spectra, h)
         mixed = mixed.reshape(*leading, -1, *bins)
         y = (torch.fft.ifftn if is_complex else torch.fft.irfftn)(mixed, s=points, dim=dims)
         return y[(..., *(slice(0, axis.stride * (axis.keep - 1) + 1, axis.stride) for axis in self.plan.axes))]
@@ -126,44 +117,45 @@ class Transform:
     def _fill(self, placed: Tensor, frames: Tensor, h: Tensor, bias: Tensor | None) -> None:
         """Write the outputs block by block."""
         n, groups_at = self._n, 1 if self.by_matrices else 0
-        for image, tile, group in self._blocks(frames):
-            inputs = slice(group.start * self.inputs, group.stop * self.inputs)
-            outputs = slice(group.start * self.outputs, group.stop * self.outputs)
-            every = (slice(None),) * (n - 1)
-            y = self._circular(frames[(image, tile, *every, inputs)], h.narrow(groups_at, group.start, group.stop - group.start))
-            target = placed[(image, tile, *every, outputs)]
-            if bias is None:
-                target.copy_(y)
-            else:
-                torch.add(y, bias[outputs].reshape(-1, *(1,) * n), out=target)
+        every = (slice(None),) * (n - 1)
+        images_at_once, tiles_at_once, groups_at_once = self._at_once(*frames.shape[:2], math.prod(frames.shape[2 : 1 + n]))
+        for first, last in _ranges(self.groups, groups_at_once):
+            inputs = slice(first * self.inputs, last * self.inputs)
+            outputs = slice(first * self.outputs, last * self.outputs)
+            part = h.narrow(groups_at, first, last - first)
+            shift = None if bias is None else bias[outputs].reshape(-1, *(1,) * n)
+            for image in _ranges(frames.shape[0], images_at_once):
+                for tile in _ranges(frames.shape[1], tiles_at_once):
+                    at = (slice(*image), slice(*tile), *every)
+                    y, target = self._circular(frames[(*at, inputs)], part), placed[(*at, outputs)]
+                    target.copy_(y) if shift is None else torch.add(y, shift, out=target)
 
-    def _blocks(self, frames: Tensor) -> Iterator[tuple[slice, slice, slice]]:
-        """(images, tiles of the first axis, groups): groups first, so that a part of the spectrum is read once."""
-        images, tiles = frames.shape[0], frames.shape[1]
-        rest = math.prod(frames.shape[2 : 1 + self._n])
+    def _at_once(self, images: int, tiles: int, rest: int) -> tuple[int, int, int]:
+        """(images, tiles of the first axis, groups) of a block: groups first, so that each part of the spectrum is read
+        once; `rest` is the number of tiles on the other axes."""
         samples = math.prod(self.plan.points) * (self.inputs + self.outputs)
-        groups = BLOCK // max(1, images * tiles * rest * samples)
-        groups = min(self.groups, max(1, groups))
-        count = max(FRAMES if self.by_matrices else 1, BLOCK // (samples * groups))
-        at_once = min(tiles, max(1, count // rest))
-        images_at_once = max(1, count // (rest * at_once)) if at_once == tiles else 1
-        for group in _ranges(self.groups, groups):
-            for image in _ranges(images, images_at_once):
-                for tile in _ranges(tiles, at_once):
-                    yield image, tile, group
+        groups = min(self.groups, max(1, BLOCK // max(1, images * tiles * rest * samples)))
+        frames = max(FRAMES if self.by_matrices else 1, BLOCK // (samples * groups))
+        at_once = min(tiles, max(1, frames // rest))
+        return (max(1, frames // (rest * at_once)) if at_once == tiles else 1), at_once, groups
+
+    def blocks(self, images: int, tiles: int) -> int:
+        """About how many blocks the work is done in."""
+        images_at_once, tiles_at_once, groups_at_once = self._at_once(images, tiles, 1)
+        return -(-images // images_at_once) * -(-tiles // tiles_at_once) * -(-self.groups // groups_at_once)
 
 
-def _ranges(total: int, at_once: int) -> list[slice]:
+def _ranges(total: int, at_once: int) -> list[tuple[int, int]]:
     """0 to total in equal parts, none larger than `at_once`."""
     parts = max(1, -(-total // at_once))
-    return [slice(total * i // parts, total * (i + 1) // parts) for i in range(parts)]
+    return [(total * i // parts, total * (i + 1) // parts) for i in range(parts)]
 
 
-def _one_by_one(spectra: Tensor, h: Tensor, grad: bool) -> Tensor:
+def _one_by_one(spectra: Tensor, h: Tensor) -> Tensor:
     """Σ_i X[frame, g, i] · H[g, o, i]: one pass over the spectra an input."""
-    if h.shape[1] == h.shape[2] == 1 and not grad:
+    if h.shape[1] == h.shape[2] == 1:
         return spectra.mul_(h[:, 0])
     total = spectra[:, :, None, 0] * h[:, :, 0]
     for i in range(1, h.shape[2]):
-        total = torch.addcmul(total, spectra[:, :, None, i], h[:, :, i], **({} if grad else {"out": total}))
+        total.addcmul_(spectra[:, :, None, i], h[:, :, i])
     return total
