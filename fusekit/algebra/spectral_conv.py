@@ -6,9 +6,11 @@ What is computed is decided from shapes alone (`realize`) and is right at every 
 one of least effort is taken.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import torch
 from torch import Tensor
 
 from fusekit.algebra.conv import Conv
@@ -56,25 +58,29 @@ class Realization:
         turned = tuple((axis.points, axis.first) for axis in axes)
         return turned, tuple((a.taps, a.inputs, a.outputs, a.stuffing) for a in self.axes), self.transposed
 
+    def spectrum_bytes(self, dtype: torch.dtype) -> int:
+        """The size of the spectrum for signals of this dtype; of real ones only half the bins are stored."""
+        transform = self.transform
+        points, is_complex = transform.plan.points, dtype.is_complex
+        bins = math.prod(points[:-1]) * (points[-1] if is_complex else points[-1] // 2 + 1)
+        pairs = transform.groups * transform.outputs * transform.inputs
+        return pairs * bins * dtype.itemsize * (1 if is_complex else 2)
+
     def spectrum(self, kernel: Tensor) -> Tensor:
         """The spectrum of a kernel [g, out, in, *window], in its precision."""
         return self.transform.spectrum(deal_kernel(kernel, self.axes, self.transposed))
 
     def __call__(self, x: Tensor, spectrum: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution of x [B, g·in, *size], contiguous, without gradients."""
-        phases = 1
-        for axis in self.axes:
-            phases *= axis.outputs
+        phases = math.prod(axis.outputs for axis in self.axes)
         bias = bias if bias is None or phases == 1 else bias.repeat_interleave(phases)
         y = self.transform(deal(x, self.axes), spectrum, self.unit_sizes, bias)
         return gather(y, self.axes).contiguous()
 
     def effort(self, batch: int, itemsize: int = 4) -> Effort:
         """The work for so many images."""
-        tiles = 1
-        for phases, frames in zip(self.axes, self.transform.plan.axes, strict=True):
-            tiles *= frames.tiles or 1
-            batch *= phases.batch
+        tiles = math.prod(frames.tiles or 1 for frames in self.transform.plan.axes)
+        batch *= math.prod(phases.batch for phases in self.axes)
         return effort(self.transform, batch, tiles, itemsize)
 
 
@@ -134,11 +140,8 @@ class SpectralConv:
     def realization(self, shape: Shape) -> Realization:
         """What is computed for an input of this shape."""
         conv, n = self.conv, self.conv.n
-        batch = 1
-        for size in shape[: -n - 1]:
-            batch *= size
         channels = (int(conv.kernel.shape[1]), int(conv.kernel.shape[2]))
-        return realize(Geometry.of(conv), conv.window, channels, tuple(shape[-n:]), max(1, batch), self.tile)
+        return realize(Geometry.of(conv), conv.window, channels, tuple(shape[-n:]), max(1, math.prod(shape[: -n - 1])), self.tile)
 
     def __call__(self, x: Tensor) -> Tensor:
         batched = x.reshape(-1, *x.shape[-self.conv.n - 1 :])
@@ -152,10 +155,7 @@ class SpectralConv:
 
     def effort(self, shape: Shape, itemsize: int = 4) -> Effort:
         """The work on an input of this shape."""
-        batch = 1
-        for size in shape[: -self.conv.n - 1]:
-            batch *= size
-        return self.realization(shape).effort(batch, itemsize)
+        return self.realization(shape).effort(math.prod(shape[: -self.conv.n - 1]), itemsize)
 
     def macs(self, shape: Shape) -> int:
         """Half the flops of transforms and products."""
