@@ -39,13 +39,15 @@ class Exactness(Enum):
 class Rewrite:
     """A law. Subclasses give `name`, `pattern`, `exactness` and `propose`; dataclass fields are its options.
 
-    `gain` is the largest ratio of prices, after to before, at which the law is applied.
+    `gain` is the largest ratio of prices, after to before, at which the law is applied; `sized` says that the ratio
+    hangs on the size of the input so much that without example inputs the law is not applied.
     """
 
     name: ClassVar[str]
     pattern: ClassVar[Pattern]
     exactness: ClassVar[Exactness] = Exactness.REAL
     gain: ClassVar[float] = 1.0
+    sized: ClassVar[bool] = False
 
     def propose(self, *maps: Any) -> Map | Combination:
         """The right-hand side of the law for these maps, outermost first; raises Inapplicable where it fails."""
@@ -209,6 +211,8 @@ class Attempt:
 
     def _require_gain(self, proposal: Map | Combination, dtype: torch.dtype | None) -> None:
         """Price both sides; what the region computes for others too is paid on both."""
+        if self.rewrite.sized and any("shape" not in source.meta for source in self.match.sources):
+            raise Inapplicable("whether it pays depends on the size of the input, which is unknown: pass example inputs")
         shapes = self._shapes()
         if shapes is None or dtype is None:
             return

@@ -11,6 +11,7 @@ from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
 from fusekit.passes.fold_rearrange import FoldAffineShuffled, FoldFlattened, FoldShuffled, MeanFirst
 from fusekit.passes.merge_concat import MergeConcat, SplitAffine
 from fusekit.passes.merge_sum import MergeSum
+from fusekit.passes.use_spectral_conv import UseSpectralConv
 from fusekit.rewrite import Rewrite, Stage
 
 _FOLD = (
@@ -26,6 +27,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("structure", (TrimWindow(), FindGroups())),
     # last, because what has a ring folds no further
     Stage("fold-border", (FoldConvRing(), FoldAffineRing())),
+    Stage("choose", (UseSpectralConv(),)),
 )
 
 PASSES: dict[str, Rewrite] = {rewrite.name: rewrite for stage in STAGES for rewrite in stage.passes}
@@ -52,4 +54,5 @@ __all__ = [
     "MergeSum",
     "SplitAffine",
     "TrimWindow",
+    "UseSpectralConv",
 ]

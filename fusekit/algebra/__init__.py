@@ -9,6 +9,7 @@ from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.pad import Pad
 from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
+from fusekit.algebra.spectral_conv import SpectralConv
 from fusekit.algebra.trivial import Constant, Identity
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Pad",
     "PixelShuffle",
     "Shape",
+    "SpectralConv",
     "Term",
     "concat",
 ]

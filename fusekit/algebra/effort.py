@@ -4,10 +4,8 @@
     mixing        8 flops a bin and pair of channels, P / 2 bins
     bytes         input, output and frames once; the kernel's spectrum, 4 P a pair of channels, once a block
 
-`macs` is the time of all this in multiply-accumulates of a direct convolution in its better memory layout, which is what
-it must beat. Measured in torch 2.13 (MKL, one thread of a server core with AVX-512, where direct convolutions in the
-better layout reach 45 to 65 GMAC/s), fitted to 935 random plans of 1 to 3 axes; half of the predictions are within 20 %, nine
-tenths within 1.7 times:
+`nanoseconds` is what all this takes in torch, on one thread (measured: torch 2.13, MKL, a server core with AVX-512;
+fitted to 935 random plans of 1 to 3 axes: half of the predictions are within 20 %, four fifths within 1.7 times):
 
     a point, transformed there or back     0.6, 1.5, 3.7 ns on 1, 2, 3 axes, and 0.08 ns more a level
     a product of bins                      1.1 ns one by one, 0.15 ns in matrix products
@@ -16,7 +14,7 @@ tenths within 1.7 times:
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,7 +22,6 @@ from fusekit.algebra.map import Shape
 from fusekit.algebra.spectral import Frames, Line, Plan, fast_size, one_shot, tiled
 from fusekit.algebra.transform import Transform
 
-_MACS_A_NS = 60.0
 _POINT = {1: 0.6, 2: 1.5, 3: 3.7}
 _LEVEL = 0.08
 _PRODUCT, _PRODUCT_IN_MATRICES, _TRANSPOSED = 1.1, 0.15, 3.9
@@ -34,11 +31,11 @@ _BYTE_NS = 0.07
 
 @dataclass(frozen=True)
 class Effort:
-    """Work of a convolution by transforms: what is computed and moved, and its time in direct multiply-accumulates."""
+    """Work of a convolution by transforms: what is computed and moved, and the time it takes."""
 
     flops: int
     bytes: int
-    macs: int
+    nanoseconds: float
 
 
 def effort(transform: Transform, batch: int, tiles: int, itemsize: int = 4, *, is_complex: bool = False) -> Effort:
@@ -58,7 +55,7 @@ def effort(transform: Transform, batch: int, tiles: int, itemsize: int = 4, *, i
     else:
         nanoseconds += bins * pairs * _PRODUCT
     flops = int(2.5 * samples * levels) + 8 * bins * pairs
-    return Effort(flops, samples * itemsize + streamed, int(nanoseconds * _MACS_A_NS * itemsize / 4))
+    return Effort(flops, samples * itemsize + streamed, nanoseconds * itemsize / 4)
 
 
 @lru_cache(maxsize=1024)
@@ -67,26 +64,25 @@ def choose(
     sizes: Shape,
     batch: int,
     channels: tuple[int, int, int],
-    runtime: str = "torch",
 ) -> Plan:
     """The plan of least effort: one shot, or on any axes tiles. `channels`: groups, outputs and inputs of each."""
 
-    def macs(plan: Plan) -> int:
-        return effort(Transform(plan, *channels), batch, math.prod(axis.tiles or 1 for axis in plan.axes)).macs
+    def time(plan: Plan) -> float:
+        return effort(Transform(plan, *channels), batch, math.prod(axis.tiles or 1 for axis in plan.axes)).nanoseconds
 
-    best = Plan(tuple(one_shot(line, size, runtime) for line, size in zip(lines, sizes, strict=True)))
+    best = Plan(tuple(one_shot(line, size) for line, size in zip(lines, sizes, strict=True)))
     for i, (line, size) in enumerate(zip(lines, sizes, strict=True)):
-        candidates = (Plan((*best.axes[:i], axis, *best.axes[i + 1 :])) for axis in _tilings(line, size, runtime))
-        best = min((best, *candidates), key=macs)
+        candidates = (Plan((*best.axes[:i], axis, *best.axes[i + 1 :])) for axis in _tilings(line, size))
+        best = min((best, *candidates), key=time)
     return best
 
 
-def _tilings(line: Line, size: int, runtime: str) -> Iterator[Frames]:
+def _tilings(line: Line, size: int) -> Iterator[Frames]:
     """Tiles from just above the window to the whole: powers of two and one and a half times these."""
-    whole = one_shot(line, size, runtime).points
+    whole = one_shot(line, size).points
     points = 1 << max(4, (line.reach + 1).bit_length())
     while points < whole:
-        for candidate in (points, fast_size(points + points // 2, runtime)):
+        for candidate in (points, fast_size(points + points // 2)):
             if line.reach < candidate < whole:
                 yield tiled(line, candidate, size)
         points *= 2

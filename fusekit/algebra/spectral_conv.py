@@ -9,6 +9,7 @@ one of least effort is taken.
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.effort import Effort, choose, effort
 from fusekit.algebra.map import Pairs, Shape
+from fusekit.algebra.matrix_plan import plan_matrices
 from fusekit.algebra.phases import Phases, deal, deal_kernel, gather
 from fusekit.algebra.spectral import Line, Plan, one_shot, tiled
 from fusekit.algebra.transform import Transform
@@ -154,8 +156,20 @@ class SpectralConv:
         return self.conv.output_shape(shape)
 
     def effort(self, shape: Shape, itemsize: int = 4) -> Effort:
-        """The work on an input of this shape."""
+        """The work in torch on an input of this shape."""
         return self.realization(shape).effort(math.prod(shape[: -self.conv.n - 1]), itemsize)
+
+    def nanoseconds(self, shape: Shape, itemsize: int, target: str) -> float:
+        """The time on one thread of the runtime `target`: by torch.fft, or in ONNX by constant matrix products."""
+        if target == "torch":
+            return self.effort(shape, itemsize).nanoseconds
+        conv, n = self.conv, self.conv.n
+        outputs, inputs = (int(size) for size in conv.kernel.shape[1:3])
+        batch = math.prod(shape[: -n - 1])
+        plan = plan_matrices(
+            lines_of(conv), tuple(shape[-n:]), groups=conv.groups, outputs=outputs, inputs=inputs, batch=batch
+        )
+        return plan.work(batch, [axis.frames.tiles or 1 for axis in plan.axes]).nanoseconds * itemsize / 4
 
     def macs(self, shape: Shape) -> int:
         """Half the flops of transforms and products."""
@@ -166,3 +180,40 @@ class SpectralConv:
 
     def on_meta(self) -> "SpectralConv":
         return replace(self, conv=self.conv.on_meta())
+
+
+def lines_of(conv: Conv) -> tuple[Line, ...]:
+    """The geometry of a convolution axis by axis, stride and dilation included."""
+    axes = zip(conv.reach, conv.stride, conv.padding, conv.output_padding, strict=True)
+    if conv.transposed:
+        return tuple(Line.transposed(reach, step, low, high, extra) for reach, step, (low, high), extra in axes)
+    return tuple(Line(reach, step, low, high) for reach, step, (low, high), _ in axes)
+
+
+def spectral_conv(x: Tensor, *arguments: Any) -> Tensor:
+    """A convolution by transforms; the arguments are `spectral_of`'s."""
+    return spectral_of(*arguments)(x)
+
+
+def spectral_of(
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Shape,
+    padding: Pairs,
+    dilation: Shape,
+    groups: int,
+    transposed: bool = False,
+    output_padding: Shape = (),
+) -> SpectralConv:
+    """The value from a weight in torch's layout; `padding` is a (low, high) pair for each axis."""
+    conv = Conv.from_torch(
+        weight,
+        bias,
+        stride=stride,
+        padding=tuple((low, high) for low, high in padding),
+        dilation=dilation,
+        groups=groups,
+        transposed=transposed,
+        output_padding=output_padding,
+    )
+    return SpectralConv.of(conv)
