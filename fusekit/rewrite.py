@@ -212,7 +212,9 @@ class Attempt:
     def _require_gain(self, proposal: Map | Combination, dtype: torch.dtype | None) -> None:
         """Price both sides; what the region computes for others too is paid on both."""
         if self.rewrite.sized and any("shape" not in source.meta for source in self.match.sources):
-            raise Inapplicable("whether it pays depends on the size of the input, which is unknown: pass example inputs")
+            raise Inapplicable(
+                "whether it pays depends on the size of the input, which is unknown: pass example inputs"
+            )
         shapes = self._shapes()
         if shapes is None or dtype is None:
             return

@@ -110,7 +110,9 @@ def deal_kernel(kernel: Tensor, axes: Sequence[Phases], transposed: bool) -> Ten
     missing = tuple((0, a.taps * f - k) for a, f, k in zip(axes, folds, kernel.shape[3:], strict=True))
     groups, out, inputs = kernel.shape[:3]
     kernel = F.pad(kernel, flat_padding(missing))
-    kernel = kernel.reshape(groups, out, inputs, *(part for a, f in zip(axes, folds, strict=True) for part in (a.taps, f)))
+    kernel = kernel.reshape(
+        groups, out, inputs, *(part for a, f in zip(axes, folds, strict=True) for part in (a.taps, f))
+    )
     taps, phases = tuple(3 + 2 * i for i in range(n)), tuple(4 + 2 * i for i in range(n))
     window = tuple(axis.taps for axis in axes)
     if transposed:

@@ -143,7 +143,9 @@ class SpectralConv:
         """What is computed for an input of this shape."""
         conv, n = self.conv, self.conv.n
         channels = (int(conv.kernel.shape[1]), int(conv.kernel.shape[2]))
-        return realize(Geometry.of(conv), conv.window, channels, tuple(shape[-n:]), max(1, math.prod(shape[: -n - 1])), self.tile)
+        return realize(
+            Geometry.of(conv), conv.window, channels, tuple(shape[-n:]), max(1, math.prod(shape[: -n - 1])), self.tile
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         batched = x.reshape(-1, *x.shape[-self.conv.n - 1 :])

@@ -51,7 +51,7 @@ class Transform:
         missing = tuple((0, axis.points - taps) for axis, taps in zip(axes, window, strict=True))
         shifts = tuple(1 - taps - axis.first for axis, taps in zip(axes, window, strict=True))
         placed = F.pad(kernel.flip(dims), flat_padding(missing)).roll(shifts, dims)
-        h = torch.fft.fftn(placed, dim=dims) if kernel.is_complex() else torch.fft.rfftn(placed, dim=dims)
+        h: Tensor = torch.fft.fftn(placed, dim=dims) if kernel.is_complex() else torch.fft.rfftn(placed, dim=dims)
         return h.flatten(3).permute(3, 0, 2, 1).contiguous() if self.by_matrices else h
 
     def __call__(self, x: Tensor, h: Tensor, sizes: Shape, bias: Tensor | None = None) -> Tensor:
@@ -65,9 +65,13 @@ class Transform:
         frames = self._frames(x, sizes)
         tiles = tuple(frames.shape[1 : 1 + len(sizes)])
         y = x.new_empty(len(x), channels, *(tile * axis.keep for tile, axis in zip(tiles, axes, strict=True)))
-        by_tile = y.view(len(x), channels, *(v for tile, axis in zip(tiles, axes, strict=True) for v in (tile, axis.keep)))
+        by_tile = y.view(
+            len(x), channels, *(v for tile, axis in zip(tiles, axes, strict=True) for v in (tile, axis.keep))
+        )
         self._fill(by_tile.permute(self._as_frames), frames, h, bias)
-        return y[(..., *(slice(size) for size in sizes))].contiguous()
+        for i, size in enumerate(sizes):
+            y = y.narrow(2 + i, 0, size)
+        return y.contiguous()
 
     @property
     def _n(self) -> int:
@@ -101,8 +105,10 @@ class Transform:
         spectra = spectra.reshape(math.prod(leading), -1, self.inputs, *bins)
         mixed = self._by_matrices(spectra, h) if self.by_matrices else _one_by_one(spectra, h)
         mixed = mixed.reshape(*leading, -1, *bins)
-        y = (torch.fft.ifftn if is_complex else torch.fft.irfftn)(mixed, s=points, dim=dims)
-        return y[(..., *(slice(0, axis.stride * (axis.keep - 1) + 1, axis.stride) for axis in self.plan.axes))]
+        y: Tensor = (torch.fft.ifftn if is_complex else torch.fft.irfftn)(mixed, s=points, dim=dims)
+        for dim, axis in zip(dims, self.plan.axes, strict=True):
+            y = y.narrow(dim, 0, axis.keep)
+        return y
 
     def _by_matrices(self, spectra: Tensor, h: Tensor) -> Tensor:
         """[frames, g, in, *bins] to [frames, g, out, *bins] by products [frames, in] x [in, out], bin by bin."""
@@ -118,14 +124,15 @@ class Transform:
         """Write the outputs block by block."""
         n, groups_at = self._n, 1 if self.by_matrices else 0
         every = (slice(None),) * (n - 1)
-        images_at_once, tiles_at_once, groups_at_once = self._at_once(*frames.shape[:2], math.prod(frames.shape[2 : 1 + n]))
+        images, tiles, rest = frames.shape[0], frames.shape[1], math.prod(frames.shape[2 : 1 + n])
+        images_at_once, tiles_at_once, groups_at_once = self._at_once(images, tiles, rest)
         for first, last in _ranges(self.groups, groups_at_once):
             inputs = slice(first * self.inputs, last * self.inputs)
             outputs = slice(first * self.outputs, last * self.outputs)
             part = h.narrow(groups_at, first, last - first)
             shift = None if bias is None else bias[outputs].reshape(-1, *(1,) * n)
-            for image in _ranges(frames.shape[0], images_at_once):
-                for tile in _ranges(frames.shape[1], tiles_at_once):
+            for image in _ranges(images, images_at_once):
+                for tile in _ranges(tiles, tiles_at_once):
                     at = (slice(*image), slice(*tile), *every)
                     y, target = self._circular(frames[(*at, inputs)], part), placed[(*at, outputs)]
                     target.copy_(y) if shift is None else torch.add(y, shift, out=target)

@@ -108,8 +108,10 @@ def _spell_module(graph: Graph, node: fx.Node) -> Call | None:
     m: Any = module
     if kind in _FFT_TRANSPOSE_TYPES:
         pairs = tuple((amount, amount) for amount in m.padding)
-        geometry = (m.stride, pairs, m.dilation, m.groups, True, m.output_padding)
-        return spectral_conv, (x, own("weight"), own("bias"), *geometry)
+        return spectral_conv, (
+            *(x, own("weight"), own("bias"), m.stride, pairs, m.dilation, m.groups),
+            *(True, m.output_padding),
+        )
     if kind in _CONV_TYPES or kind in _FFT_TYPES:
         n, padding = len(m.kernel_size), m.padding
         if m.padding_mode != "zeros":

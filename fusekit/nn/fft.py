@@ -53,7 +53,7 @@ class _FFTConvNd(nn.modules.conv._ConvNd):
             plain.__init__(self, *args, **kwargs)
             self._spectra = Spectra(MAX_SPECTRUM_BYTES)
 
-        cls.__init__ = __init__  # type: ignore[assignment, method-assign]
+        cls.__init__ = __init__  # type: ignore[method-assign]
 
     @classmethod
     def from_conv(cls: type[Layer], conv: nn.Module) -> Layer:
@@ -111,7 +111,8 @@ class _FFTConvNd(nn.modules.conv._ConvNd):
 
     def _apply(self: Layer, *args: Any, **kwargs: Any) -> Layer:
         self._spectra.clear()
-        return super()._apply(*args, **kwargs)
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
         self._spectra.clear()
@@ -119,16 +120,17 @@ class _FFTConvNd(nn.modules.conv._ConvNd):
 
     def extra_repr(self) -> str:
         held = self.spectrum_bytes
-        return super().extra_repr() + (f", spectrum_bytes={held:,}" if held else "")
+        plain: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return plain + (f", spectrum_bytes={held:,}" if held else "")
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        padding = self.padding
+        padding: Any = self.padding
         if self.padding_mode != "zeros":
             input, padding = F.pad(input, self._reversed_padding_repeated_twice, self.padding_mode), 0
-        geometry: Any = (self.stride, padding, self.dilation, self.groups)
+        call: tuple[Any, ...] = (input, weight, bias, self.stride, padding, self.dilation, self.groups)
         if has_torch_function_unary(input):
-            return _FUNCTIONS[self._plain](input, weight, bias, *geometry)  # type: ignore[no-any-return]
-        return fft.convolve(len(self.kernel_size), input, weight, bias, *geometry, spectra=self._spectra)
+            return _FUNCTIONS[self._plain](*call)  # type: ignore[no-any-return]
+        return fft.convolve(len(self.kernel_size), *call, spectra=self._spectra)
 
 
 class _FFTConvTransposeNd(_FFTConvNd, nn.modules.conv._ConvTransposeNd):
@@ -141,10 +143,19 @@ class _FFTConvTransposeNd(_FFTConvNd, nn.modules.conv._ConvTransposeNd):
         if output_size is not None:
             options: Any = (self.stride, self.padding, self.kernel_size, n, self.dilation)
             extra = self._output_padding(input, output_size, *options)
-        geometry: Any = (self.stride, self.padding, extra, self.groups, self.dilation)
+        call: tuple[Any, ...] = (
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            extra,
+            self.groups,
+            self.dilation,
+        )
         if has_torch_function_unary(input):
-            return _FUNCTIONS[self._plain](input, self.weight, self.bias, *geometry)  # type: ignore[no-any-return]
-        return fft.convolve_transposed(n, input, self.weight, self.bias, *geometry, spectra=self._spectra)
+            return _FUNCTIONS[self._plain](*call)  # type: ignore[no-any-return]
+        return fft.convolve_transposed(n, *call, spectra=self._spectra)
 
 
 class FFTConv1d(_FFTConvNd, nn.Conv1d):

@@ -58,7 +58,11 @@ class Spectra:
 
     def of(self, realization: Realization, weight: Tensor, kernel: Tensor, dtype: torch.dtype) -> Tensor:
         """The spectrum of `kernel`, a view of `weight`, for signals of `dtype`."""
-        if type(weight) not in _PLAIN or weight.is_inference() or torch._C._functorch.is_functorch_wrapped_tensor(weight):
+        if (
+            type(weight) not in _PLAIN
+            or weight.is_inference()
+            or torch._C._functorch.is_functorch_wrapped_tensor(weight)
+        ):
             return wide_spectrum(realization, kernel, dtype)
         key = (realization.key, dtype)
         with self._lock:

@@ -65,9 +65,7 @@ def _exported(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
     return y.to(x.dtype)
 
 
-def _computed(
-    x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, spectra: Spectra | None
-) -> Tensor:
+def _computed(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, spectra: Spectra | None) -> Tensor:
     """The value, without gradients."""
     dtype = WIDER.get(x.dtype, x.dtype)
     kernel = Conv.from_torch(weight, None, groups=geometry.groups, transposed=geometry.transposed).kernel
@@ -113,9 +111,7 @@ class _Convolve(torch.autograd.Function):
     """The operator for eager gradients of any order."""
 
     @staticmethod
-    def forward(
-        x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, spectra: Spectra | None
-    ) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, spectra: Spectra | None) -> Tensor:
         return _computed(x, weight, bias, geometry, spectra)
 
     @staticmethod
@@ -124,7 +120,7 @@ class _Convolve(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         return (*gradients(spectral_convolve, grad, x, weight, ctx.geometry, ctx.needs_input_grad[:3]), None, None)
 
@@ -133,7 +129,11 @@ def gradients(
     apply: Apply, grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Of x, weight and bias, as far as wanted; `apply` convolves."""
-    of_x = apply(grad, weight.conj(), None, _adjoint(geometry, tuple(x.shape[2:]), weight.shape[2:])) if wanted[0] else None
+    of_x = (
+        apply(grad, weight.conj(), None, _adjoint(geometry, tuple(x.shape[2:]), weight.shape[2:]))
+        if wanted[0]
+        else None
+    )
     of_weight = None
     if wanted[1]:
         long, short = (grad, x.conj()) if geometry.transposed else (x.conj(), grad)

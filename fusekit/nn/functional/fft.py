@@ -38,6 +38,7 @@ def convolve(
     padding: Sizes | str,
     dilation: Sizes,
     groups: int,
+    *,
     spectra: Spectra | None = None,
 ) -> Tensor:
     """F.conv{n}d by FFT; `spectra` as in `spectral_convolve`."""
@@ -62,10 +63,11 @@ def convolve_transposed(
     weight: Tensor,
     bias: Tensor | None,
     stride: Sizes,
-    padding: Sizes,
+    padding: Sizes | str,
     output_padding: Sizes,
     groups: int,
     dilation: Sizes,
+    *,
     spectra: Spectra | None = None,
 ) -> Tensor:
     """F.conv_transpose{n}d by FFT; `spectra` as in `spectral_convolve`."""
@@ -159,7 +161,7 @@ def fft_conv1d(
     """F.conv1d by FFT: input [N, C, L] or [C, L], weight [out, C / groups, k]; RuntimeError where F.conv1d raises."""
     if has_torch_function((input, weight, bias)):
         options: Any = (input, weight, bias, stride, padding, dilation, groups)
-        return handle_torch_function(fft_conv1d, options[:3], *options)  # type: ignore[no-any-return]
+        return handle_torch_function(fft_conv1d, options[:3], *options)
     return convolve(1, input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -172,10 +174,10 @@ def fft_conv2d(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Tensor:
-    """F.conv2d by FFT: input [N, C, H, W] or [C, H, W], weight [out, C / groups, kh, kw]; raises where F.conv2d does."""
+    """F.conv2d by FFT: input [N, C, H, W] or [C, H, W], weight [out, C / groups, kh, kw]; raises where that does."""
     if has_torch_function((input, weight, bias)):
         options: Any = (input, weight, bias, stride, padding, dilation, groups)
-        return handle_torch_function(fft_conv2d, options[:3], *options)  # type: ignore[no-any-return]
+        return handle_torch_function(fft_conv2d, options[:3], *options)
     return convolve(2, input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -191,7 +193,7 @@ def fft_conv3d(
     """F.conv3d by FFT: input [N, C, D, H, W] or [C, D, H, W]; raises where F.conv3d does."""
     if has_torch_function((input, weight, bias)):
         options: Any = (input, weight, bias, stride, padding, dilation, groups)
-        return handle_torch_function(fft_conv3d, options[:3], *options)  # type: ignore[no-any-return]
+        return handle_torch_function(fft_conv3d, options[:3], *options)
     return convolve(3, input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -208,7 +210,7 @@ def fft_conv_transpose1d(
     """F.conv_transpose1d by FFT: input [N, C, L] or [C, L], weight [C, out / groups, k]; raises where that does."""
     if has_torch_function((input, weight, bias)):
         options: Any = (input, weight, bias, stride, padding, output_padding, groups, dilation)
-        return handle_torch_function(fft_conv_transpose1d, options[:3], *options)  # type: ignore[no-any-return]
+        return handle_torch_function(fft_conv_transpose1d, options[:3], *options)
     return convolve_transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
@@ -225,7 +227,7 @@ def fft_conv_transpose2d(
     """F.conv_transpose2d by FFT: input [N, C, H, W] or [C, H, W]; raises where F.conv_transpose2d does."""
     if has_torch_function((input, weight, bias)):
         options: Any = (input, weight, bias, stride, padding, output_padding, groups, dilation)
-        return handle_torch_function(fft_conv_transpose2d, options[:3], *options)  # type: ignore[no-any-return]
+        return handle_torch_function(fft_conv_transpose2d, options[:3], *options)
     return convolve_transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
@@ -242,5 +244,5 @@ def fft_conv_transpose3d(
     """F.conv_transpose3d by FFT: input [N, C, D, H, W] or [C, D, H, W]; raises where F.conv_transpose3d does."""
     if has_torch_function((input, weight, bias)):
         options: Any = (input, weight, bias, stride, padding, output_padding, groups, dilation)
-        return handle_torch_function(fft_conv_transpose3d, options[:3], *options)  # type: ignore[no-any-return]
+        return handle_torch_function(fft_conv_transpose3d, options[:3], *options)
     return convolve_transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
