@@ -10,9 +10,8 @@ than the figures): a product [M, K] x [K, n] takes 2 M K n flop, n rounded up to
 batch; whatever is moved or multiplied entry by entry costs TOUCH an entry; an operator costs NODE.
 """
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -82,6 +81,9 @@ class AxisPlan:
             return True
         last = self.offset + self.frames.spread * (self.samples - 1)
         return self.kept == self.frames.keep and last < self.frames.points
+
+
+Axes = tuple[AxisPlan, ...]
 
 
 @dataclass(frozen=True)
@@ -222,17 +224,23 @@ def plan_matrices(
     ]
     wanted = [max(1, line.outputs(size)) for line, size in zip(lines, planned, strict=True)]
 
-    def price(axes: tuple[AxisPlan, ...]) -> float:
+    def price(axes: Axes) -> float:
         tiles = tuple(axis.frames.count(outputs) for axis, outputs in zip(axes, wanted, strict=True))
         return MatrixPlan(axes, groups, outputs, inputs).work(batch or 1, tiles).nanoseconds
 
-    if n <= 2:
-        best = min(itertools.product(*choices), key=price)
-    else:
-        best = tuple(options[0] for options in choices)
-        for i in (*range(n), *range(n)):
-            best = min((best[:i] + (option,) + best[i + 1 :] for option in choices[i]), key=price)
-    return MatrixPlan(best, groups, outputs, inputs)
+    starts = [tuple(options[place] for options in choices) for place in (0, -1)]
+    return MatrixPlan(min((_descent(start, choices, price) for start in starts), key=price), groups, outputs, inputs)
+
+
+def _descent(axes: Axes, choices: list[list[AxisPlan]], price: Callable[[Axes], float]) -> Axes:
+    """The best choice for one axis after the other, until none is better."""
+    best = price(axes)
+    while True:
+        for i, options in enumerate(choices):
+            axes = min((axes[:i] + (option,) + axes[i + 1 :] for option in options), key=price)
+        if price(axes) >= best:
+            return axes
+        best = price(axes)
 
 
 def _candidates(line: Line, size: int | None, mixes: bool, *, half: bool) -> Iterator[AxisPlan]:

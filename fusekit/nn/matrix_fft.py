@@ -13,10 +13,12 @@ between them.
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx.experimental import _config
 
 from fusekit.algebra.map import Pairs
 from fusekit.algebra.matrix_plan import AxisPlan, MatrixPlan, plan_matrices
@@ -52,11 +54,19 @@ def matrix_fft_conv(
         batch = x.shape[0] if isinstance(x.shape[0], int) else None
         plan = plan_matrices(lines, sizes, groups=groups, outputs=outputs, inputs=inputs, batch=batch)
     kept = [line.outputs(size) for line, size in zip(lines, x.shape[2:], strict=True)]
-    tiles = [1 if a.frames.one_shot else -(-m // a.frames.keep) for a, m in zip(plan.axes, kept, strict=True)]
+    tiles = [_count(axis, size) for axis, size in zip(plan.axes, kept, strict=True)]
     spectrum = _spectrum(weight, plan, dilation, groups, transposed)
-    y = _mixed(_analysed(_framed(x, plan, lines, tiles), plan), spectrum, plan, x.shape[0], math.prod(tiles))
-    y = _placed(_synthesised(y, plan), plan, x.shape[0], tiles, kept)
-    return y if bias is None else y + bias.reshape(-1, *(1,) * len(lines))
+    with _any_size(x.shape):
+        y = _mixed(_analysed(_framed(x, plan, lines, tiles), plan), spectrum, plan, x.shape[0] * math.prod(tiles))
+        y = _placed(_synthesised(y, plan), plan, x.shape[0], tiles, kept)
+        return y if bias is None else y + bias.reshape(-1, *(1,) * len(lines))
+
+
+def _any_size(shape: Sequence[int]) -> AbstractContextManager[object]:
+    """Within: no number of tiles is taken for a constant 1 because an example is so small."""
+    if all(isinstance(size, int) for size in shape):
+        return nullcontext()
+    return _config.patch(backed_size_oblivious=True)  # type: ignore[no-any-return,attr-defined]
 
 
 def _lines(
@@ -75,67 +85,70 @@ def _lines(
     return tuple(Line(r, s, low, high) for r, s, (low, high) in zip(reach, stride, padding, strict=True))
 
 
+def _count(axis: AxisPlan, outputs: int) -> int:
+    """How many frames give so many outputs; only what is positive is divided, which ONNX rounds the other way."""
+    return 1 if axis.frames.one_shot else (outputs + axis.frames.keep - 1) // axis.frames.keep
+
+
 def _framed(x: Tensor, plan: MatrixPlan, lines: Sequence[Line], tiles: Sequence[int]) -> Tensor:
-    """x in the order [*samples, batch, phase, channel, *tile] or [*samples, *tile, batch, channel].
+    """x as [*samples, columns]; columns: group, phase, channel, batch, *tile, or batch, *tile, channel.
 
-    A tile overlaps those after it: blocks as long as the step stand side by side, and a frame is the samples of one
-    block and what it needs of the next.
+    Axis by axis, its samples go before the columns and its tiles join them. No dimension is a number of tiles alone,
+    for torch.export would take the 1 of a small example for a constant.
     """
-    n, axes, first = len(plan.axes), plan.axes, 0 if plan.channels_last else 1
-    rows = x.shape[0] * x.shape[1]
-    blocks = [1 if a.frames.one_shot else t + _overlap(a) - 1 for a, t in zip(axes, tiles, strict=True)]
-    lengths = [a.phases * (a.samples if a.frames.one_shot else a.step) for a in axes]
-    batch = x.shape[0]
+    axes, (batch, channels) = plan.axes, x.shape[:2]
     for i, axis in enumerate(axes):
-        x = _window(x, 2 + i, axis, lines[i], blocks[i] * lengths[i])
-    if any(not axis.frames.one_shot for axis in axes):
-        x = x.reshape(rows, *(part for pair in zip(blocks, lengths, strict=True) for part in pair))
-        order = [1 + 2 * i for i in range(n)]
-        order.insert(n if plan.channels_last else 0, 0)
-        x = x.permute(*order, *(2 + 2 * i for i in range(n)))
-    columns = (*blocks, rows) if plan.channels_last else (rows, *blocks)
-    x = x.reshape(-1, math.prod(lengths)).t().reshape(*lengths, *columns)
-    for i, axis in enumerate(axes):
-        if not axis.frames.one_shot:
-            x = _overlapping(x, i, n + first + i, axis, tiles[i])
-    return x if plan.phases == 1 else _by_phases(x, plan, batch, math.prod(tiles))
+        x = _cut(x, 2 + i, axis, lines[i], tiles[i])
+    lengths, extents = [axis.phases * axis.samples for axis in axes], x.shape[2:]
+    if plan.channels_last:
+        outer, inner = batch, channels
+        x = x.movedim(1, -1)
+    else:
+        outer, inner = channels * batch, 1
+        x = x.transpose(0, 1)
+    if _is_whole(plan):
+        return x.reshape(outer, math.prod(lengths), inner).transpose(0, 1)
+    prefix = 1
+    for i, (tile, length) in enumerate(zip(tiles, lengths, strict=True)):
+        outer = outer * tile
+        x = x.reshape(prefix, outer, length, math.prod(extents[i + 1 :]) * inner).transpose(1, 2)
+        prefix *= length
+    if plan.phases == 1:
+        return x
+    n, columns = len(axes), plan.inputs * batch * math.prod(tiles)
+    x = x.reshape(*(part for axis in axes for part in (axis.samples, axis.phases)), plan.groups, columns)
+    return x.permute(*range(0, 2 * n, 2), 2 * n, *range(1, 2 * n, 2), 2 * n + 1)
 
 
-def _overlap(axis: AxisPlan) -> int:
-    """How many blocks a frame extends over."""
-    return -(-axis.samples // axis.step)
+def _is_whole(plan: MatrixPlan) -> bool:
+    """One frame an axis, and nothing dealt to phases."""
+    return plan.phases == 1 and all(axis.frames.one_shot for axis in plan.axes)
 
 
-def _window(x: Tensor, dim: int, axis: AxisPlan, line: Line, length: int) -> Tensor:
-    """`length` samples along `dim` from the first that is read on, zeros where there are none to be read."""
-    lead, size, after = axis.lead, x.shape[dim], 2 * (x.dim() - 1 - dim)
-    start, front = max(0, lead), max(0, -lead)
-    if axis.frames.one_shot:
-        stop = max(start, min(size, lead + axis.phases * axis.read))
+def _cut(x: Tensor, dim: int, axis: AxisPlan, line: Line, tiles: int) -> Tensor:
+    """The samples of all tiles, one tile after the other, along `dim`; zeros where there are none to be read."""
+    start, front, after = max(0, axis.lead), max(0, -axis.lead), (0, 0) * (x.dim() - 1 - dim)
+    step, length, size = axis.phases * axis.step, axis.phases * axis.samples, x.shape[dim]
+    common = math.gcd(step, length)
+    if axis.frames.one_shot or isinstance(size, int):
+        read = axis.phases * axis.read if axis.frames.one_shot else (tiles - 1) * step + length
+        stop = max(start, min(size, start + read - front))
         x = x.narrow(dim, start, stop - start) if stop - start < size else x
-        end = length - front - (stop - start)
-        return F.pad(x, (0,) * after + (front, end)) if front or end else x
-    # zeros enough for every size, then a cut: the padding is a constant of the exported program
-    enough = axis.phases * axis.step * _overlap(axis) + max(2, line.high + line.spread)
-    x = F.pad(x, (0,) * after + (front, enough))
-    return x.narrow(dim, start, length)
-
-
-def _overlapping(x: Tensor, samples: int, tiles: int, axis: AxisPlan, count: int) -> Tensor:
-    """Frames from blocks: in the dimension `samples`, behind those of block t, the ones of block t + 1 and so on."""
-    step, wanted = axis.phases * axis.step, axis.phases * axis.samples
-    parts = []
-    for j in range(_overlap(axis)):
-        part = x.narrow(tiles, j, count)
-        parts.append(part.narrow(samples, 0, min(step, wanted - j * step)))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, samples)
-
-
-def _by_phases(x: Tensor, plan: MatrixPlan, batch: int, tiles: int) -> Tensor:
-    """[sample phase, ..., batch group channel, *tile] as [*sample, batch, group, *phase, channel tile]."""
-    n = len(plan.axes)
-    x = x.reshape(*(part for axis in plan.axes for part in (axis.samples, axis.phases)), batch, plan.groups, plan.inputs * tiles)
-    return x.permute(*range(0, 2 * n, 2), 2 * n, 2 * n + 1, *range(1, 2 * n, 2), 2 * n + 2)
+        end = (tiles - 1) * step + length - front - (stop - start)
+    else:
+        x = x.narrow(dim, start, size - start) if start else x
+        unread = max(0, -line.high) + line.stride  # what may be left over behind the last window
+        total = (tiles - 1) * step + length + -(-unread // common) * common
+        end = total - front - (size - start)
+    x = F.pad(x, (*after, front, end)) if front or not isinstance(end, int) or end else x
+    if axis.frames.one_shot:
+        return x
+    before, behind = x.shape[:dim], x.shape[dim + 1 :]
+    count = length // common
+    place = torch.arange(tiles * count, device=x.device)
+    place = place // count * (step // common) + place % count
+    x = x.reshape(*before, x.shape[dim] // common, common, *behind).index_select(dim, place)
+    return x.reshape(*before, tiles * length, *behind)
 
 
 def _transformed(
@@ -188,15 +201,16 @@ def _kernel_by_phases(w: Tensor, plan: MatrixPlan, dilation: Sequence[int]) -> T
     return w.permute(*range(0, 2 * n, 2), 2 * n, *range(1, 2 * n, 2), 2 * n + 1).reshape(*sizes[::2], -1)
 
 
-def _mixed(x: Tensor, spectrum: Tensor, plan: MatrixPlan, batch: int, tiles: int) -> Tensor:
-    """S ⊙ F x: [bins, columns], channels of each bin mixed."""
+def _mixed(x: Tensor, spectrum: Tensor, plan: MatrixPlan, frames: int) -> Tensor:
+    """S ⊙ F x: [bins, columns], channels of each bin mixed; `frames`: of the whole batch."""
     bins, groups = plan.bins, plan.groups
     if plan.channels_last:
-        return x.reshape(bins, tiles * batch, groups) * spectrum.reshape(bins, 1, groups)
+        return x.reshape(bins, frames, groups) * spectrum.reshape(bins, 1, groups)
     if plan.depthwise:
-        return x.reshape(bins, batch, groups, tiles) * spectrum.reshape(bins, 1, groups, 1)
+        return x.reshape(bins, groups, frames) * spectrum.reshape(bins, groups, 1)
     inputs = plan.phases * plan.inputs
-    return spectrum.reshape(bins, 1, groups, plan.outputs, inputs) @ x.reshape(bins, batch, groups, inputs, tiles)
+    matrices = spectrum.reshape(bins * groups, plan.outputs, inputs)
+    return matrices @ x.reshape(bins * groups, inputs, frames)
 
 
 def _synthesised(y: Tensor, plan: MatrixPlan) -> Tensor:
@@ -209,17 +223,18 @@ def _synthesised(y: Tensor, plan: MatrixPlan) -> Tensor:
 
 
 def _placed(y: Tensor, plan: MatrixPlan, batch: int, tiles: Sequence[int], sizes: Sequence[int]) -> Tensor:
-    """[kept outputs, columns] as [batch, channel, *sizes]."""
-    n, kept, channels = len(plan.axes), [axis.kept for axis in plan.axes], plan.groups * plan.outputs
-    y = y.reshape(math.prod(kept), -1).t()
-    if any(not axis.frames.one_shot for axis in plan.axes):
-        columns = (*tiles, batch, channels) if plan.channels_last else (batch, channels, *tiles)
-        first = 0 if plan.channels_last else 2
-        order = [n, n + 1] if plan.channels_last else [0, 1]
-        order += [place for i in range(n) for place in (first + i, n + 2 + i)]
-        y = y.reshape(*columns, *kept).permute(*order)
-    y = y.reshape(batch, channels, *(tile * keep for tile, keep in zip(tiles, kept, strict=True)))
+    """[kept outputs, columns] as [batch, channel, *sizes]: the way of `_framed` back."""
+    kept, channels = [axis.kept for axis in plan.axes], plan.groups * plan.outputs
+    outer, inner = (batch, channels) if plan.channels_last else (channels * batch, 1)
+    extents = [tile * keep for tile, keep in zip(tiles, kept, strict=True)]
+    if all(axis.frames.one_shot for axis in plan.axes):
+        y = y.reshape(math.prod(kept), outer, inner).transpose(0, 1)
+    else:
+        for i in reversed(range(len(kept))):
+            columns, rest = outer * math.prod(tiles[: i + 1]), math.prod(extents[i + 1 :]) * inner
+            y = y.reshape(math.prod(kept[:i]), kept[i], columns, rest).transpose(1, 2)
+    y = y.reshape(batch, *extents, channels) if plan.channels_last else y.reshape(channels, batch, *extents)
     for i, (axis, size) in enumerate(zip(plan.axes, sizes, strict=True)):
         if not axis.frames.one_shot or axis.kept != size:
-            y = y.narrow(2 + i, 0, size)
-    return y
+            y = y.narrow((1 if plan.channels_last else 2) + i, 0, size)
+    return y.movedim(-1, 1) if plan.channels_last else y.transpose(0, 1)
