@@ -28,7 +28,7 @@ from fusekit.compare import outputs_of
 from fusekit.errors import CaptureError, ExportError, FusekitError
 from fusekit.inputs import Inputs
 from fusekit.onnxfile import OnnxFile
-from fusekit.probes import GIVEN, WIDE_RANGE
+from fusekit.probes import GIVEN, QUIET, WIDE_RANGE
 from fusekit.program import Freedom, export_program, quiet, reason_of
 from fusekit.tidy import tidy
 from fusekit.validate import validate
@@ -204,8 +204,8 @@ def _check(path: Path, inputs: Inputs, names: Sequence[str]) -> None:
 
 
 def _only_sizes_failed(verdict: Validation) -> bool:
-    """Whether the given inputs and the wide range hold, and only other sizes do not."""
-    return all(probe.ok for probe in verdict.probes if probe.name in (GIVEN, WIDE_RANGE))
+    """Whether the given inputs and the wide range hold, its quiet region too, and only other sizes do not."""
+    return all(probe.ok for probe in verdict.probes if probe.name in (GIVEN, WIDE_RANGE, QUIET))
 
 
 def _move(folder: Path, target: Path) -> None:

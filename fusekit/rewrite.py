@@ -22,7 +22,15 @@ from fusekit.errors import Inapplicable, VerificationError
 from fusekit.graph import Facts, Graph, facts, where
 from fusekit.pattern import Having, Match, Pattern
 from fusekit.report import Event, Outcome
-from fusekit.verify import TOLERANCE, constant_error, probe_shapes, probe_shapes_of_branches, region_error
+from fusekit.verify import (
+    AFFORDABLE,
+    AFFORDABLE_FOR_PLANS,
+    TOLERANCE,
+    constant_error,
+    probe_shapes,
+    probe_shapes_of_branches,
+    region_error,
+)
 from fusekit.view import Unread, read
 from fusekit.write import write
 
@@ -195,7 +203,8 @@ class Attempt:
         if match.branches:
             probes: Sequence[Sequence[Shape]] = probe_shapes_of_branches(match.maps[-1], rank)
         else:
-            probes = [[shape] for shape in probe_shapes(match.maps, rank, match.source.meta.get("shape"))]
+            affordable = AFFORDABLE_FOR_PLANS if self.rewrite.sized else AFFORDABLE
+            probes = [[s] for s in probe_shapes(match.maps, rank, match.source.meta.get("shape"), affordable)]
         return region_error(self.graph, match.nodes, new, match.sources, probes)
 
     def _dtype(self) -> torch.dtype | None:

@@ -14,6 +14,8 @@ from fusekit.passes.merge_sum import MergeSum
 from fusekit.passes.use_spectral_conv import UseSpectralConv
 from fusekit.rewrite import Rewrite, Stage
 
+CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way
+
 _FOLD = (
     *(FoldAffine(), FoldAffineIn(), FoldPad(), FoldConv(), FoldPool(), FoldPoolIn()),
     *(FoldShuffled(), FoldAffineShuffled(), MeanFirst(), FoldFlattened()),
@@ -27,12 +29,13 @@ STAGES: tuple[Stage, ...] = (
     Stage("structure", (TrimWindow(), FindGroups())),
     # last, because what has a ring folds no further
     Stage("fold-border", (FoldConvRing(), FoldAffineRing())),
-    Stage("choose", (UseSpectralConv(),)),
+    Stage(CHOOSE, (UseSpectralConv(),)),
 )
 
 PASSES: dict[str, Rewrite] = {rewrite.name: rewrite for stage in STAGES for rewrite in stage.passes}
 
 __all__ = [
+    "CHOOSE",
     "PASSES",
     "STAGES",
     "DropIdentity",
