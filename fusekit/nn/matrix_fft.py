@@ -97,17 +97,17 @@ def _framed(x: Tensor, plan: MatrixPlan, lines: Sequence[Line], tiles: Sequence[
     for torch.export would take the 1 of a small example for a constant.
     """
     axes, (batch, channels) = plan.axes, x.shape[:2]
-    for i, axis in enumerate(axes):
-        x = _cut(x, 2 + i, axis, lines[i], tiles[i])
-    lengths, extents = [axis.phases * axis.samples for axis in axes], x.shape[2:]
     if plan.channels_last:
-        outer, inner = batch, channels
+        outer, inner, first = batch, channels, 1
         x = x.movedim(1, -1)
     else:
-        outer, inner = channels * batch, 1
-        x = x.transpose(0, 1)
+        outer, inner, first = channels * batch, 1, 2
+        x = _swapped(x)
+    for i, axis in enumerate(axes):
+        x = _cut(x, first + i, axis, lines[i], tiles[i])
+    lengths, extents = [axis.phases * axis.samples for axis in axes], x.shape[first : first + len(axes)]
     if _is_whole(plan):
-        return x.reshape(outer, math.prod(lengths), inner).transpose(0, 1)
+        return _swapped(x.reshape(outer, math.prod(lengths), inner))
     prefix = 1
     for i, (tile, length) in enumerate(zip(tiles, lengths, strict=True)):
         outer = outer * tile
@@ -118,6 +118,13 @@ def _framed(x: Tensor, plan: MatrixPlan, lines: Sequence[Line], tiles: Sequence[
     n, columns = len(axes), plan.inputs * batch * math.prod(tiles)
     x = x.reshape(*(part for axis in axes for part in (axis.samples, axis.phases)), plan.groups, columns)
     return x.permute(*range(0, 2 * n, 2), 2 * n, *range(1, 2 * n, 2), 2 * n + 1)
+
+
+def _swapped(x: Tensor) -> Tensor:
+    """x with its first two dimensions exchanged; a reshape if one of them is a constant 1."""
+    if any(isinstance(size, int) and size == 1 for size in x.shape[:2]):
+        return x.reshape(x.shape[1], x.shape[0], *x.shape[2:])
+    return x.transpose(0, 1)
 
 
 def _is_whole(plan: MatrixPlan) -> bool:
@@ -228,7 +235,7 @@ def _placed(y: Tensor, plan: MatrixPlan, batch: int, tiles: Sequence[int], sizes
     outer, inner = (batch, channels) if plan.channels_last else (channels * batch, 1)
     extents = [tile * keep for tile, keep in zip(tiles, kept, strict=True)]
     if all(axis.frames.one_shot for axis in plan.axes):
-        y = y.reshape(math.prod(kept), outer, inner).transpose(0, 1)
+        y = _swapped(y.reshape(math.prod(kept), outer, inner))
     else:
         for i in reversed(range(len(kept))):
             columns, rest = outer * math.prod(tiles[: i + 1]), math.prod(extents[i + 1 :]) * inner
@@ -237,4 +244,4 @@ def _placed(y: Tensor, plan: MatrixPlan, batch: int, tiles: Sequence[int], sizes
     for i, (axis, size) in enumerate(zip(plan.axes, sizes, strict=True)):
         if not axis.frames.one_shot or axis.kept != size:
             y = y.narrow((1 if plan.channels_last else 2) + i, 0, size)
-    return y.movedim(-1, 1) if plan.channels_last else y.transpose(0, 1)
+    return y.movedim(-1, 1) if plan.channels_last else _swapped(y)
