@@ -131,10 +131,14 @@ def _columns(rows: Rows, parts: int) -> Rows:
     return tuple(row[:parts] for row in rows)
 
 
+def at_load(x: Tensor) -> Tensor:
+    """x + 0, in a form that exporters leave alone (ConstantOfShape), or they would store what is computed from x in the
+    file; ONNX Runtime evaluates it, once, when it loads the file."""
+    return x + x.new_zeros(1)
+
+
 def _arange(count: int, like: Tensor) -> Tensor:
-    """0, 1, ... as a value that the exporter does not evaluate (it leaves ConstantOfShape alone), or it would store the
-    matrices; ONNX Runtime does, when it loads the file."""
-    return torch.arange(count, device=like.device) + like.new_zeros(1, dtype=torch.int64)
+    return at_load(torch.arange(count, device=like.device))
 
 
 @lru_cache(maxsize=256)

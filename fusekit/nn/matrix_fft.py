@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx.experimental import _config
 
+from fusekit.algebra.dft import at_load
 from fusekit.algebra.map import Pairs
 from fusekit.algebra.matrix_plan import AxisPlan, MatrixPlan, plan_matrices
 from fusekit.algebra.pad import flat_padding
@@ -59,7 +60,7 @@ def matrix_fft_conv(
     with _any_size(x.shape):
         y = _mixed(_analysed(_framed(x, plan, lines, tiles), plan), spectrum, plan, x.shape[0] * math.prod(tiles))
         y = _placed(_synthesised(y, plan), plan, x.shape[0], tiles, kept)
-        return y if bias is None else y + bias.reshape(-1, *(1,) * len(lines))
+        return y if bias is None else y + at_load(bias).reshape(-1, *(1,) * len(lines))
 
 
 def _any_size(shape: Sequence[int]) -> AbstractContextManager[object]:
@@ -177,7 +178,7 @@ def _analysed(x: Tensor, plan: MatrixPlan) -> Tensor:
 
 def _spectrum(weight: Tensor, plan: MatrixPlan, dilation: Sequence[int], groups: int, transposed: bool) -> Tensor:
     """S = F' w, scaled for the inverse: [bins, group out phase in]."""
-    n, window = weight.dim() - 2, tuple(weight.shape[2:])
+    n, window, weight = weight.dim() - 2, tuple(weight.shape[2:]), at_load(weight)
     if transposed:
         weight = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2)
     w = weight.reshape(-1, math.prod(window)).t().reshape(*window, -1)
@@ -244,4 +245,4 @@ def _placed(y: Tensor, plan: MatrixPlan, batch: int, tiles: Sequence[int], sizes
     for i, (axis, size) in enumerate(zip(plan.axes, sizes, strict=True)):
         if not axis.frames.one_shot or axis.kept != size:
             y = y.narrow((1 if plan.channels_last else 2) + i, 0, size)
-    return y.movedim(-1, 1) if plan.channels_last else _swapped(y)
+    return (y.movedim(-1, 1) if plan.channels_last else _swapped(y)).contiguous()
