@@ -198,7 +198,8 @@ class _Emitter:
         if reading is None or not isinstance(reading.map, SpectralConv):
             return None
         conv, weights = reading.map.conv, dict(zip(("weight", "bias"), node.args[1:3], strict=True))
-        key = (node.target, *map(str, node.args[1:]))
+        names = (n and n.target for n in weights.values())
+        key = (node.target, *names, str(node.args[3:]))
         if key not in self.layers:
             alike = all(low == high for low, high in conv.padding)
             padding = tuple(low for low, _ in conv.padding) if alike else "same"

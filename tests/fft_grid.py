@@ -136,15 +136,12 @@ def mismatch(case: Case) -> str:
     theirs += [theirs[0], theirs[0]]
     names = ("output", "∂x", "∂weight", *(("∂bias",) if case.options["bias"] else ()), "output", "output, again")
     for what, a, b in zip(names, ours, theirs, strict=True):
-        if (
-            a is None
-            or b is None
-            or a.shape != b.shape
-            or a.dtype != case.dtype
-            or not a.is_contiguous()
-            and what == "output"
-        ):
-            return f"{what}: {None if a is None else (tuple(a.shape), a.dtype)}, torch has {None if b is None else tuple(b.shape)}"
+        if a is None or b is None or (a.shape, a.dtype) != (b.shape, case.dtype):
+            return (
+                f"{what} is {'none' if a is None else (a.shape, a.dtype)}, of torch {'none' if b is None else b.shape}"
+            )
+        if what.startswith("output") and not a.is_contiguous():
+            return f"{what} is not contiguous"
         if what == "∂bias":  # a sum of numbers that may cancel
             b, a = torch.cat([b, seed.flatten()]), torch.cat([a, seed.flatten()])
         scale = float(torch.linalg.vector_norm(b)) or 1.0  # absolute where every window lies in the padding

@@ -1,8 +1,8 @@
 """The spectra of a weight that stands still: computed once in float64, kept in the signals' dtype, never saved.
 
-An entry is good for one weight at one version of its values: writing to a weight in place, loading, an optimizer's step
-raise the version; a move, a cast or another tensor change the storage. Writes through `weight.data` do neither: torch
-cannot see them, so call `clear()`.
+An entry is good for one weight at one version of its values: a write to the weight in place and loading raise the
+version; a move, a cast or another tensor change the storage. An optimizer's step makes all entries void, because fused
+optimizers raise no version. Writes through `weight.data` do none of this: torch cannot see them, so call `clear()`.
 """
 
 import itertools
@@ -13,13 +13,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from fusekit.algebra.spectral_conv import Realization
 
 _NUMBERS = itertools.count(1)
 _KNOWN: "weakref.WeakValueDictionary[int, Spectra]" = weakref.WeakValueDictionary()
+_STEPS = [0]  # of all optimizers, since the start
 _PLAIN = (Tensor, torch.nn.Parameter)
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+
+
+def _count_step(*_: Any) -> None:
+    _STEPS[0] += 1
+
+
+register_optimizer_step_post_hook(_count_step)
 
 
 def wide_spectrum(realization: Realization, kernel: Tensor, dtype: torch.dtype) -> Tensor:
@@ -38,7 +47,7 @@ class Spectra:
         self.limit = limit
         self.number = next(_NUMBERS)  # by which compiled code, which holds no objects, knows it
         self._entries: OrderedDict[Any, Tensor] = OrderedDict()
-        self._source: tuple[Tensor, int] | None = None
+        self._source: tuple[Tensor, int, int] | None = None
         self._lock = threading.Lock()
         _KNOWN[self.number] = self
 
@@ -68,17 +77,17 @@ class Spectra:
         with self._lock:
             if not self._is_of(weight):
                 self._entries.clear()
-                self._source = (weight.detach(), weight._version)  # held, so that no other takes over its address
+                self._source = (weight.detach(), weight._version, _STEPS[0])  # held: its address stays its own
             found = self._entries.get(key)
             if found is not None:
                 self._entries.move_to_end(key)
                 return found
-            version = weight._version
+            version, steps = weight._version, _STEPS[0]
         with torch.inference_mode(False), torch.no_grad():
             spectrum = wide_spectrum(realization, kernel.detach(), dtype)
         if type(spectrum) is Tensor and spectrum.dtype == COMPLEX.get(dtype, dtype) and spectrum.nbytes <= self.limit:
             with self._lock:
-                if self._is_of(weight) and weight._version == version:
+                if self._is_of(weight) and weight._version == version and _STEPS[0] == steps:
                     self._entries[key] = spectrum
                     while sum(entry.nbytes for entry in self._entries.values()) > self.limit:
                         self._entries.popitem(last=False)
@@ -87,9 +96,9 @@ class Spectra:
     def _is_of(self, weight: Tensor) -> bool:
         if self._source is None:
             return False
-        known, version = self._source
+        known, version, steps = self._source
         same = known.data_ptr() == weight.data_ptr() and known.dtype == weight.dtype and known.shape == weight.shape
-        return same and known.stride() == weight.stride() and weight._version == version
+        return same and known.stride() == weight.stride() and weight._version == version and steps == _STEPS[0]
 
 
 def spectra_of(number: int) -> Spectra | None:
