@@ -1,12 +1,11 @@
-"""The discrete Fourier transform as constant real matrices, in one or two levels, products of bins included.
+"""The discrete Fourier transform as products of constant real matrices, one for each factor of its size.
 
-    one level    X[k] = Σ_n e^{∓2πi k p(n)/N} x[n],                              p(n) = first + step n
-    two levels   N = b a, k = k1 + b k2, n = a n1 + n2:
-                 X[k] = Σ_n2 e^{∓2πi k p(n2)/N} (Σ_n1 e^{∓2πi k1 step n1/b} x[n])
+    N = n_1 n_2 ... n_L,    k = k_1 + n_1 k_2 + n_1 n_2 k_3 + ...,    n = i_L + n_L i_{L-1} + n_L n_{L-1} i_{L-2} + ...
+    X[k] = Σ_{i_L} ... Σ_{i_2} Σ_{i_1} Π_j e^{∓2πi (k_1 + ... + n_1 .. n_{j-1} k_j) p(n_{j+1} .. n_L i_j) / N} x[n]
 
-In two levels the twiddle factors stand in the second matrix, one for each k1; between the levels nothing is computed
-and, the samples being the leading axis, nothing moves: [n1, (n2 ...)] -> [(k1 re im), (n2 ...)] = [k1, (re im n2), ...].
-8 N (a + b) multiplications in place of 8 N², each in a product of matrices.
+for samples at p(n) = first + step n. Level j is a matrix for each k_1 ... k_{j-1}, twiddle factors included: between the
+levels nothing is computed, and, samples being the leading axis, nothing moves. [i_1, (i_2 ...)] -> [(k_1 re im),
+(i_2 ...)] = [k_1, (re im i_2), ...] -> ... takes 8 N (n_1 + ... + n_L) multiplications in place of 8 N².
 
 A bin holds three reals, (re, im, re + im), and the product of two such bins is that of their entries (Karatsuba, three
 products for a complex one); what makes a complex number of them is in the matrix of the inverse. So a convolution is
@@ -40,84 +39,84 @@ Rows = tuple[tuple[tuple[int, int], ...], ...]
 
 @dataclass(frozen=True)
 class Dft:
-    """The transform of N = `points` along one axis, factored into N / inner and `inner` (1: one level).
+    """The transform of N = `points` along one axis; `inner`: the factors n_2 ... n_L, none for one level.
 
-    `half`: of real data, the bins k1 <= b / 2 only, which in two levels are a few more than half of all.
+    `half`: of real data, the bins with k_1 <= n_1 / 2 only, which in several levels are a few more than half of all.
     """
 
     points: int
-    inner: int = 1
+    inner: tuple[int, ...] = ()
     half: bool = False
 
     def __post_init__(self) -> None:
-        if self.points < 1 or self.inner < 1 or self.points % self.inner:
+        if self.points < 1 or min(self.inner, default=1) < 1 or self.points % self.unit:
             raise ValueError(f"{self.points} points do not factor by {self.inner}")
 
     @property
-    def outer(self) -> int:
-        return self.points // self.inner
+    def unit(self) -> int:
+        """n_2 ... n_L: samples come in multiples of it."""
+        return math.prod(self.inner)
 
     @property
     def rows(self) -> int:
-        """How many k1 are kept."""
-        return self.outer // 2 + 1 if self.half else self.outer
+        """How many k_1 are kept."""
+        first = self.points // self.unit
+        return first // 2 + 1 if self.half else first
 
     @property
     def bins(self) -> int:
-        return self.rows * self.inner
+        return self.rows * self.unit
 
     def weights(self) -> list[float]:
-        """What each k1 counts in the inverse: a bin that stands for its conjugate too counts twice."""
-        single = (0, self.outer / 2)
+        """What each k_1 counts in the inverse: a bin that stands for its conjugate too counts twice."""
+        single = (0, self.points // self.unit / 2)
         return [(1.0 if k in single or not self.half else 2.0) / self.points for k in range(self.rows)]
 
     def analysis(self, x: Tensor, prefix: int, samples: int, first: int, step: int, *, last: bool) -> Tensor:
         """x [prefix, (re, im), samples, ...] (no im if `half`) as [prefix, bins, rows, ...], flattened to 3 axes.
 
         Sample n stands at first + step n of e^{iφ}: a step below 0 is the transform of a signal, above 0 its conjugate.
-        `samples` is a multiple of `inner`; `last`: three rows a bin, the form in which bins are multiplied, else two.
+        `samples` is a multiple of `unit`; `last`: three rows a bin, the form in which bins are multiplied, else two.
         """
-        rows: Rows = (_RE, _IM, _BOTH) if last else (_RE, _IM)
-        parts = 1 if self.half else 2
-        if self.inner == 1:
-            matrix = self._entries(x, self._k1(x), self._at(x, samples, first, step), _columns(rows, parts))
-            matrix = matrix.reshape(self.rows * len(rows), parts * samples)
-            return matrix @ x.reshape(prefix, parts * samples, -1)
-        n1 = samples // self.inner
-        outer = self._entries(x, self._k1(x), self._at(x, n1, 0, step * self.inner), _columns((_RE, _IM), parts))
-        x = outer.reshape(self.rows * 2, parts * n1) @ x.reshape(prefix, parts * n1, -1)
-        inner = self._entries(x, self._k(x), self._at(x, self.inner, first, step), rows)
-        inner = inner.reshape(self.rows, self.inner * len(rows), 2 * self.inner)
-        return (inner @ x.reshape(prefix, self.rows, 2 * self.inner, -1)).reshape(prefix, self.bins * len(rows), -1)
+        for level in self.levels(samples):
+            rows: Rows = (_RE, _IM, _BOTH) if last and level.is_last else (_RE, _IM)
+            rows = tuple(row[: level.parts] for row in rows)
+            at = _arange(level.samples, x) * (step * level.spacing % self.points)
+            at = at + first % self.points if level.is_last else at
+            matrix = self._entries(x, level.frequencies(x), at, rows)  # [*earlier, k, row, part, i]
+            x = _times(matrix.reshape(level.earlier, level.bins * len(rows), -1), x, prefix)
+        return x.reshape(prefix, self.bins * (3 if last else 2), -1)
 
     def synthesis(self, y: Tensor, prefix: int, kept: int, first: int, stride: int, *, last: bool) -> Tensor:
         """y [prefix, bins, rows, ...] as [prefix, (re, im), samples, ...] (no im if `half`), flattened to 3 axes.
 
-        The samples at first + stride m, 0 <= m < kept, unscaled; `stride` divides `inner`, and `kept` is then a
-        multiple of inner / stride.
+        The samples at first + stride m, 0 <= m < kept, unscaled. In several levels `stride` divides the last factor,
+        and `kept` is a multiple of unit / stride.
         """
-        rows: Rows = (_RE_OF_THREE, _IM_OF_THREE) if last else (_RE, _IM)
-        parts, each = (1 if self.half else 2), len(rows[0])
-        if self.inner == 1:
-            matrix = self._entries(y, self._k1(y), self._at(y, kept, first, stride), rows[:parts])
-            matrix = matrix.permute(1, 3, 0, 2).reshape(parts * kept, self.rows * each)
-            return matrix @ y.reshape(prefix, self.rows * each, -1)
-        m2 = self.inner // stride
-        inner = self._entries(y, self._k(y), self._at(y, m2, first, stride), rows)  # [k1, k2, part, row, m2]
-        inner = inner.permute(0, 2, 4, 1, 3).reshape(self.rows, 2 * m2, self.inner * each)
-        y = inner @ y.reshape(prefix, self.rows, self.inner * each, -1)
-        outer = self._entries(y, self._k1(y), self._at(y, kept // m2, 0, self.inner), (_RE, _IM)[:parts])
-        outer = outer.permute(1, 3, 0, 2).reshape(parts * (kept // m2), self.rows * 2)
-        return outer @ y.reshape(prefix, self.rows * 2, -1)
+        for level in reversed(self.levels(kept, stride)):
+            rows: Rows = (_RE_OF_THREE, _IM_OF_THREE) if last and level.is_last else (_RE, _IM)
+            at = _arange(level.samples, y) * (level.spacing * (stride if level.is_last else 1) % self.points)
+            at = at + first % self.points if level.is_last else at
+            matrix = self._entries(y, level.frequencies(y), at, rows[: level.parts])
+            matrix = matrix.permute(0, 2, 4, 1, 3)
+            y = _times(matrix.reshape(level.earlier, level.parts * level.samples, -1), y, prefix)
+        return y.reshape(prefix, (1 if self.half else 2) * kept, -1)
 
-    def _k1(self, like: Tensor) -> Tensor:
-        return _arange(self.rows, like)
-
-    def _k(self, like: Tensor) -> Tensor:
-        return _arange(self.rows, like)[:, None] + self.outer * _arange(self.inner, like)
-
-    def _at(self, like: Tensor, count: int, first: int, step: int) -> Tensor:
-        return first % self.points + (step % self.points) * _arange(count, like)
+    def levels(self, samples: int, stride: int = 1) -> list["Level"]:
+        """From the outermost factor to the innermost, for so many samples, `stride` apart."""
+        levels: list[Level] = []
+        digits: tuple[tuple[int, int], ...] = ()
+        weight, spacing = 1, self.points
+        for j, factor in enumerate((self.points // self.unit, *self.inner)):
+            spacing //= factor
+            digits += ((factor if j else self.rows, weight),)
+            is_last = j == len(self.inner)
+            count = samples * stride // self.unit if j == 0 else factor
+            if is_last:
+                count = samples if j == 0 else factor // stride
+            levels.append(Level(digits, count, 1 if self.half and j == 0 else 2, spacing, is_last))
+            weight *= factor
+        return levels
 
     def _entries(self, like: Tensor, k: Tensor, at: Tensor, rows: Rows) -> Tensor:
         """[*k, row, column, at]: the table at ± k at mod N."""
@@ -127,8 +126,42 @@ class Dft:
         return torch.tensor(_table(self.points), dtype=like.dtype, device=like.device)[index]
 
 
-def _columns(rows: Rows, parts: int) -> Rows:
-    return tuple(row[:parts] for row in rows)
+@dataclass(frozen=True)
+class Level:
+    """One factor of a transform: a matrix from (part, sample) to (bin, row) for each of the bins of `earlier` levels.
+
+    `digits`: (how many, weight in k) of each of k_1 ... k_j; `spacing`: n_{j+1} ... n_L; `parts`: 1 of real data, else 2.
+    """
+
+    digits: tuple[tuple[int, int], ...]
+    samples: int
+    parts: int
+    spacing: int
+    is_last: bool
+
+    @property
+    def earlier(self) -> int:
+        return math.prod(count for count, _ in self.digits[:-1])
+
+    @property
+    def bins(self) -> int:
+        return self.digits[-1][0]
+
+    def frequencies(self, like: Tensor) -> Tensor:
+        """k_1 + n_1 k_2 + ... as [earlier, bins]."""
+        total = _arange(1, like)
+        for count, weight in self.digits[:-1]:
+            total = (total[:, None] + weight * _arange(count, like)).flatten()
+        count, weight = self.digits[-1]
+        return total[:, None] + weight * _arange(count, like)
+
+
+def _times(matrix: Tensor, x: Tensor, prefix: int) -> Tensor:
+    """matrix [earlier, rows, columns] times x [prefix, earlier, columns, ...] flattened in any way."""
+    earlier, _, columns = matrix.shape
+    if earlier == 1:
+        return matrix.squeeze(0) @ x.reshape(prefix, columns, -1)
+    return matrix @ x.reshape(prefix, earlier, columns, -1)
 
 
 def at_load(x: Tensor) -> Tensor:

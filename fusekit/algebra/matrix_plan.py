@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from fusekit.algebra.dft import Dft
+from fusekit.algebra.dft import Dft, Level
 from fusekit.algebra.spectral import Frames, Line, one_shot, tiled
 
 FLOPS = 85.0  # flop a nanosecond
@@ -26,7 +26,8 @@ LANES = 16  # columns a kernel computes at once
 CHANNELS_LAST = 8  # from so many channels on the elementwise product runs along them, else along the tiles
 
 NOMINAL = {1: 8192, 2: 112, 3: 32}  # the size a free axis is planned for
-INNER = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64)
+INNER = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64)
+THREE_LEVELS = 1024  # points from which on they are tried
 TILES = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 
 
@@ -58,8 +59,7 @@ class AxisPlan:
     @property
     def samples(self) -> int:
         """Those of the frame as the transform takes them, a multiple of its inner factor."""
-        inner = self.dft.inner
-        return max(1, -(-self.read // inner)) * inner
+        return max(1, -(-self.read // self.dft.unit)) * self.dft.unit
 
     @property
     def step(self) -> int:
@@ -69,13 +69,12 @@ class AxisPlan:
     @property
     def kept(self) -> int:
         """Outputs that a frame computes: those it keeps, rounded up where two levels ask for it."""
-        m = self.dft.inner // self.frames.stride if self.dft.inner > 1 else 1
+        m = self.dft.unit // self.frames.stride if self.dft.inner else 1
         return -(-self.frames.keep // m) * m
 
     def is_sound(self) -> bool:
         """Whether the factors fit the stride, and rounding up brings in no sample that is not there."""
-        inner, stride = self.dft.inner, self.frames.stride
-        if inner > 1 and inner % stride:
+        if self.dft.inner and self.dft.inner[-1] % self.frames.stride:
             return False
         if self.frames.one_shot:
             return True
@@ -160,7 +159,8 @@ class MatrixPlan:
         prefix, rest = 1, taken
         for i, axis in enumerate(self.axes):
             rest //= axis.samples
-            work += _analysis(axis, prefix, rest, last=i == len(self.axes) - 1)
+            levels = axis.dft.levels(axis.samples)
+            work += _transform(axis, prefix, rest, levels, last=i == len(self.axes) - 1, inverse=False)
             prefix *= axis.dft.bins
         if self.depthwise:
             work += Work(flops=self.bins * frames * outputs, touched=self.bins * frames * outputs, nodes=1)
@@ -171,7 +171,8 @@ class MatrixPlan:
         rest = outputs * frames
         for i, axis in reversed(list(enumerate(self.axes))):
             prefix //= axis.dft.bins
-            work += _synthesis(axis, prefix, rest, last=i == len(self.axes) - 1)
+            levels = axis.dft.levels(axis.kept, axis.frames.stride)
+            work += _transform(axis, prefix, rest, levels, last=i == len(self.axes) - 1, inverse=True)
             rest *= axis.kept
         return work + Work(touched=2.5 * kept * outputs * frames, nodes=5)
 
@@ -183,21 +184,17 @@ def _product(count: float, rows: int, depth: int, columns: float) -> Work:
     return Work(flops * columns, entries / 2, count, 2, padded)
 
 
-def _analysis(axis: AxisPlan, prefix: int, rest: float, *, last: bool) -> Work:
-    dft, rows, parts = axis.dft, 3 if last else 2, 1 if axis.dft.half else 2
-    if dft.inner == 1:
-        return _product(prefix, dft.rows * rows, parts * axis.samples, rest)
-    outer = _product(prefix, dft.rows * 2, parts * axis.samples // dft.inner, dft.inner * rest)
-    return outer + _product(prefix * dft.rows, dft.inner * rows, 2 * dft.inner, rest)
-
-
-def _synthesis(axis: AxisPlan, prefix: int, rest: float, *, last: bool) -> Work:
-    dft, rows, parts = axis.dft, 3 if last else 2, 1 if axis.dft.half else 2
-    if dft.inner == 1:
-        return _product(prefix, parts * axis.kept, dft.rows * rows, rest)
-    m2 = dft.inner // axis.frames.stride
-    inner = _product(prefix * dft.rows, 2 * m2, dft.inner * rows, rest)
-    return inner + _product(prefix, parts * axis.kept // m2, dft.rows * 2, m2 * rest)
+def _transform(axis: AxisPlan, prefix: int, rest: float, levels: list[Level], *, last: bool, inverse: bool) -> Work:
+    """All levels of one axis, `rest` columns to each sample."""
+    work = Work()
+    for level in levels:
+        later = level.spacing if not inverse else math.prod(other.samples for other in levels[len(level.digits) :])
+        rows = level.bins * (3 if last and level.is_last else 2)
+        depth = level.parts * level.samples
+        rows, depth = (depth, rows) if inverse else (rows, depth)
+        work += _product(prefix * level.earlier, rows, depth, later * rest)
+        work += Work(touched=level.earlier * rows * depth / 2)  # the matrices come from memory
+    return work
 
 
 @lru_cache(maxsize=512)
@@ -252,36 +249,47 @@ def _candidates(line: Line, size: int | None, mixes: bool, *, half: bool) -> Ite
         size = None if size is None else line.outputs(size) + line.reach // phases
         line = Line(line.reach // phases)
     for frames, inner in _cuts(line, size):
-        points = -(-frames.points // inner) * inner
-        if inner > 1 and points // inner < 2:
+        unit = math.prod(inner)
+        points = -(-frames.points // unit) * unit
+        if inner and points // unit < 2:
             continue
-        frames = replace(frames, points=points)
-        if not frames.one_shot:
-            frames = _rounded(line, points, inner, size)
-            if frames is None:
-                continue
-        axis = AxisPlan(frames, Dft(points, inner, half), phases, before)
-        if axis.is_sound():
-            yield axis
+        if frames.one_shot:
+            cut: Frames | None = replace(frames, points=points)
+        else:
+            cut = _rounded(line, points, inner, size)
+        if cut is not None:
+            axis = AxisPlan(cut, Dft(points, inner, half), phases, before)
+            if axis.is_sound():
+                yield axis
 
 
-def _cuts(line: Line, size: int | None) -> Iterator[tuple[Frames, int]]:
+def _cuts(line: Line, size: int | None) -> Iterator[tuple[Frames, tuple[int, ...]]]:
+    """Frames that might do, each with the inner factors to try."""
     if size is not None:
         whole = one_shot(line, size, "onnxruntime")
-        yield from ((whole, inner) for inner in INNER)
+        yield from ((whole, inner) for inner in _factors(whole.points))
     window = line.reach + 1
     lengths = {math.ceil(window * factor) + line.stride * line.spread for factor in TILES} | {16, 32, 64, 128, 256, 512}
     for points in sorted(lengths):
         if points > line.reach and (size is None or points < 1.5 * (line.extent(size) + window)):
             frames = tiled(line, points, size)
-            yield from ((frames, inner) for inner in INNER if 2 * inner <= points)
+            yield from ((frames, inner) for inner in _factors(points))
 
 
-def _rounded(line: Line, points: int, inner: int, size: int | None) -> Frames | None:
-    """Tiles whose outputs fall into whole rows of the last matrix."""
-    m = 1 if inner == 1 else inner // line.stride if inner % line.stride == 0 else 0
-    if not m or points <= line.reach:
+def _factors(points: int) -> Iterator[tuple[int, ...]]:
+    """Inner factors for transforms of about so many points."""
+    yield ()
+    yield from ((inner,) for inner in INNER if 2 * inner <= points)
+    if points >= THREE_LEVELS:
+        middle = round(points ** (1 / 3))
+        yield from ((second, third) for second in (middle, 2 * middle) for third in INNER[4:] if third <= 2 * middle)
+
+
+def _rounded(line: Line, points: int, inner: tuple[int, ...], size: int | None) -> Frames | None:
+    """Tiles whose outputs fall into whole rows of the matrices."""
+    if points <= line.reach or (inner and inner[-1] % line.stride):
         return None
+    m = math.prod(inner) // line.stride if inner else 1
     frames = tiled(line, points, size)
     unit = math.lcm(m, line.spread)
     keep = frames.keep - frames.keep % unit

@@ -185,7 +185,7 @@ def _spectrum(weight: Tensor, plan: MatrixPlan, dilation: Sequence[int], groups:
     if plan.phases > 1:
         w, dilation = _kernel_by_phases(w, plan, dilation), (1,) * n
     firsts = [d * (size - 1) if transposed else 0 for d, size in zip(dilation, w.shape, strict=False)]
-    missing = tuple((0, -size % axis.dft.inner) for axis, size in zip(plan.axes, w.shape, strict=False))
+    missing = tuple((0, -size % axis.dft.unit) for axis, size in zip(plan.axes, w.shape, strict=False))
     w = F.pad(w, (0, 0, *flat_padding(missing))) if any(pair != (0, 0) for pair in missing) else w
     w = _transformed(w, plan, w.shape[:n], firsts, [-d if transposed else d for d in dilation])
     others = math.prod(axis.dft.points for axis in plan.axes[1:])
