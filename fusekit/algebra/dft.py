@@ -3,17 +3,17 @@
     N = n_1 n_2 ... n_L,    k = k_1 + n_1 k_2 + n_1 n_2 k_3 + ...,    n = i_L + n_L i_{L-1} + n_L n_{L-1} i_{L-2} + ...
     X[k] = Σ_{i_L} ... Σ_{i_2} Σ_{i_1} Π_j e^{∓2πi (k_1 + ... + n_1 .. n_{j-1} k_j) p(n_{j+1} .. n_L i_j) / N} x[n]
 
-for samples at p(n) = first + step n. Level j is a matrix for each k_1 ... k_{j-1}, twiddle factors included: between the
-levels nothing is computed, and, samples being the leading axis, nothing moves. [i_1, (i_2 ...)] -> [(k_1 re im),
-(i_2 ...)] = [k_1, (re im i_2), ...] -> ... takes 8 N (n_1 + ... + n_L) multiplications in place of 8 N².
+for samples at p(n) = first + step n. Level j is a matrix for each k_1 ... k_{j-1}, twiddle factors included: between
+the levels nothing is computed, and, samples being the leading axis, nothing moves. [i_1, (i_2 ...)] -> [(k_1 re im),
+(i_2 ...)] = [k_1, (re im i_2), ...] -> ... takes 4 N (n_1 + ... + n_L) multiplications in place of 4 N².
 
 A bin holds three reals, (re, im, re + im), and the product of two such bins is that of their entries (Karatsuba, three
 products for a complex one); what makes a complex number of them is in the matrix of the inverse. So a convolution is
 
     y = G (S ⊙ F x),    S = F' w            F, F', G constant, ⊙ a product of matrices over the channels, bin by bin
 
-with nothing between the products. Every entry is read from one table of N cosines at an index computed in integers:
-exact to a rounding, and an exported file holds the table, not the matrices.
+with nothing between the products. Every entry is read from one table of N cosines and sines at an index computed in
+integers: exact to a rounding, and an exported file holds the table, not the matrices.
 
 Sources: A. Karatsuba, Y. Ofman (1962); J. W. Cooley, J. W. Tukey (1965); S. Winograd, Arithmetic Complexity of
 Computations (1980), for the bilinear form.
@@ -72,7 +72,9 @@ class Dft:
         single = (0, self.points // self.unit / 2)
         return [(1.0 if k in single or not self.half else 2.0) / self.points for k in range(self.rows)]
 
-    def analysis(self, x: Tensor, prefix: int, samples: int, first: int, step: int, *, last: bool) -> Tensor:
+    def analysis(
+        self, x: Tensor, table: Tensor, prefix: int, samples: int, first: int, step: int, *, last: bool
+    ) -> Tensor:
         """x [prefix, (re, im), samples, ...] (no im if `half`) as [prefix, bins, rows, ...], flattened to 3 axes.
 
         Sample n stands at first + step n of e^{iφ}: a step below 0 is the transform of a signal, above 0 its conjugate.
@@ -83,11 +85,13 @@ class Dft:
             rows = tuple(row[: level.parts] for row in rows)
             at = _arange(level.samples, x) * (step * level.spacing % self.points)
             at = at + first % self.points if level.is_last else at
-            matrix = self._entries(x, level.frequencies(x), at, rows)  # [*earlier, k, row, part, i]
+            matrix = self._entries(table, level.frequencies(x), at, rows)  # [*earlier, k, row, part, i]
             x = _times(matrix.reshape(level.earlier, level.bins * len(rows), -1), x, prefix)
         return x.reshape(prefix, self.bins * (3 if last else 2), -1)
 
-    def synthesis(self, y: Tensor, prefix: int, kept: int, first: int, stride: int, *, last: bool) -> Tensor:
+    def synthesis(
+        self, y: Tensor, table: Tensor, prefix: int, kept: int, first: int, stride: int, *, last: bool
+    ) -> Tensor:
         """y [prefix, bins, rows, ...] as [prefix, (re, im), samples, ...] (no im if `half`), flattened to 3 axes.
 
         The samples at first + stride m, 0 <= m < kept, unscaled. In several levels `stride` divides the last factor,
@@ -97,7 +101,7 @@ class Dft:
             rows: Rows = (_RE_OF_THREE, _IM_OF_THREE) if last and level.is_last else (_RE, _IM)
             at = _arange(level.samples, y) * (level.spacing * (stride if level.is_last else 1) % self.points)
             at = at + first % self.points if level.is_last else at
-            matrix = self._entries(y, level.frequencies(y), at, rows[: level.parts])
+            matrix = self._entries(table, level.frequencies(y), at, rows[: level.parts])
             matrix = matrix.permute(0, 2, 4, 1, 3)
             y = _times(matrix.reshape(level.earlier, level.parts * level.samples, -1), y, prefix)
         return y.reshape(prefix, (1 if self.half else 2) * kept, -1)
@@ -118,19 +122,25 @@ class Dft:
             weight *= factor
         return levels
 
-    def _entries(self, like: Tensor, k: Tensor, at: Tensor, rows: Rows) -> Tensor:
+    def table(self, like: Tensor) -> Tensor:
+        """What all matrices are read from, in the dtype of x: cos, sin, cos + sin and -(cos + sin) of 2πj/N."""
+        both = at_load(torch.tensor(_cos_sin(self.points), dtype=like.dtype, device=like.device))
+        total = both.sum(0)
+        return torch.cat([both.flatten(), total, -total])
+
+    def _entries(self, table: Tensor, k: Tensor, at: Tensor, rows: Rows) -> Tensor:
         """[*k, row, column, at]: the table at ± k at mod N."""
-        signs = torch.tensor([[sign for _, sign in row] for row in rows], device=like.device)
-        blocks = torch.tensor([[block * self.points for block, _ in row] for row in rows], device=like.device)
-        index = (k[..., None, None, None] * (signs[..., None] * at)) % self.points + blocks[..., None]
-        return torch.tensor(_table(self.points), dtype=like.dtype, device=like.device)[index]
+        signs = torch.tensor([[sign for _, sign in row] for row in rows], device=table.device)
+        blocks = torch.tensor([[block * self.points for block, _ in row] for row in rows], device=table.device)
+        return table[(k[..., None, None, None] * (signs[..., None] * at)) % self.points + blocks[..., None]]
 
 
 @dataclass(frozen=True)
 class Level:
     """One factor of a transform: a matrix from (part, sample) to (bin, row) for each of the bins of `earlier` levels.
 
-    `digits`: (how many, weight in k) of each of k_1 ... k_j; `spacing`: n_{j+1} ... n_L; `parts`: 1 of real data, else 2.
+    `digits`: (how many, weight in k) of each of k_1 ... k_j; `spacing`: n_{j+1} ... n_L; `parts`: 1 of real data, 2
+    of complex.
     """
 
     digits: tuple[tuple[int, int], ...]
@@ -175,8 +185,6 @@ def _arange(count: int, like: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _table(points: int) -> list[float]:
-    cos = [math.cos(2 * math.pi * j / points) for j in range(points)]
-    sin = [math.sin(2 * math.pi * j / points) for j in range(points)]
-    both = [c + s for c, s in zip(cos, sin, strict=True)]
-    return [*cos, *sin, *both, *(-value for value in both)]
+def _cos_sin(points: int) -> tuple[list[float], list[float]]:
+    angles = [2 * math.pi * j / points for j in range(points)]
+    return [math.cos(angle) for angle in angles], [math.sin(angle) for angle in angles]

@@ -1,86 +1,31 @@
 """How a convolution by constant matrix products is cut and factored, and what it costs: on shapes alone.
 
-Per axis: one frame or overlap-save tiles (`spectral.py`), the size of the transform and its factors (`dft.py`). Stride
-is taken by the phases of the input (y[m] = Σ_r Σ_v w[s v + r] x[s (m + v) + r]: s times the channels, transforms s times
-smaller) where channels are mixed anyway, by the rows of the last matrix elsewhere; dilation and transposition cost
-nothing, they are in the matrices.
+Per axis: one frame or overlap-save tiles (`spectral.py`), the size of the transform and its factors (`dft.py`).
 
-The price is that of ONNX Runtime on one thread (measured, AVX2 class of machine, 64-bit x86; ratios carry over better
-than the figures): a product [M, K] x [K, n] takes 2 M K n flop, n rounded up to 16, at FLOPS plus CALL for each of a
-batch; whatever is moved or multiplied entry by entry costs TOUCH an entry; an operator costs NODE.
+The price is that of ONNX Runtime on one thread (measured: 1.32, a server core with AVX-512; the 18 convolutions it was
+tried on took 0.65 to 1.3 times as long): a product [M, K] x [K, n] takes 2 M K n flop, n rounded up to 16, at FLOPS,
+and CALL for each of a batch; what is moved or multiplied entry by entry TOUCH an entry, a piece of a tile PIECE; an
+operator NODE.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
-from fusekit.algebra.dft import Dft, Level
-from fusekit.algebra.spectral import Frames, Line, one_shot, tiled
+from fusekit.algebra.dft import Level
+from fusekit.algebra.matrix_axis import AxisPlan, candidates
+from fusekit.algebra.spectral import Line
 
 FLOPS = 85.0  # flop a nanosecond
 CALL = 150.0  # nanoseconds a matrix product of a batch
 NODE = 4000.0  # nanoseconds an operator
 TOUCH = 0.3  # nanoseconds an entry moved or multiplied
+PIECE = 5.0  # nanoseconds a piece gathered
 LANES = 16  # columns a kernel computes at once
 CHANNELS_LAST = 8  # from so many channels on the elementwise product runs along them, else along the tiles
 
 NOMINAL = {1: 8192, 2: 112, 3: 32}  # the size a free axis is planned for
-INNER = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64)
-THREE_LEVELS = 1024  # points from which on they are tried
-TILES = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
-
-
-@dataclass(frozen=True)
-class AxisPlan:
-    """One axis: frames over the input's samples, or those of each of its `phases`, `before` zeros in front, and the
-    transform of each frame."""
-
-    frames: Frames
-    dft: Dft
-    phases: int = 1
-    before: int = 0
-
-    @property
-    def lead(self) -> int:
-        """The first sample of the input that is read; below 0, so many zeros come before it."""
-        return -(-self.frames.start // self.frames.spread) - self.before
-
-    @property
-    def offset(self) -> int:
-        """Where in the frame it stands."""
-        return -self.frames.start % self.frames.spread
-
-    @property
-    def read(self) -> int:
-        """How many samples (of a phase) a frame reads."""
-        return max(0, (self.frames.samples - 1 - self.offset) // self.frames.spread + 1)
-
-    @property
-    def samples(self) -> int:
-        """Those of the frame as the transform takes them, a multiple of its inner factor."""
-        return max(1, -(-self.read // self.dft.unit)) * self.dft.unit
-
-    @property
-    def step(self) -> int:
-        """Samples (of a phase) from tile to tile; 0 if there is one."""
-        return self.frames.step // self.frames.spread
-
-    @property
-    def kept(self) -> int:
-        """Outputs that a frame computes: those it keeps, rounded up where two levels ask for it."""
-        m = self.dft.unit // self.frames.stride if self.dft.inner else 1
-        return -(-self.frames.keep // m) * m
-
-    def is_sound(self) -> bool:
-        """Whether the factors fit the stride, and rounding up brings in no sample that is not there."""
-        if self.dft.inner and self.dft.inner[-1] % self.frames.stride:
-            return False
-        if self.frames.one_shot:
-            return True
-        last = self.offset + self.frames.spread * (self.samples - 1)
-        return self.kept == self.frames.keep and last < self.frames.points
-
 
 Axes = tuple[AxisPlan, ...]
 
@@ -156,6 +101,11 @@ class MatrixPlan:
         kept = math.prod(axis.kept for axis in self.axes)
         taken = samples * inputs * frames
         work = Work(touched=2.5 * taken, nodes=4 + 2 * sum(tile > 1 for tile in tiles))
+        run = self.groups if self.channels_last else 1
+        for axis, tile in reversed(list(zip(self.axes, tiles, strict=True))):
+            if not axis.frames.one_shot:
+                work += Work(touched=taken / (run * axis.block) * PIECE / TOUCH)
+            run *= tile * axis.phases * axis.samples
         prefix, rest = 1, taken
         for i, axis in enumerate(self.axes):
             rest //= axis.samples
@@ -165,8 +115,7 @@ class MatrixPlan:
         if self.depthwise:
             work += Work(flops=self.bins * frames * outputs, touched=self.bins * frames * outputs, nodes=1)
         else:
-            count = self.bins * batch * self.groups
-            work += _product(count, self.outputs, self.inputs * self.phases, math.prod(tiles))
+            work += _product(self.bins * self.groups, self.outputs, self.inputs * self.phases, frames)
             work += Work(touched=self.bins * outputs * inputs / self.groups / 2)  # the spectrum comes from memory
         rest = outputs * frames
         for i, axis in reversed(list(enumerate(self.axes))):
@@ -214,10 +163,11 @@ def plan_matrices(
     """
     n = len(lines)
     nominal = nominal or tuple(max(NOMINAL[n], 4 * (line.reach + 1)) for line in lines)
-    planned = tuple(size or free for size, free in zip(sizes, nominal, strict=True))
+    planned = tuple(free if size is None else size for size, free in zip(sizes, nominal, strict=True))
     mixes = inputs > 1 or outputs > 1
     choices = [
-        list(_candidates(line, size, mixes, half=i == 0)) for i, (line, size) in enumerate(zip(lines, sizes, strict=True))
+        list(candidates(line, size, mixes, half=i == 0))
+        for i, (line, size) in enumerate(zip(lines, sizes, strict=True))
     ]
     wanted = [max(1, line.outputs(size)) for line, size in zip(lines, planned, strict=True)]
 
@@ -234,67 +184,7 @@ def _descent(axes: Axes, choices: list[list[AxisPlan]], price: Callable[[Axes], 
     best = price(axes)
     while True:
         for i, options in enumerate(choices):
-            axes = min((axes[:i] + (option,) + axes[i + 1 :] for option in options), key=price)
+            axes = min(((*axes[:i], option, *axes[i + 1 :]) for option in options), key=price)
         if price(axes) >= best:
             return axes
         best = price(axes)
-
-
-def _candidates(line: Line, size: int | None, mixes: bool, *, half: bool) -> Iterator[AxisPlan]:
-    phases, before = 1, 0
-    if size is not None and line.outputs(size) < 1:
-        one_shot(line, size)  # raises
-    if mixes and line.stride > 1:
-        phases, before = line.stride, line.low
-        size = None if size is None else line.outputs(size) + line.reach // phases
-        line = Line(line.reach // phases)
-    for frames, inner in _cuts(line, size):
-        unit = math.prod(inner)
-        points = -(-frames.points // unit) * unit
-        if inner and points // unit < 2:
-            continue
-        if frames.one_shot:
-            cut: Frames | None = replace(frames, points=points)
-        else:
-            cut = _rounded(line, points, inner, size)
-        if cut is not None:
-            axis = AxisPlan(cut, Dft(points, inner, half), phases, before)
-            if axis.is_sound():
-                yield axis
-
-
-def _cuts(line: Line, size: int | None) -> Iterator[tuple[Frames, tuple[int, ...]]]:
-    """Frames that might do, each with the inner factors to try."""
-    if size is not None:
-        whole = one_shot(line, size, "onnxruntime")
-        yield from ((whole, inner) for inner in _factors(whole.points))
-    window = line.reach + 1
-    lengths = {math.ceil(window * factor) + line.stride * line.spread for factor in TILES} | {16, 32, 64, 128, 256, 512}
-    for points in sorted(lengths):
-        if points > line.reach and (size is None or points < 1.5 * (line.extent(size) + window)):
-            frames = tiled(line, points, size)
-            yield from ((frames, inner) for inner in _factors(points))
-
-
-def _factors(points: int) -> Iterator[tuple[int, ...]]:
-    """Inner factors for transforms of about so many points."""
-    yield ()
-    yield from ((inner,) for inner in INNER if 2 * inner <= points)
-    if points >= THREE_LEVELS:
-        middle = round(points ** (1 / 3))
-        yield from ((second, third) for second in (middle, 2 * middle) for third in INNER[4:] if third <= 2 * middle)
-
-
-def _rounded(line: Line, points: int, inner: tuple[int, ...], size: int | None) -> Frames | None:
-    """Tiles whose outputs fall into whole rows of the matrices."""
-    if points <= line.reach or (inner and inner[-1] % line.stride):
-        return None
-    m = math.prod(inner) // line.stride if inner else 1
-    frames = tiled(line, points, size)
-    unit = math.lcm(m, line.spread)
-    keep = frames.keep - frames.keep % unit
-    if not keep:
-        return None
-    tiles = None if size is None else max(1, -(-line.outputs(size) // keep))
-    samples = line.reach + 1 + line.stride * (keep - 1)
-    return replace(frames, samples=samples, keep=keep, step=keep * line.stride, tiles=tiles)
