@@ -197,7 +197,7 @@ class _Emitter:
         reading = read(self.graph, node)
         if reading is None or not isinstance(reading.map, SpectralConv):
             return None
-        conv, weights = reading.map.conv, dict(zip(("weight", "bias"), node.args[1:3], strict=True))
+        conv, weights = reading.map.conv, dict[str, Any](zip(("weight", "bias"), node.args[1:3], strict=True))
         names = (n and n.target for n in weights.values())
         key = (node.target, *names, str(node.args[3:]))
         if key not in self.layers:

@@ -5,11 +5,14 @@
     bytes         input, output and frames once; the kernel's spectrum, 4 P a pair of channels, once a block
 
 `nanoseconds` is what all this takes in torch, on one thread (measured: torch 2.13, MKL, a server core with AVX-512;
-fitted to 935 random plans of 1 to 3 axes: half of the predictions are within 20 %, four fifths within 1.7 times):
+fitted to 935 random plans of 1 to 3 axes, half of the predictions within 20 %, four fifths within 1.7 times; two axes and
+streaming corrected upwards on 25 layers more):
 
-    a point, transformed there or back     0.6, 1.5, 3.7 ns on 1, 2, 3 axes, and 0.08 ns more a level
+    a point, transformed there or back     0.6, 2.0, 3.7 ns on 1, 2, 3 axes, and 0.08 ns more a level
+                                           (1.08 ns for those above 15, where a frame no longer fits the cache)
     a product of bins                      1.1 ns one by one, 0.15 ns in matrix products
     a bin transposed for these             3.9 ns
+    a byte of spectrum streamed            0.14 ns
     a block                                0.1 ms
 """
 
@@ -22,11 +25,12 @@ from fusekit.algebra.map import Shape
 from fusekit.algebra.spectral import Frames, Line, Plan, fast_size, one_shot, tiled
 from fusekit.algebra.transform import Transform
 
-_POINT = {1: 0.6, 2: 1.5, 3: 3.7}
+_POINT = {1: 0.6, 2: 2.0, 3: 3.7}
 _LEVEL = 0.08
+_CACHED_LEVELS = 15
 _PRODUCT, _PRODUCT_IN_MATRICES, _TRANSPOSED = 1.1, 0.15, 3.9
 _BLOCK_NS = 100_000.0
-_BYTE_NS = 0.07
+_BYTE_NS = 0.14
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ def effort(transform: Transform, batch: int, tiles: int, itemsize: int = 4, *, i
     blocks = transform.blocks(batch, tiles)
     spectrum = factor * pairs * points * itemsize
     streamed = spectrum * max(1, blocks // transform.groups)
-    nanoseconds = samples * (_POINT[n] + _LEVEL * levels) + blocks * _BLOCK_NS + streamed * _BYTE_NS
+    point = _POINT[n] + _LEVEL * levels + max(0.0, levels - _CACHED_LEVELS)
+    nanoseconds = samples * point + blocks * _BLOCK_NS + streamed * _BYTE_NS
     if transform.by_matrices:
         nanoseconds += bins * (pairs * _PRODUCT_IN_MATRICES + channels * _TRANSPOSED)
     else:

@@ -23,7 +23,7 @@ from fusekit.algebra.pad import flat_padding
 from fusekit.algebra.spectral import Plan
 
 POINTWISE = 8
-BLOCK = 1 << 19  # samples of a block, inputs and outputs together
+BLOCK = 1 << 18  # samples of a block, inputs and outputs together
 FRAMES = 16  # frames of a block for which it is worth to stream a dense spectrum from memory
 
 
