@@ -127,7 +127,8 @@ class _Exporter:
             verdict = self._attempt(program, optimize=True)
         except ExportError:
             return self._attempt(program, optimize=False)
-        return verdict if verdict.ok or _only_sizes_failed(verdict) else self._attempt(program, optimize=False)
+        hopeless = _only_sizes_failed(verdict) or [p.name for p in verdict.probes if not p.ok] == [QUIET]
+        return verdict if verdict.ok or hopeless else self._attempt(program, optimize=False)
 
     def _attempt(self, program: ExportedProgram, *, optimize: bool) -> Validation:
         outputs = _output_names(program)
