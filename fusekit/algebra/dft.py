@@ -158,8 +158,8 @@ class Level:
         return self.digits[-1][0]
 
     def frequencies(self, like: Tensor) -> Tensor:
-        """k_1 + n_1 k_2 + ... as [earlier, bins]."""
-        total = _arange(1, like)
+        """k_1 + n_1 k_2 + ... as [earlier, bins]; what is read there is computed when a file is loaded (`at_load`)."""
+        total = like.new_zeros(1, dtype=torch.int64)
         for count, weight in self.digits[:-1]:
             total = (total[:, None] + weight * _arange(count, like)).flatten()
         count, weight = self.digits[-1]
@@ -181,7 +181,7 @@ def at_load(x: Tensor) -> Tensor:
 
 
 def _arange(count: int, like: Tensor) -> Tensor:
-    return at_load(torch.arange(count, device=like.device))
+    return torch.arange(count, device=like.device)
 
 
 @lru_cache(maxsize=256)
