@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fusekit import view
 from fusekit.algebra import Affine, BorderedConv, Conv, Identity, Pad
 from fusekit.algebra.bordered import bordered_conv, geometry_of
+from fusekit.algebra.spectral_conv import spectral_conv
 from fusekit.capture.exported import export
 from fusekit.errors import Inapplicable
 from fusekit.graph import Facts, evaluate
@@ -173,6 +174,12 @@ def _arithmetic(*, left: bool, alpha: bool, number: bool | None = None) -> Calla
     return case
 
 
+def _spectral(draw: Draw) -> Case:
+    conv = draw(convs(n=draw(st.integers(1, 3)), transposed=None))
+    geometry = (conv.stride, conv.padding, conv.dilation, conv.groups, conv.transposed, conv.output_padding)
+    return (X, conv.weight, conv.bias, *geometry), {}, draw(inputs_of(conv))
+
+
 def _bordered(draw: Draw) -> Case:
     """Two convolutions folded, with the ring put right: the outer one always pads."""
     inner = draw(convs(n=draw(st.integers(1, 2))))
@@ -188,6 +195,7 @@ def _bordered(draw: Draw) -> Case:
 
 CASES: dict[Any, Callable[[Draw], Case]] = {
     bordered_conv: _bordered,
+    spectral_conv: _spectral,
     aten.matmul.default: _matmul,
     aten.mm.default: _mm,
     aten.pixel_shuffle.default: _pixel_shuffle,
