@@ -35,8 +35,8 @@ OPERATOR = 100_000.0
 # Measured on small maps, one thread: 0.02 ms a side in ONNX Runtime, 0.16 ms in eager torch.
 _OPERATORS_A_SIDE = {"onnxruntime": 7, "torch": 48}
 
-# Multiply-accumulates a nanosecond of a direct convolution with a large kernel in its better memory layout, which one by
-# transforms must beat: dense, depthwise. Measured on 13 shapes, one thread of a core with AVX-512.
+# Multiply-accumulates a nanosecond of a direct convolution with a large kernel in its better memory layout, which one
+# by transforms must beat: dense, depthwise. Measured on 13 shapes, one thread of a core with AVX-512.
 _DIRECT = {"torch": (60.0, 50.0), "onnxruntime": (50.0, 30.0)}
 
 _NOMINAL = {0: (), 1: (4096,), 2: (56, 56), 3: (16, 28, 28)}

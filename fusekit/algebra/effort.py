@@ -5,8 +5,8 @@
     bytes         input, output and frames once; the kernel's spectrum, 4 P a pair of channels, once a block
 
 `nanoseconds` is what all this takes in torch, on one thread (measured: torch 2.13, MKL, a server core with AVX-512;
-fitted to 935 random plans of 1 to 3 axes, half of the predictions within 20 %, four fifths within 1.7 times; two axes and
-streaming corrected upwards on 25 layers more):
+fitted to 935 random plans of 1 to 3 axes, half of the predictions within 20 %, four fifths within 1.7 times; two
+axes and streaming corrected upwards on 25 layers more):
 
     a point, transformed there or back     0.6, 2.0, 3.7 ns on 1, 2, 3 axes, and 0.08 ns more a level
                                            (1.08 ns for those above 15, where a frame no longer fits the cache)
