@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from fusekit.algebra.dft import Dft
-from fusekit.algebra.spectral import Frames, Line, one_shot, tiled
+from fusekit.algebra.spectral import Frames, Line, one_shot
 
 INNER = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64)
 THREE_LEVELS = 1024  # points from which on they are tried
 TILES = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)  # times the window
 POINTS = (16, 32, 64, 128, 256, 512)
+PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # of all outputs
 
 
 @dataclass(frozen=True)
@@ -74,44 +75,59 @@ class AxisPlan:
         return self.kept == self.frames.keep and last < self.frames.points
 
 
-def candidates(line: Line, size: int | None, mixes: bool, *, half: bool) -> Iterator[AxisPlan]:
-    """Plans for one axis, all of them right. A size of None is free. `mixes`: channels are; `half`: the data is real.
+def candidates(
+    line: Line, size: int | None, mixes: bool, *, half: bool, nominal: int | None = None
+) -> Iterator[AxisPlan]:
+    """Plans for one axis, all of them right. A size of None is free, and most often `nominal`. `mixes`: channels are
+    mixed; `half`: the data is real.
 
     Raises ValueError if an input of a known size is shorter than the kernel.
     """
     phases, before = 1, 0
-    if size is not None and line.outputs(size) < 1:
-        one_shot(line, size)  # raises
+    if size is not None:
+        whole = one_shot(line, size, "onnxruntime")  # raises
+    expected = size if size is not None else nominal
+    outputs = 0 if expected is None else max(1, line.outputs(expected))
     if mixes and line.stride > 1:
-        phases, before = line.stride, line.low
-        size = None if size is None else line.outputs(size) + line.reach // phases
-        line = Line(line.reach // phases)
-    for frames, inner in _cuts(line, size):
-        unit = math.prod(inner)
-        points = -(-frames.points // unit) * unit
-        if inner and points // unit < 2:
-            continue
-        if frames.one_shot:
-            cut: Frames | None = replace(frames, points=points)
-        else:
-            cut = _rounded(line, points, inner, size)
-        if cut is not None:
-            axis = AxisPlan(cut, Dft(points, inner, half), phases, before)
+        phases, before, line = line.stride, line.low, Line(line.reach // line.stride)
+        if size is not None:
+            whole = one_shot(line, outputs + line.reach, "onnxruntime")
+    if size is not None:
+        for inner in _factors(whole.points):
+            points = _multiple(whole.points, math.prod(inner))
+            axis = AxisPlan(replace(whole, points=points), Dft(points, inner, half), phases, before)
+            if axis.is_sound():
+                yield axis
+    for keep in _keeps(line, outputs):
+        for inner in _factors(line.reach + 1 + line.stride * (keep - 1)):
+            axis = AxisPlan(*_tile(line, keep, inner, outputs if size is not None else None, half), phases, before)
             if axis.is_sound():
                 yield axis
 
 
-def _cuts(line: Line, size: int | None) -> Iterator[tuple[Frames, tuple[int, ...]]]:
-    """Frames that might do, each with the inner factors to try."""
-    if size is not None:
-        whole = one_shot(line, size, "onnxruntime")
-        yield from ((whole, inner) for inner in _factors(whole.points))
+def _keeps(line: Line, outputs: int) -> list[int]:
+    """How many outputs a tile may give: an even part of those there are, or what a multiple of the window allows."""
     window = line.reach + 1
-    lengths = {math.ceil(window * factor) + line.stride * line.spread for factor in TILES}
-    for points in sorted(lengths):
-        if points > line.reach and (size is None or points < 1.5 * (line.extent(size) + window)):
-            frames = tiled(line, points, size)
-            yield from ((frames, inner) for inner in _factors(points))
+    lengths = {*POINTS, *(math.ceil(window * factor) + line.stride * line.spread for factor in TILES)}
+    keeps = {(points - window) // line.stride + 1 for points in lengths if points >= window}
+    keeps = {keep for keep in keeps if not outputs or keep < 1.5 * outputs}
+    return sorted(keeps | {-(-outputs // parts) for parts in PARTS if outputs >= parts})
+
+
+def _tile(line: Line, keep: int, inner: tuple[int, ...], outputs: int | None, half: bool) -> tuple[Frames, Dft]:
+    """A tile that gives so many outputs, rounded up to whole rows of the matrices and to whole samples."""
+    unit = math.prod(inner)
+    rows = unit // math.gcd(unit, line.stride)
+    keep = _multiple(keep, math.lcm(rows, line.spread))
+    samples = line.reach + 1 + line.stride * (keep - 1)
+    points = _multiple(samples, unit)
+    tiles = None if outputs is None else -(-outputs // keep)
+    frames = Frames(points, samples, -line.low, keep * line.stride, 0, line.stride, keep, tiles, line.spread)
+    return frames, Dft(points, inner, half)
+
+
+def _multiple(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
 
 
 def _factors(points: int) -> Iterator[tuple[int, ...]]:
@@ -121,18 +137,3 @@ def _factors(points: int) -> Iterator[tuple[int, ...]]:
     if points >= THREE_LEVELS:
         middle = round(points ** (1 / 3))
         yield from ((second, third) for second in (middle, 2 * middle) for third in INNER[4:] if third <= 2 * middle)
-
-
-def _rounded(line: Line, points: int, inner: tuple[int, ...], size: int | None) -> Frames | None:
-    """Tiles whose outputs fall into whole rows of the matrices."""
-    if points <= line.reach or (inner and inner[-1] % line.stride):
-        return None
-    m = math.prod(inner) // line.stride if inner else 1
-    frames = tiled(line, points, size)
-    unit = math.lcm(m, line.spread)
-    keep = frames.keep - frames.keep % unit
-    if not keep:
-        return None
-    tiles = None if size is None else max(1, -(-line.outputs(size) // keep))
-    samples = line.reach + 1 + line.stride * (keep - 1)
-    return replace(frames, samples=samples, keep=keep, step=keep * line.stride, tiles=tiles)

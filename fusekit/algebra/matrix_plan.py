@@ -162,12 +162,12 @@ def plan_matrices(
     Raises ValueError if an input of a known size is shorter than the kernel.
     """
     n = len(lines)
-    nominal = nominal or tuple(max(NOMINAL[n], 4 * (line.reach + 1)) for line in lines)
-    planned = tuple(free if size is None else size for size, free in zip(sizes, nominal, strict=True))
+    usual = nominal or tuple(max(NOMINAL[n], 4 * (line.reach + 1)) for line in lines)
+    planned = tuple(free if size is None else size for size, free in zip(sizes, usual, strict=True))
     mixes = inputs > 1 or outputs > 1
     choices = [
-        list(candidates(line, size, mixes, half=i == 0))
-        for i, (line, size) in enumerate(zip(lines, sizes, strict=True))
+        list(candidates(line, size, mixes, half=i == 0, nominal=free))
+        for i, (line, size, free) in enumerate(zip(lines, sizes, planned, strict=True))
     ]
     wanted = [max(1, line.outputs(size)) for line, size in zip(lines, planned, strict=True)]
 

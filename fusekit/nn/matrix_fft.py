@@ -53,7 +53,8 @@ def matrix_fft_conv(
         outputs, inputs = inputs, outputs
     if plan is None:
         batch, *sizes = (None if _is_free(size) else size for size in (x.shape[0], *x.shape[2:]))
-        plan = plan_matrices(lines, tuple(sizes), groups=groups, outputs=outputs, inputs=inputs, batch=batch)
+        channels = {"groups": groups, "outputs": outputs, "inputs": inputs}
+        plan = plan_matrices(lines, tuple(sizes), **channels, batch=batch, nominal=_example(x.shape[2:]))
     kept = [line.outputs(size) for line, size in zip(lines, x.shape[2:], strict=True)]
     tiles = [_count(axis, size) for axis, size in zip(plan.axes, kept, strict=True)]
     tables = [axis.dft.table(x) for axis in plan.axes]
@@ -68,6 +69,12 @@ def matrix_fft_conv(
 def _is_free(size: object) -> bool:
     """Whether it is a symbol of torch.export."""
     return not isinstance(size, int)
+
+
+def _example(sizes: Sequence[int]) -> tuple[int, ...]:
+    """The sizes of the example that is traced, for which tiles are cut best; none if one is not known."""
+    known = [getattr(getattr(size, "node", None), "hint", size) for size in sizes]
+    return () if None in known else tuple(int(size) for size in known)
 
 
 def _any_size(shape: Sequence[int]) -> AbstractContextManager[object]:
