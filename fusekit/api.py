@@ -1,7 +1,7 @@
 """The three verbs: optimize, export, validate."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +9,16 @@ import torch
 from torch import nn
 
 from fusekit.compare import compare, outputs_of
-from fusekit.errors import FusekitError, VerificationError
+from fusekit.errors import ExportError, FusekitError, VerificationError
 from fusekit.export import export_onnx
 from fusekit.float64 import run_float64
 from fusekit.inputs import Inputs
-from fusekit.passes import PASSES, STAGES
+from fusekit.passes import CHOOSE, PASSES, STAGES
 from fusekit.pipeline import Pipeline, own_copy
 from fusekit.program import evaluation_copy, reason_of
-from fusekit.report import Report
+from fusekit.report import Event, Outcome, Report
 from fusekit.rewrite import Progress, Rewrite, Stage
+from fusekit.validate import validate
 from fusekit.validation import Validation
 
 TARGETS = ("torch", "onnxruntime")
@@ -31,6 +32,7 @@ def optimize(
     passes: Sequence[str | Rewrite] | None = None,
     strict: bool = False,
     progress: Progress | None = None,
+    tolerance: float | None = None,
 ) -> nn.Module:
     """A module that computes the same function as `model` in eval mode, with its linear layers folded.
 
@@ -42,6 +44,8 @@ def optimize(
         passes: names (`fusekit.passes.PASSES`) or instances of the rewrites to use; all by default.
         strict: raise VerificationError where a rewrite fails its check, instead of rolling it back.
         progress: called with (stage, done, total).
+        tolerance: bound on the relative error on all probes of `validate`, the quiet region of a wide range included;
+            by default the result is judged on the example inputs, by the model's own error.
 
     Returns:
         A module with `.report`, whose parameters train; batch and spatial sizes as free as the model's.
@@ -52,12 +56,22 @@ def optimize(
     if target not in TARGETS:
         raise FusekitError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
     inputs = None if example_inputs is None else Inputs.of(example_inputs)
-    pipeline = Pipeline(select(passes), target, strict, progress)
+    stages = select(passes)
+    pipeline = Pipeline(stages, target, strict, progress)
+    result = pipeline.run(own_copy(model), inputs)
+    reason = _fault(model, result, inputs, tolerance)
+    if reason and not strict and _chosen(pipeline.events):
+        first, pipeline = pipeline, Pipeline(_without_choice(stages), target, strict, progress)
+        result = pipeline.run(own_copy(model), inputs)
+        pipeline.events += _rejected(first.events, reason)
+        reason = _fault(model, result, inputs, tolerance)
+    if reason:
+        if strict:
+            raise VerificationError(reason)
+        pipeline.roll_back(f"{reason}; a plain copy is returned")
+        result = own_copy(model)
     if any(module.training for module in model.modules()):
         pipeline.notes.append("the model is in training mode; it was optimized as in eval mode (call model.eval())")
-    result = pipeline.run(own_copy(model), inputs)
-    if inputs is not None:
-        result = _judge(model, result, inputs, pipeline, strict)
     result.report = pipeline.report(time.perf_counter() - started)  # type: ignore[assignment]
     return result
 
@@ -115,19 +129,52 @@ def export(
     chosen = passes if optimize else ()
     optimized = _optimize(model, inputs, target=target, passes=chosen, strict=strict, progress=progress)
     report: Report = optimized.report  # type: ignore[assignment]
-    applied = [(event.rewrite, event.where) for event in report.applied]
-    judged = export_onnx(
-        model, optimized, path, inputs, dynamic=dynamic, opset=opset, tolerance=tolerance, rewrites=applied
-    )
-    return replace(judged, report=report)
+
+    def written() -> Validation:
+        applied = [(event.rewrite, event.where) for event in report.applied]
+        options = {"dynamic": dynamic, "opset": opset, "tolerance": tolerance, "rewrites": applied}
+        return replace(export_onnx(model, optimized, path, inputs, **options), report=report)  # type: ignore[arg-type]
+
+    if not _chosen(report.events) or strict:
+        return written()
+    try:
+        judged = written()
+        reason = "" if judged.ok else judged.failures[0]
+    except ExportError as error:
+        reason = str(error)
+    if not reason:
+        return judged
+    plainer = [rewrite for stage in _without_choice(select(chosen)) for rewrite in stage.passes]
+    rejected = tuple(_rejected(report.events, reason))
+    optimized = _optimize(model, inputs, target=target, passes=plainer, strict=strict, progress=progress)
+    report = optimized.report  # type: ignore[assignment]
+    report = replace(report, events=(*report.events, *rejected))
+    return written()
 
 
 _optimize = optimize
 
 
-def _judge(model: nn.Module, result: nn.Module, inputs: Inputs, pipeline: Pipeline, strict: bool) -> nn.Module:
-    """The whole model on the example inputs: the errors of both, against a float64 run of the original. A result that
-    is off is not returned; a copy of the model is."""
+def _chosen(events: Iterable[Event]) -> list[Event]:
+    """Realizations applied: the same map computed in another way, with rounding errors of another kind."""
+    names = {rewrite.name for stage in STAGES if stage.name == CHOOSE for rewrite in stage.passes}
+    return [event for event in events if event.outcome is Outcome.APPLIED and event.rewrite in names]
+
+
+def _without_choice(stages: Sequence[Stage]) -> list[Stage]:
+    return [stage for stage in stages if stage.name != CHOOSE]
+
+
+def _rejected(events: Iterable[Event], reason: str) -> list[Event]:
+    said = f"the whole model did not hold with it: {reason}"
+    return [replace(event, outcome=Outcome.REJECTED, reason=said) for event in _chosen(events)]
+
+
+def _fault(model: nn.Module, result: nn.Module, inputs: Inputs | None, tolerance: float | None) -> str:
+    """What is wrong with the whole result: its error on the example inputs against the model's own, both measured by a
+    float64 run of the original; with a tolerance, on every probe. "" if nothing is, or without inputs."""
+    if inputs is None:
+        return ""
     original = evaluation_copy(model)
     reason = ""
     with torch.no_grad():
@@ -145,12 +192,10 @@ def _judge(model: nn.Module, result: nn.Module, inputs: Inputs, pipeline: Pipeli
             reason = (
                 f"output {name or 0} is off by {judged.error:.1e}, the model itself by {judged.reference_error:.1e}"
             )
-    if not reason:
-        return result
-    if strict:
-        raise VerificationError(reason)
-    pipeline.roll_back(f"{reason}; a plain copy is returned")
-    return own_copy(model)
+    if reason or tolerance is None:
+        return reason
+    failures = validate(model, result, inputs, tolerance=tolerance).failures
+    return failures[0] if failures else ""
 
 
 def _keeps_nothing(module: nn.Module) -> bool:

@@ -26,6 +26,9 @@ FLOOR_HALF = 4.0
 FLOOR_FLOAT64 = 1e-10
 # Classes and masks flip where two scores tie: the share of elements that may, even where the reference has no flip.
 FLOOR_FLIPPED = 1e-4
+# The quiet region of a wide range: elements that the norm does not see, as many as make a fair sample.
+QUIET_BELOW = 1e-3
+QUIET_ELEMENTS = 16
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,23 @@ def compare(
         reason = "NaN or infinity where the reference has none, or none where it has"
         return OutputError(name, shape, math.inf, own, bound, reason)
     return _judged(name, shape, relative_error(candidate, reference, exact), own, bound)
+
+
+def compare_quiet(
+    name: str, candidate: Tensor, reference: Tensor, exact: Tensor, tolerance: float
+) -> OutputError | None:
+    """The same over the elements alone that are small, below `QUIET_BELOW` times the largest: beside it their errors
+    vanish in the norm of the whole. Bounded by `tolerance`, or by 16 times what the reference gets wrong there itself.
+    None if there are too few of them to judge."""
+    if not (reference.is_floating_point() or reference.is_complex()) or candidate.shape != reference.shape:
+        return None
+    size = exact.abs().nan_to_num()
+    quiet = (size < QUIET_BELOW * size.max()) if size.numel() else size.bool()
+    if int(quiet.sum()) < QUIET_ELEMENTS:
+        return None
+    own = relative_error(reference[quiet], reference[quiet], exact[quiet])
+    error = relative_error(candidate[quiet], reference[quiet], exact[quiet])
+    return _judged(name, tuple(reference.shape), error, own, max(tolerance, FACTOR * own))
 
 
 def derived_tolerance(reference_error: float, dtype: torch.dtype) -> float:

@@ -10,10 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fusekit.algebra import BorderedConv, Conv
+from fusekit.algebra import BorderedConv, Conv, SpectralConv
 from fusekit.algebra.bordered import bordered_conv
+from fusekit.algebra.spectral_conv import spectral_conv
 from fusekit.graph import Graph, facts, where
-from fusekit.nn import BorderedConv1d, BorderedConv2d, BorderedConv3d
+from fusekit.nn import (
+    BorderedConv1d,
+    BorderedConv2d,
+    BorderedConv3d,
+    FFTConv1d,
+    FFTConv2d,
+    FFTConv3d,
+    FFTConvTranspose1d,
+    FFTConvTranspose2d,
+    FFTConvTranspose3d,
+)
 from fusekit.report import Report
 from fusekit.view import bind, read
 
@@ -22,6 +33,8 @@ aten = torch.ops.aten
 _CONV = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CONV_TRANSPOSE = (None, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _BORDERED = {1: BorderedConv1d, 2: BorderedConv2d, 3: BorderedConv3d}
+_FFT = (None, FFTConv1d, FFTConv2d, FFTConv3d)
+_FFT_TRANSPOSE = (None, FFTConvTranspose1d, FFTConvTranspose2d, FFTConvTranspose3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _NORM_OF_RANK = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
@@ -150,6 +163,8 @@ class _Emitter:
             return None
         if node.target is bordered_conv:
             return self._bordered(node)
+        if node.target is spectral_conv:
+            return self._spectral(node)
         if isinstance(layer := node.meta.get("layer"), nn.Module):
             key: Any = id(layer)
             self.layers[key] = self.layers.get(key) or self._place(where(node), layer)
@@ -178,6 +193,21 @@ class _Emitter:
             self.layers[key] = self._place(where(node), layer.requires_grad_(trains))
         return self.layers[key], reading.source
 
+    def _spectral(self, node: fx.Node) -> tuple[str, fx.Node] | None:
+        reading = read(self.graph, node)
+        if reading is None or not isinstance(reading.map, SpectralConv):
+            return None
+        conv, weights = reading.map.conv, dict[str, Any](zip(("weight", "bias"), node.args[1:3], strict=True))
+        names = (n and n.target for n in weights.values())
+        key = (node.target, *names, str(node.args[3:]))
+        if key not in self.layers:
+            alike = all(low == high for low, high in conv.padding)
+            padding = tuple(low for low, _ in conv.padding) if alike else "same"
+            layer = self._layer((_FFT_TRANSPOSE if conv.transposed else _FFT)[conv.n], conv, padding)
+            self._fill(layer, weights, ("weight", "bias"))
+            self.layers[key] = self._place(where(node), layer)
+        return self.layers[key], reading.source
+
     def _conv(self, node: fx.Node) -> nn.Module | None:
         reading = read(self.graph, node)
         if reading is None or not isinstance(reading.map, Conv):
@@ -185,19 +215,21 @@ class _Emitter:
         conv, arguments = reading.map, bind(node)
         if "weight" not in arguments:
             return None
-        kind: Any = (_CONV_TRANSPOSE if conv.transposed else _CONV)[conv.n]
-        options: dict[str, Any] = {"bias": conv.bias is not None, "device": "meta"}
-        layer: nn.Module
-        if conv.n == 0:
-            layer = kind(conv.in_channels, conv.out_channels, **options)
-        else:
-            padding = arguments["padding"]
-            options["padding"] = padding if isinstance(padding, str) else tuple(low for low, _ in conv.padding)
-            options |= {"stride": conv.stride, "dilation": conv.dilation, "groups": conv.groups}
-            options |= {"output_padding": conv.output_padding} if conv.transposed else {}
-            layer = kind(conv.in_channels, conv.out_channels, conv.window, **options)
+        given = arguments.get("padding")
+        padding = given if isinstance(given, str) else tuple(low for low, _ in conv.padding)
+        layer = self._layer((_CONV_TRANSPOSE if conv.transposed else _CONV)[conv.n], conv, padding)
         self._fill(layer, arguments, ("weight", "bias"))
         return layer
+
+    @staticmethod
+    def _layer(kind: Any, conv: Conv, padding: str | tuple[int, ...]) -> nn.Module:
+        """A layer of this kind for a convolution, its parameters yet to be filled in."""
+        options: dict[str, Any] = {"bias": conv.bias is not None, "device": "meta"}
+        if conv.n == 0:
+            return kind(conv.in_channels, conv.out_channels, **options)  # type: ignore[no-any-return]
+        options |= {"stride": conv.stride, "padding": padding, "dilation": conv.dilation, "groups": conv.groups}
+        options |= {"output_padding": conv.output_padding} if conv.transposed else {}
+        return kind(conv.in_channels, conv.out_channels, conv.window, **options)  # type: ignore[no-any-return]
 
     def _batch_norm(self, node: fx.Node, arguments: dict[str, Any]) -> nn.Module | None:
         kind: Any = node.meta.get("module")

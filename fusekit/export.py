@@ -28,7 +28,7 @@ from fusekit.compare import outputs_of
 from fusekit.errors import CaptureError, ExportError, FusekitError
 from fusekit.inputs import Inputs
 from fusekit.onnxfile import OnnxFile
-from fusekit.probes import GIVEN, WIDE_RANGE
+from fusekit.probes import GIVEN, QUIET, WIDE_RANGE
 from fusekit.program import Freedom, export_program, free_steps, quiet, reason_of
 from fusekit.tidy import tidy
 from fusekit.validate import validate
@@ -127,7 +127,8 @@ class _Exporter:
             verdict = self._attempt(program, optimize=True)
         except ExportError:
             return self._attempt(program, optimize=False)
-        return verdict if verdict.ok or _only_sizes_failed(verdict) else self._attempt(program, optimize=False)
+        hopeless = _only_sizes_failed(verdict) or [p.name for p in verdict.probes if not p.ok] == [QUIET]
+        return verdict if verdict.ok or hopeless else self._attempt(program, optimize=False)
 
     def _attempt(self, program: ExportedProgram, *, optimize: bool) -> Validation:
         outputs = _output_names(program)
@@ -222,8 +223,8 @@ def _check(path: Path, inputs: Inputs, names: Sequence[str]) -> None:
 
 
 def _only_sizes_failed(verdict: Validation) -> bool:
-    """Whether the given inputs and the wide range hold, and only other sizes do not."""
-    return all(probe.ok for probe in verdict.probes if probe.name in (GIVEN, WIDE_RANGE))
+    """Whether the given inputs and the wide range hold, its quiet region too, and only other sizes do not."""
+    return all(probe.ok for probe in verdict.probes if probe.name in (GIVEN, WIDE_RANGE, QUIET))
 
 
 def _move(folder: Path, target: Path) -> None:

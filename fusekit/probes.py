@@ -14,6 +14,7 @@ Size = tuple[tuple[int, int], ...]
 
 GIVEN = "given"
 WIDE_RANGE = "wide range"
+QUIET = "quiet region"
 BATCHES = (1, 3)
 COARSE_STEP = 32
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fusekit.algebra import Conv, Shape
+from fusekit.algebra import Conv, Shape, SpectralConv
 from fusekit.graph import Graph
 from fusekit.view import bind, read
 
@@ -86,7 +86,7 @@ def _window(graph: Graph, node: fx.Node) -> tuple[Shape, Shape] | None:
     """(d (k - 1), stride) per axis; empty for pointwise operators; None for others."""
     reading = read(graph, node)
     if reading is not None:
-        conv = reading.map
+        conv = reading.map.conv if isinstance(reading.map, SpectralConv) else reading.map
         if not isinstance(conv, Conv):
             return (), ()
         return None if conv.transposed else (conv.reach, conv.stride)

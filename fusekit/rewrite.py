@@ -23,7 +23,15 @@ from fusekit.errors import Inapplicable, VerificationError
 from fusekit.graph import Facts, Graph, facts, where
 from fusekit.pattern import Having, Match, Pattern
 from fusekit.report import Event, Outcome
-from fusekit.verify import TOLERANCE, constant_error, probe_shapes, probe_shapes_of_branches, region_error
+from fusekit.verify import (
+    AFFORDABLE,
+    AFFORDABLE_FOR_PLANS,
+    TOLERANCE,
+    constant_error,
+    probe_shapes,
+    probe_shapes_of_branches,
+    region_error,
+)
 from fusekit.view import Unread, read
 from fusekit.write import write
 
@@ -40,13 +48,15 @@ class Exactness(Enum):
 class Rewrite:
     """A law. Subclasses give `name`, `pattern`, `exactness` and `propose`; dataclass fields are its options.
 
-    `gain` is the largest ratio of prices, after to before, at which the law is applied.
+    `gain` is the largest ratio of prices, after to before, at which the law is applied; `sized` says that the ratio
+    hangs on the size of the input so much that without example inputs the law is not applied.
     """
 
     name: ClassVar[str]
     pattern: ClassVar[Pattern]
     exactness: ClassVar[Exactness] = Exactness.REAL
     gain: ClassVar[float] = 1.0
+    sized: ClassVar[bool] = False
 
     def propose(self, *maps: Any) -> Map | Combination:
         """The right-hand side of the law for these maps, outermost first; raises Inapplicable where it fails."""
@@ -194,7 +204,8 @@ class Attempt:
         if match.branches:
             probes: Sequence[Sequence[Shape]] = probe_shapes_of_branches(match.maps[-1], rank)
         else:
-            probes = [[shape] for shape in probe_shapes(chain, rank, match.source.meta.get("shape"))]
+            affordable = AFFORDABLE_FOR_PLANS if self.rewrite.sized else AFFORDABLE
+            probes = [[s] for s in probe_shapes(chain, rank, match.source.meta.get("shape"), affordable)]
         return region_error(self.graph, match.nodes, new, match.sources, probes, len(match.outputs))
 
     def _dtype(self) -> torch.dtype | None:
@@ -210,6 +221,10 @@ class Attempt:
 
     def _settled(self, proposal: Map | Combination, dtype: torch.dtype | None) -> Map | Combination:
         """The proposal, its cheapest form if it leaves that open; Inapplicable if it does not pay."""
+        if self.rewrite.sized and any("shape" not in source.meta for source in self.match.sources):
+            raise Inapplicable(
+                "whether it pays depends on the size of the input, which is unknown: pass example inputs"
+            )
         shapes = self._shapes()
         if shapes is None or dtype is None:
             return proposal

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusekit.compare import compare, outputs_of, relative_error
+from fusekit.compare import compare, compare_quiet, outputs_of, relative_error
 from fusekit.errors import FusekitError
 from fusekit.float64 import run_float64
 from fusekit.inputs import Inputs
 from fusekit.onnxfile import OnnxFile
-from fusekit.probes import GIVEN, WIDE_RANGE, Probe, Size, guess_sizes, plan_probes
+from fusekit.probes import GIVEN, QUIET, WIDE_RANGE, Probe, Size, guess_sizes, plan_probes
 from fusekit.program import evaluation_copy, quiet, reason_of
 from fusekit.validation import REFUSED, ProbeResult, Validation
 
@@ -42,7 +42,8 @@ def validate(
     """Compare a module or an ONNX file with the reference, both in eval mode; neither is changed.
 
     Probes: the given inputs, batches of 1 and 3, odd and even sizes where these are free, and a wide dynamic range.
-    `tolerance`: a bound on the relative error in place of the one derived from the reference's own.
+    `tolerance`: a bound on the relative error in place of the one derived from the reference's own. It then holds for
+    the quiet region of the wide range by itself too, where a convolution by FFT is less accurate than a direct one.
     Raises `FusekitError` where there is nothing to compare: the reference refuses the given inputs, or the file does
     not load. Anything the candidate gets wrong is in the result.
     """
@@ -94,26 +95,30 @@ class _Judge:
         if probe.name == WIDE_RANGE and not all(bool(tensor.isfinite().all()) for _, tensor in reference):
             yield probe, ProbeResult(probe.name, skipped="overflows in the reference itself")
             return
-        yield probe, self._compared(probe, result, reference)
+        for judged in self._compared(probe, reference):
+            yield probe, judged
 
-    def _compared(self, probe: Probe, result: Any, reference: Outputs) -> ProbeResult:
+    def _compared(self, probe: Probe, reference: Outputs) -> Iterator[ProbeResult]:
         try:
             candidate = self._run(probe.inputs)
         except Exception as error:
             said = str(error) if isinstance(error, FusekitError) else reason_of(error)
-            return ProbeResult(probe.name, failure=f"the candidate fails where the reference runs: {said}")
+            yield ProbeResult(probe.name, failure=f"the candidate fails where the reference runs: {said}")
+            return
         exact = outputs_of(run_float64(self._original, probe.inputs))
         if len(candidate) != len(reference):
-            return ProbeResult(probe.name, failure=f"{len(candidate)} outputs, the reference has {len(reference)}")
+            yield ProbeResult(probe.name, failure=f"{len(candidate)} outputs, the reference has {len(reference)}")
+            return
         noise = self._noise(probe.inputs, reference)
-        triples = zip(candidate, reference, exact, noise, strict=True)
-        return ProbeResult(
-            probe.name,
-            tuple(
-                compare(name, ours, theirs, truth, self._tolerance, own)
-                for (name, ours), (_, theirs), (_, truth), own in triples
-            ),
-        )
+        named = [
+            (*ours, theirs, truth) for ours, (_, theirs), (_, truth) in zip(candidate, reference, exact, strict=True)
+        ]
+        judged = (compare(*each, self._tolerance, own) for each, own in zip(named, noise, strict=True))
+        yield ProbeResult(probe.name, tuple(judged))
+        if probe.name == WIDE_RANGE and self._tolerance is not None:
+            quiet = [compare_quiet(*each, self._tolerance) for each in named]
+            if found := tuple(each for each in quiet if each is not None):
+                yield ProbeResult(QUIET, found)
 
     def _noise(self, inputs: Inputs, reference: Outputs) -> list[float]:
         """The reference's own error on outputs too small to show it in one draw: the inputs scaled a little, thrice."""

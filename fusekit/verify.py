@@ -19,7 +19,8 @@ from fusekit.cost import flat_sizes
 from fusekit.graph import Graph, evaluate
 
 TOLERANCE = 1e-10
-_AFFORDABLE_MACS = 2_000_000
+AFFORDABLE = 2_000_000
+AFFORDABLE_FOR_PLANS = 300_000_000  # where what is computed depends on the size, the real one is worth some 0.1 s
 
 
 def region_error(
@@ -70,8 +71,11 @@ def _wide_constants(graph: Graph, nodes: Sequence[fx.Node]) -> dict[fx.Node, Ten
     return {source: wide(graph.constants[str(source.target)].detach()).cpu() for source in sources}
 
 
-def probe_shapes(maps: tuple[Map, ...], rank: int | None, real: Shape | None) -> list[Shape]:
-    """Input shapes for a chain of maps, outer first, of the input's rank; the real one too where it is affordable."""
+def probe_shapes(
+    maps: tuple[Map, ...], rank: int | None, real: Shape | None, affordable: int = AFFORDABLE
+) -> list[Shape]:
+    """Input shapes for a chain of maps, outer first, of the input's rank; the real one too where it takes no more
+    multiply-accumulates than `affordable`."""
     inner_first = maps[::-1]
     conv = next((m for m in inner_first if isinstance(m, Conv)), None)
     if conv is None:
@@ -90,7 +94,7 @@ def probe_shapes(maps: tuple[Map, ...], rank: int | None, real: Shape | None) ->
         spatial = (size + (k + axis) % residues for axis, size in enumerate(sizes))
         batch = () if rank == conv.n + 1 else (2 if k == 0 else 1,)
         shapes.append((*batch, conv.in_channels, *spatial))
-    if real is not None and sum(m.macs(real) for m in maps) <= _AFFORDABLE_MACS:
+    if real is not None and sum(m.macs(real) for m in maps) <= affordable:
         shapes.append(real)
     return shapes
 

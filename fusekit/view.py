@@ -28,6 +28,7 @@ from fusekit.algebra import (
 from fusekit.algebra.bordered import bordered_conv, bordered_of
 from fusekit.algebra.edge import circular_pad
 from fusekit.algebra.map import Pairs, Shape
+from fusekit.algebra.spectral_conv import spectral_conv, spectral_of
 from fusekit.errors import Inapplicable
 from fusekit.graph import Facts, Graph, facts
 
@@ -162,6 +163,15 @@ def _read_bordered(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
         return None
     pair: Any = geometry
     return Reading(bordered_of(weight, bias, inner_weight, inner_bias, outer_weight, pair), source)
+
+
+def _read_spectral(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    source, weight, bias, *geometry = node.args
+    values = graph.constant(weight), graph.constant(bias)
+    if values[0] is None or (values[1] is None and bias is not None) or not isinstance(source, fx.Node):
+        return None
+    shaped: list[Any] = geometry
+    return Reading(spectral_of(values[0], values[1], *shaped), source)
 
 
 def _read_identity(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
@@ -333,6 +343,7 @@ _POOL_AXES: dict[Any, int] = {
 _READERS: dict[Any, Reader] = {
     bordered_conv: _read_bordered,
     circular_pad: _read_circular_pad,
+    spectral_conv: _read_spectral,
     **dict.fromkeys(_CONVS, _read_conv),
     aten.linear.default: _read_linear,
     aten.matmul.default: _read_matmul,

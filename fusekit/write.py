@@ -20,11 +20,13 @@ from fusekit.algebra import (
     Identity,
     Map,
     PixelShuffle,
+    SpectralConv,
     Split,
 )
 from fusekit.algebra.bordered import bordered_conv, geometry_of
 from fusekit.algebra.edge import circular_pad
 from fusekit.algebra.pad import flat_padding
+from fusekit.algebra.spectral_conv import spectral_conv
 from fusekit.graph import Graph
 
 aten = torch.ops.aten
@@ -88,6 +90,8 @@ def _write_map(graph: Graph, value: Map, source: fx.Node, name: str) -> list[fx.
         return []
     if isinstance(value, BorderedConv):
         return [_write_bordered(graph, value, source, name)]
+    if isinstance(value, SpectralConv):
+        return _write_spectral(graph, value.conv, source, name)
     if isinstance(value, PixelShuffle):
         return [graph.fx.call_function(aten.pixel_shuffle.default, (source, value.factor))]
     if isinstance(value, Flatten):
@@ -139,3 +143,27 @@ def _write_bordered(graph: Graph, value: BorderedConv, source: fx.Node, name: st
     )
     geometry = (geometry_of(folded), geometry_of(inner), geometry_of(outer))
     return graph.fx.call_function(bordered_conv, (source, *tensors, geometry))
+
+
+def _write_spectral(graph: Graph, conv: Conv, source: fx.Node, name: str) -> list[fx.Node]:
+    """The same numbers computed in another way: the constants of the convolution stay the ones they are, shared with
+    whoever shares them. A padding that no layer can have is a pad of its own."""
+
+    def constant(tensor: Tensor | None, suffix: str) -> fx.Node | None:
+        if tensor is None:
+            return None
+        for known, value in graph.constants.items():
+            alike = value.shape == tensor.shape and value.dtype == tensor.dtype and value.stride() == tensor.stride()
+            if alike and value.data_ptr() == tensor.data_ptr():
+                return graph.fx.create_node("get_attr", known, name=known.replace(".", "_"))
+        return graph.add_constant(tensor, f"{name}.{suffix}")
+
+    nodes = []
+    padding = conv.padding
+    if not (conv.transposed or conv.pads_same or all(low == high >= 0 for low, high in padding)):
+        first, common = conv.symmetric_padding()
+        nodes.append(graph.fx.call_function(aten.constant_pad_nd.default, (source, flat_padding(first))))
+        source, padding = nodes[-1], tuple((amount, amount) for amount in common)
+    weight, bias = constant(conv.weight, "weight"), constant(conv.bias, "bias")
+    geometry = (conv.stride, padding, conv.dilation, conv.groups, conv.transposed, conv.output_padding)
+    return [*nodes, graph.fx.call_function(spectral_conv, (source, weight, bias, *geometry))]

@@ -13,7 +13,10 @@ from fusekit.passes.fold_rearrange import FoldAffineShuffled, FoldFlattened, Fol
 from fusekit.passes.merge_concat import FoldConcat, MergeConcat, SplitAffine
 from fusekit.passes.merge_siblings import MergeSiblings
 from fusekit.passes.merge_sum import MergeSum
+from fusekit.passes.use_spectral_conv import UseSpectralConv
 from fusekit.rewrite import Rewrite, Stage
+
+CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way
 
 _NEAR = (FoldAffine(), FoldAffineIn(), FoldPad(), FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
 _FAR = (FoldConv(), FoldCircular(), FoldConvEdge(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
@@ -30,11 +33,13 @@ STAGES: tuple[Stage, ...] = (
     Stage("fold-border", (FoldConvBorder(), FoldAffineBorder())),
     # what is handed out in parts is no row any more
     Stage("merge-siblings", (MergeSiblings(),)),
+    Stage(CHOOSE, (UseSpectralConv(),)),
 )
 
 PASSES: dict[str, Rewrite] = {rewrite.name: rewrite for stage in STAGES for rewrite in stage.passes}
 
 __all__ = [
+    "CHOOSE",
     "PASSES",
     "STAGES",
     "DropChannels",
@@ -64,4 +69,5 @@ __all__ = [
     "MergeSum",
     "SplitAffine",
     "TrimWindow",
+    "UseSpectralConv",
 ]

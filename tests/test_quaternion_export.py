@@ -49,7 +49,7 @@ WHOLE: dict[str, tuple[Tensor, tuple[nn.Module, ...], dict[str, int]]] = {
             fnn.QuaternionRotationLinear(8, 12, scale=True),
             fnn.HypercomplexLinear(8, 6, 2),
         ),
-        {"Gemm": 3},
+        {"Gemm": 1, "Split": 1},  # three products of one input are one
     ),
     "sequences": (STEPS, (fnn.QuaternionLinear(8, 12),), {"MatMul": 1, "Add": 1}),
     "signals": (

@@ -16,6 +16,7 @@ from fusekit import view
 from fusekit.algebra import Affine, BorderedConv, Conv, Identity, Pad
 from fusekit.algebra.bordered import bordered_conv, geometry_of
 from fusekit.algebra.edge import circular_pad
+from fusekit.algebra.spectral_conv import spectral_conv
 from fusekit.capture.exported import export
 from fusekit.errors import Inapplicable
 from fusekit.graph import Facts, evaluate
@@ -184,6 +185,12 @@ def _circular_pad(draw: Draw) -> Case:
     return (X, stages), {}, gaussian(draw, 2, 3, 2, 3)
 
 
+def _spectral(draw: Draw) -> Case:
+    conv = draw(convs(n=draw(st.integers(1, 3)), transposed=None))
+    geometry = (conv.stride, conv.padding, conv.dilation, conv.groups, conv.transposed, conv.output_padding)
+    return (X, conv.weight, conv.bias, *geometry), {}, draw(inputs_of(conv))
+
+
 def _bordered(draw: Draw) -> Case:
     """Two convolutions folded, with the ring put right: the outer one always pads."""
     inner = draw(convs(n=draw(st.integers(1, 2))))
@@ -200,6 +207,7 @@ def _bordered(draw: Draw) -> Case:
 CASES: dict[Any, Callable[[Draw], Case]] = {
     bordered_conv: _bordered,
     circular_pad: _circular_pad,
+    spectral_conv: _spectral,
     aten.matmul.default: _matmul,
     aten.mm.default: _mm,
     aten.pixel_shuffle.default: _pixel_shuffle,

@@ -26,6 +26,7 @@ from fusekit.algebra.ones import AppendOnes
 from fusekit.algebra.pad import Pad
 from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
+from fusekit.algebra.spectral_conv import SpectralConv
 from fusekit.algebra.trivial import Constant, Identity
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "Pad",
     "PixelShuffle",
     "Shape",
+    "SpectralConv",
     "Split",
     "Term",
     "concat",

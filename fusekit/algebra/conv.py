@@ -123,6 +123,12 @@ class Conv:
         taps = all(k == 1 for k in self.window) and not any(self.output_padding)
         return taps and all(s == 1 for s in self.stride) and not any(low or high for low, high in self.padding)
 
+    @property
+    def pads_same(self) -> bool:
+        """Stride 1, and d (k - 1) zeros in all on each axis, the odd one on the high side: torch's padding='same'."""
+        same = tuple((reach // 2, reach - reach // 2) for reach in self.reach)
+        return not self.transposed and self.padding == same and all(s == 1 for s in self.stride)
+
     def symmetric_padding(self) -> tuple[Pairs, Shape]:
         """(what must be padded or cropped first, what F.conv can pad itself): F.conv pads both sides alike."""
         common = tuple(max(0, min(pair)) for pair in self.padding)

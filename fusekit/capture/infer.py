@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from fusekit.algebra import Affine, AvgPool, Conv, Flatten, GlobalMean, Identity, Pad, PixelShuffle
+from fusekit.algebra import Affine, AvgPool, Conv, Flatten, GlobalMean, Identity, Pad, PixelShuffle, SpectralConv
 from fusekit.capture.spelling import is_spelled, spell
 from fusekit.graph import UNKNOWN, Facts, Graph, evaluate, facts
 from fusekit.inputs import Inputs
@@ -126,6 +126,7 @@ def _of_cat(node: fx.Node) -> Facts:
 
 
 def _of_map(value: Any, source: Facts) -> Facts:
+    value = value.conv if isinstance(value, SpectralConv) else value
     if isinstance(value, Conv):
         dtype = value.kernel.dtype
         if value.n == 0:

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from fusekit.algebra.spectral_conv import spectral_conv
 from fusekit.graph import Graph, facts
+from fusekit.nn import FFTConv1d, FFTConv2d, FFTConv3d, FFTConvTranspose1d, FFTConvTranspose2d, FFTConvTranspose3d
 
 aten = torch.ops.aten
 
@@ -20,6 +22,8 @@ _CONV = {1: aten.conv1d, 2: aten.conv2d, 3: aten.conv3d}
 _CONV_TRANSPOSE = {1: aten.conv_transpose1d.default, 2: aten.conv_transpose2d.input, 3: aten.conv_transpose3d.input}
 _CONV_TYPES = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 _TRANSPOSE_TYPES = {nn.ConvTranspose1d: 1, nn.ConvTranspose2d: 2, nn.ConvTranspose3d: 3}
+_FFT_TYPES = (FFTConv1d, FFTConv2d, FFTConv3d)
+_FFT_TRANSPOSE_TYPES = (FFTConvTranspose1d, FFTConvTranspose2d, FFTConvTranspose3d)
 _NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _DROPOUT_TYPES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _PAD_TYPES = tuple(getattr(nn, f"{kind}Pad{n}d") for kind in ("Zero", "Constant") for n in (1, 2, 3))
@@ -52,6 +56,8 @@ def is_spelled(module: nn.Module) -> bool:
     types = (
         *_CONV_TYPES,
         *_TRANSPOSE_TYPES,
+        *_FFT_TYPES,
+        *_FFT_TRANSPOSE_TYPES,
         *_NORM_TYPES,
         *_DROPOUT_TYPES,
         *_PAD_TYPES,
@@ -100,12 +106,21 @@ def _spell_module(graph: Graph, node: fx.Node) -> Call | None:
         return constant
 
     m: Any = module
-    if kind in _CONV_TYPES:
-        n, padding = _CONV_TYPES[kind], m.padding
+    if kind in _FFT_TRANSPOSE_TYPES:
+        pairs = tuple((amount, amount) for amount in m.padding)
+        return spectral_conv, (
+            *(x, own("weight"), own("bias"), m.stride, pairs, m.dilation, m.groups),
+            *(True, m.output_padding),
+        )
+    if kind in _CONV_TYPES or kind in _FFT_TYPES:
+        n, padding = len(m.kernel_size), m.padding
         if m.padding_mode != "zeros":
             x = graph.fx.call_function(aten.pad.default, (x, list(m._reversed_padding_repeated_twice), m.padding_mode))
             x.meta.update(node.meta)
             padding = (0,) * n
+        if kind in _FFT_TYPES:
+            pairs = _pairs(padding, m.kernel_size, m.dilation)
+            return spectral_conv, (x, own("weight"), own("bias"), m.stride, pairs, m.dilation, m.groups)
         return _conv(n, x, own("weight"), own("bias"), m.stride, padding, m.dilation, m.groups)
     if kind in _TRANSPOSE_TYPES:
         geometry = (m.stride, m.padding, m.output_padding, m.groups, m.dilation)
@@ -135,6 +150,14 @@ def _spell_module(graph: Graph, node: fx.Node) -> Call | None:
     if kind in _DROPOUT_TYPES:
         return None if m.training else (aten.dropout.default, (x, m.p, False))
     return aten.alias.default, (x,)
+
+
+def _pairs(padding: Any, window: Any, dilation: Any) -> tuple[tuple[int, int], ...]:
+    """(low, high) per axis; 'same' pads d (k - 1) in all, the odd one on the high side."""
+    if isinstance(padding, str):
+        totals = [0 if padding == "valid" else d * (k - 1) for d, k in zip(dilation, window, strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    return tuple((amount, amount) for amount in padding)
 
 
 def _conv(

@@ -45,6 +45,14 @@ from fusekit.nn.complex import (
     NaiveComplexLSTM,
     ZReLU,
 )
+from fusekit.nn.fft import (
+    FFTConv1d,
+    FFTConv2d,
+    FFTConv3d,
+    FFTConvTranspose1d,
+    FFTConvTranspose2d,
+    FFTConvTranspose3d,
+)
 from fusekit.nn.guard import ShapeGuard
 from fusekit.nn.hypercomplex import (
     HypercomplexConv1d,
@@ -117,6 +125,12 @@ __all__ = [
     "ComplexMaxPool2d",
     "ComplexMaxPool3d",
     "ComplexUpsample",
+    "FFTConv1d",
+    "FFTConv2d",
+    "FFTConv3d",
+    "FFTConvTranspose1d",
+    "FFTConvTranspose2d",
+    "FFTConvTranspose3d",
     "HypercomplexConv1d",
     "HypercomplexConv2d",
     "HypercomplexConv3d",

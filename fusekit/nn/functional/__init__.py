@@ -26,6 +26,14 @@ from fusekit.nn.functional.complex import (
     modrelu,
     zrelu,
 )
+from fusekit.nn.functional.fft import (
+    fft_conv1d,
+    fft_conv2d,
+    fft_conv3d,
+    fft_conv_transpose1d,
+    fft_conv_transpose2d,
+    fft_conv_transpose3d,
+)
 from fusekit.nn.functional.hypercomplex import (
     hypercomplex_conv,
     hypercomplex_conv_transpose,
@@ -77,6 +85,12 @@ __all__ = [
     "crelu",
     "csigmoid",
     "ctanh",
+    "fft_conv1d",
+    "fft_conv2d",
+    "fft_conv3d",
+    "fft_conv_transpose1d",
+    "fft_conv_transpose2d",
+    "fft_conv_transpose3d",
     "hamilton_kernel",
     "hamilton_product",
     "hypercomplex_conv",

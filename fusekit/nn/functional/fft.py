@@ -1,0 +1,248 @@
+"""Convolution by FFT with the signatures of torch.nn.functional.
+
+    fft_conv2d(x, w, ...) = F.conv2d(x, w, ...)             up to rounding; likewise 1d, 3d and transposed
+
+The work grows with log k in place of k taps. Real and complex, float16 to complex128, gradients of any order, any
+stride, dilation, padding and grouping. What torch refuses is refused by torch itself, in its words: arguments that do
+not make a convolution, and cases with nothing to compute (an empty batch, integers), are handed to F.conv.
+
+Two things differ from a direct convolution. Rounding errors are relative to the largest value of a tile, not of a
+window. And one NaN or infinity in the input spoils the outputs of its whole tile.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
+
+from fusekit.algebra.map import Pairs, Shape
+from fusekit.algebra.spectral_conv import Geometry
+from fusekit.nn.spectra import Spectra
+from fusekit.nn.spectral import DTYPES, spectral_convolve
+
+Sizes: TypeAlias = int | Sequence[int]
+
+_CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSE: dict[int, Callable[..., Tensor]] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def convolve(
+    n: int,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sizes,
+    padding: Sizes | str,
+    dilation: Sizes,
+    groups: int,
+    *,
+    spectra: Spectra | None = None,
+) -> Tensor:
+    """F.conv{n}d by FFT; `spectra` as in `spectral_convolve`."""
+    plain = (x, weight, bias, stride, padding, dilation, groups)
+    x, weight, bias, dtype = _autocast(x, weight, bias)
+    steps, dilations = _each(stride, n), _each(dilation, n)
+    if steps is None or dilations is None or not _agree(n, x, weight, bias):
+        return _CONV[n](*plain)
+    pairs = _pairs(padding, weight.shape[2:], steps, dilations)
+    per_group = weight.shape[1] * groups == x.shape[-n - 1] and groups > 0 and weight.shape[0] % groups == 0
+    if pairs is None or not per_group or (bias is not None and len(bias) != weight.shape[0]):
+        return _CONV[n](*plain)
+    for size, (low, high), d, k in zip(x.shape[-n:], pairs, dilations, weight.shape[2:], strict=True):
+        if size + low + high < d * (k - 1) + 1:
+            return _CONV[n](*plain)
+    return _run(n, x, weight, bias, Geometry(steps, pairs, dilations, groups), spectra, dtype)
+
+
+def convolve_transposed(
+    n: int,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sizes,
+    padding: Sizes | str,
+    output_padding: Sizes,
+    groups: int,
+    dilation: Sizes,
+    *,
+    spectra: Spectra | None = None,
+) -> Tensor:
+    """F.conv_transpose{n}d by FFT; `spectra` as in `spectral_convolve`."""
+    plain = (x, weight, bias, stride, padding, output_padding, groups, dilation)
+    x, weight, bias, dtype = _autocast(x, weight, bias)
+    steps, dilations, extra = _each(stride, n), _each(dilation, n), _each(output_padding, n, least=0)
+    if steps is None or dilations is None or extra is None or not _agree(n, x, weight, bias):
+        return _TRANSPOSE[n](*plain)
+    pairs = None if isinstance(padding, str) else _pairs(padding, weight.shape[2:], steps, dilations)
+    per_group = groups > 0 and weight.shape[0] == x.shape[-n - 1] and weight.shape[0] % groups == 0
+    if pairs is None or not per_group or (bias is not None and len(bias) != weight.shape[1] * groups):
+        return _TRANSPOSE[n](*plain)
+    for size, (p, _), d, k, s, op in zip(x.shape[-n:], pairs, dilations, weight.shape[2:], steps, extra, strict=True):
+        if op >= max(s, d) or (size - 1) * s + d * (k - 1) + 1 + op - 2 * p < 1:
+            return _TRANSPOSE[n](*plain)
+    return _run(n, x, weight, bias, Geometry(steps, pairs, dilations, groups, True, extra), spectra, dtype)
+
+
+def _run(
+    n: int,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: Geometry,
+    spectra: Spectra | None,
+    dtype: torch.dtype | None,
+) -> Tensor:
+    """With a batch, and outside autocast, which knows nothing of complex numbers."""
+    batched = x if x.dim() == n + 2 else x.unsqueeze(0)
+    if dtype is None:
+        y = spectral_convolve(batched, weight, bias, geometry, spectra)
+    else:
+        with torch.autocast(x.device.type, enabled=False):
+            y = spectral_convolve(batched, weight, bias, geometry, spectra)
+    return y if x.dim() == n + 2 else y.squeeze(0)
+
+
+def _autocast(
+    x: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, torch.dtype | None]:
+    """Under autocast a convolution runs in its lower precision."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return x, weight, bias, None
+    dtype = torch.get_autocast_dtype(x.device.type)
+
+    def cast(tensor: Tensor) -> Tensor:
+        eligible = tensor.is_floating_point() and tensor.dtype is not torch.float64
+        return tensor.to(dtype) if eligible else tensor
+
+    return cast(x), cast(weight), None if bias is None else cast(bias), dtype
+
+
+def _agree(n: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Of one known dtype and device, of matching ranks, with something to compute."""
+    tensors = [x, weight] if bias is None else [x, weight, bias]
+    alike = all(t.dtype == x.dtype and t.device == x.device for t in tensors) and x.dtype in DTYPES
+    ranks = x.dim() in (n + 1, n + 2) and weight.dim() == n + 2 and (bias is None or bias.dim() == 1)
+    return alike and ranks and all(size > 0 for t in tensors for size in t.shape)
+
+
+def _each(value: Any, n: int, least: int = 1) -> Shape | None:
+    """One integer for each axis, none below `least`; None if torch must say what is wrong."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not all(isinstance(v, int) and v >= least for v in values) or len(values) not in (1, n):
+        return None
+    return values * n if len(values) == 1 else values
+
+
+def _pairs(padding: Any, window: Sequence[int], stride: Shape, dilation: Shape) -> Pairs | None:
+    """(low, high) for each axis; 'same' pads the odd one on the high side."""
+    if isinstance(padding, str):
+        if padding == "valid":
+            return ((0, 0),) * len(window)
+        if padding != "same" or any(s != 1 for s in stride):
+            return None
+        totals = (d * (k - 1) for d, k in zip(dilation, window, strict=True))
+        return tuple((total // 2, total - total // 2) for total in totals)
+    amounts = _each(padding, len(window), least=0)
+    return None if amounts is None else tuple((amount, amount) for amount in amounts)
+
+
+def fft_conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Tensor:
+    """F.conv1d by FFT: input [N, C, L] or [C, L], weight [out, C / groups, k]; RuntimeError where F.conv1d raises."""
+    if has_torch_function((input, weight, bias)):
+        options: Any = (input, weight, bias, stride, padding, dilation, groups)
+        return handle_torch_function(fft_conv1d, options[:3], *options)
+    return convolve(1, input, weight, bias, stride, padding, dilation, groups)
+
+
+def fft_conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Tensor:
+    """F.conv2d by FFT: input [N, C, H, W] or [C, H, W], weight [out, C / groups, kh, kw]; raises where that does."""
+    if has_torch_function((input, weight, bias)):
+        options: Any = (input, weight, bias, stride, padding, dilation, groups)
+        return handle_torch_function(fft_conv2d, options[:3], *options)
+    return convolve(2, input, weight, bias, stride, padding, dilation, groups)
+
+
+def fft_conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Tensor:
+    """F.conv3d by FFT: input [N, C, D, H, W] or [C, D, H, W]; raises where F.conv3d does."""
+    if has_torch_function((input, weight, bias)):
+        options: Any = (input, weight, bias, stride, padding, dilation, groups)
+        return handle_torch_function(fft_conv3d, options[:3], *options)
+    return convolve(3, input, weight, bias, stride, padding, dilation, groups)
+
+
+def fft_conv_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Tensor:
+    """F.conv_transpose1d by FFT: input [N, C, L] or [C, L], weight [C, out / groups, k]; raises where that does."""
+    if has_torch_function((input, weight, bias)):
+        options: Any = (input, weight, bias, stride, padding, output_padding, groups, dilation)
+        return handle_torch_function(fft_conv_transpose1d, options[:3], *options)
+    return convolve_transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def fft_conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Tensor:
+    """F.conv_transpose2d by FFT: input [N, C, H, W] or [C, H, W]; raises where F.conv_transpose2d does."""
+    if has_torch_function((input, weight, bias)):
+        options: Any = (input, weight, bias, stride, padding, output_padding, groups, dilation)
+        return handle_torch_function(fft_conv_transpose2d, options[:3], *options)
+    return convolve_transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def fft_conv_transpose3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Tensor:
+    """F.conv_transpose3d by FFT: input [N, C, D, H, W] or [C, D, H, W]; raises where F.conv_transpose3d does."""
+    if has_torch_function((input, weight, bias)):
+        options: Any = (input, weight, bias, stride, padding, output_padding, groups, dilation)
+        return handle_torch_function(fft_conv_transpose3d, options[:3], *options)
+    return convolve_transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
