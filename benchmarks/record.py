@@ -1,0 +1,64 @@
+"""What a benchmark leaves behind: the machine it ran on, rows as CSV, bars and lines as SVG."""
+
+import csv
+import platform
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+matplotlib.rcParams.update({"svg.hashsalt": "fusekit", "svg.fonttype": "none", "font.size": 9})
+
+WHERE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
+
+
+def machine(*packages: str) -> str:
+    """The processor, its cores, and the versions of Python and of these packages."""
+    cpu, cores = platform.processor() or platform.machine(), 0
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        cpu, cores = (names[0], len(names)) if names else (cpu, cores)
+    found = []
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found.append(f"{package} {metadata.version(package)}")
+    return ", ".join([f"{cpu}, {cores} cores", f"Python {platform.python_version()}", *found])
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line a row; the columns are those of all rows, in the order they appear."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as out:
+        writer = csv.DictWriter(out, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_bars(path: Path, title: str, names: Sequence[str], series: Mapping[str, Sequence[float]]) -> None:
+    """Ratios as horizontal bars on a logarithmic axis from 1, a group for each name and a colour for each series."""
+    figure = Figure(figsize=(8, 0.9 + 0.22 * len(names) * max(1, len(series))), layout="constrained")
+    axes = figure.subplots()
+    height = 0.8 / max(1, len(series))
+    for index, (label, values) in enumerate(series.items()):
+        places = [row + index * height for row in range(len(names))]
+        axes.barh(places, [value - 1 for value in values], height * 0.9, left=1, label=label)
+        for place, value in zip(places, values, strict=True):
+            axes.annotate(f" {value:.2g}", (max(value, 1.0), place), va="center", fontsize=7)
+    axes.set(xscale="log", title=title, xlabel="speed-up")
+    axes.set_yticks([row + 0.4 - height / 2 for row in range(len(names))], names)
+    axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.invert_yaxis()
+    axes.legend(loc="lower right")
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """The figure as SVG, alike for alike figures."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
