@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fusekit.compare import compare, outputs_of
+from fusekit.driver import Progress
 from fusekit.errors import ExportError, FusekitError, VerificationError
 from fusekit.export import export_onnx
 from fusekit.float64 import run_float64
@@ -17,7 +18,7 @@ from fusekit.passes import CHOOSE, PASSES, STAGES
 from fusekit.pipeline import Pipeline, own_copy
 from fusekit.program import evaluation_copy, reason_of
 from fusekit.report import Event, Outcome, Report
-from fusekit.rewrite import Progress, Rewrite, Stage
+from fusekit.rewrite import Rewrite, Stage
 from fusekit.validate import validate
 from fusekit.validation import Validation
 

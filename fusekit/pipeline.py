@@ -15,12 +15,13 @@ from torch.utils import _pytree as pytree
 from fusekit.algebra import BorderedConv, Conv, SpectralConv
 from fusekit.capture import capture, has_hooks
 from fusekit.capture.only_called import only_called
+from fusekit.driver import Driver, Progress
 from fusekit.emit import emit
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph
 from fusekit.inputs import Inputs
 from fusekit.report import Event, Outcome, Report, Totals
-from fusekit.rewrite import Driver, Progress, Stage
+from fusekit.rewrite import Stage
 from fusekit.view import read
 
 

@@ -11,11 +11,12 @@ from fusekit import FusekitError, VerificationError, optimize
 from fusekit.algebra import Affine, Conv, Map
 from fusekit.algebra.values import wide
 from fusekit.cost import nominal_shape, work, work_of_chain
+from fusekit.driver import Driver
 from fusekit.errors import Inapplicable
 from fusekit.passes import PASSES, STAGES, FoldAffine, FoldConv, FoldPad
 from fusekit.pattern import Compose, Match, Pattern
 from fusekit.report import Event, Outcome
-from fusekit.rewrite import Driver, Rewrite, Stage
+from fusekit.rewrite import Rewrite, Stage
 from tests.architectures import conv_chain, randomize
 from tests.graphs import captured, same_snapshot, snapshot
 from tests.strategies import relative_error

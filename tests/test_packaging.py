@@ -27,6 +27,9 @@ branches pattern
 cost verify report inputs output
 cut
 rewrite
+region
+attempt
+driver
 passes
 program
 float64
