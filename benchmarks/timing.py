@@ -1,44 +1,5 @@
-"""Interleaved timing: one call of each in turn, so that a slow moment of the machine falls on all of them."""
+"""The product's own interleaved timer, under the name benchmarks use."""
 
-import statistics
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from fusekit.timing import Call, Times, interleaved
 
-Call = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Times:
-    """What one call took, in milliseconds, round by round."""
-
-    rounds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.rounds)
-
-    @property
-    def spread(self) -> float:
-        """Half the distance between the quartiles, relative to the median."""
-        if len(self.rounds) < 2:
-            return 0.0
-        low, _, high = statistics.quantiles(self.rounds, n=4)
-        return (high - low) / 2 / self.median
-
-
-def interleaved(calls: Mapping[str, Call], rounds: int = 9, seconds: float = 3.0) -> dict[str, Times]:
-    """Every call once to warm up, then `rounds` times in turn; fewer, of at least three, where they would take longer
-    than `seconds` together."""
-    for call in calls.values():
-        call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    begin = time.perf_counter()
-    for done in range(rounds):
-        if done >= 3 and time.perf_counter() - begin > seconds:
-            break
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: Times(tuple(each)) for name, each in times.items()}
+__all__ = ["Call", "Times", "interleaved"]

@@ -1,6 +1,6 @@
 """An ONNX file as something that runs: its inputs, which of their sizes are free, and ONNX Runtime on the CPU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,20 @@ def symbolic_dims(path: str | Path) -> dict[str, dict[int, str]]:
 
 
 class OnnxFile:
-    """A loaded file. Raises `FusekitError` if ONNX Runtime cannot load it."""
+    """A loaded file, with as many threads as torch has now. Raises `FusekitError` if ONNX Runtime cannot load it.
 
-    def __init__(self, path: str | Path) -> None:
+    `spinning`: threads that wait keep their core busy, which is faster alone and slows down whatever runs in turn.
+    """
+
+    def __init__(self, path: str | Path, *, spinning: bool = True) -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise FusekitError(f"no ONNX file at {self.path}")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = SILENT
         options.intra_op_num_threads = torch.get_num_threads()
+        if not spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -81,15 +86,23 @@ class OnnxFile:
 
     def run(self, inputs: Inputs, names: Sequence[str]) -> list[tuple[str, Tensor]]:
         """The named outputs. Raises `FusekitError` with ONNX Runtime's reason."""
+        arrays = self.bound(inputs, names)()
+        return [(name, torch.as_tensor(array)) for name, array in zip(self.output_names, arrays, strict=True)]
+
+    def bound(self, inputs: Inputs, names: Sequence[str]) -> Callable[[], list[Any]]:
+        """A run with these inputs, to be called as often as one likes: the outputs as arrays."""
         tensors = inputs.tensors()
         feed = {name: _array(tensors[index]) for name, index in self.assign(inputs, names).items()}
         options = onnxruntime.RunOptions()
         options.log_severity_level = SILENT
-        try:
-            arrays = self._session.run(None, feed, options)
-        except Exception as error:
-            raise FusekitError(f"ONNX Runtime cannot run {self.path.name}: {_first_line(error)}") from error
-        return [(name, torch.as_tensor(array)) for name, array in zip(self.output_names, arrays, strict=True)]
+
+        def run() -> list[Any]:
+            try:
+                return list(self._session.run(None, feed, options))
+            except Exception as error:
+                raise FusekitError(f"ONNX Runtime cannot run {self.path.name}: {_first_line(error)}") from error
+
+        return run
 
 
 def _array(tensor: Tensor) -> Any:

@@ -33,6 +33,7 @@ driver
 passes
 program
 float64
+timing
 capture emit nn pipeline compare probes onnxfile tidy validation validate export receptive
 filekind statedict archive arguments factory samples checkpoint
 api
