@@ -85,6 +85,14 @@ def export_onnx(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def export_plain(module: nn.Module, path: Path, example_inputs: object, *, dynamic: bool = False) -> None:
+    """Write a module as it is, checked by nobody: to be timed, not to be kept. `ExportError` or `CaptureError` if
+    torch's exporter cannot."""
+    program = export_program(module, Inputs.of(example_inputs), dynamic=dynamic)
+    _take_reals(program)
+    _write(_translate(program, None, True), path)
+
+
 @dataclass(frozen=True)
 class _Exporter:
     """One model on its way to one file, by as many attempts as it takes."""

@@ -13,6 +13,7 @@ from fusekit.passes.fold_rearrange import FoldAffineShuffled, FoldFlattened, Fol
 from fusekit.passes.merge_concat import FoldConcat, MergeConcat, SplitAffine
 from fusekit.passes.merge_siblings import MergeSiblings
 from fusekit.passes.merge_sum import MergeSum
+from fusekit.passes.relay_conv import UseChannelsLast, UsePlanarChannelsLast, UsePlanarConv
 from fusekit.passes.use_spectral_conv import UseSpectralConv
 from fusekit.rewrite import Rewrite, Stage
 
@@ -33,7 +34,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("fold-border", (FoldConvBorder(), FoldAffineBorder())),
     # what is handed out in parts is no row any more
     Stage("merge-siblings", (MergeSiblings(),)),
-    Stage(CHOOSE, (UseSpectralConv(),)),
+    Stage(CHOOSE, (UseSpectralConv(), UsePlanarConv(), UsePlanarChannelsLast(), UseChannelsLast()), contest=True),
 )
 
 PASSES: dict[str, Rewrite] = {rewrite.name: rewrite for stage in STAGES for rewrite in stage.passes}
@@ -69,5 +70,8 @@ __all__ = [
     "MergeSum",
     "SplitAffine",
     "TrimWindow",
+    "UseChannelsLast",
+    "UsePlanarChannelsLast",
+    "UsePlanarConv",
     "UseSpectralConv",
 ]

@@ -34,8 +34,13 @@ passes
 program
 float64
 timing
-capture emit nn pipeline compare probes onnxfile tidy validation validate export receptive
+capture emit nn compare probes onnxfile tidy validation validate export receptive
+measurements
+clock
+relayout
+pipeline
 filekind statedict archive arguments factory samples checkpoint
+promise
 api
 inspection console commands cli
 """
