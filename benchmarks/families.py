@@ -192,7 +192,8 @@ def chosen(only: list[str]) -> dict[str, Network]:
         print(f"timm is not installed: {', '.join(FROM_TIMM)} are left out", file=sys.stderr)
     if unknown := [name for name in only if name not in found]:
         raise typer.BadParameter(f"no network {', '.join(unknown)}; there are {', '.join(found)}")
-    return {name: network for name, network in found.items() if not only or name in only}
+    ordered = sorted(found, key=lambda name: found[name].ordinary)
+    return {name: found[name] for name in ordered if not only or name in only}
 
 
 def main(
