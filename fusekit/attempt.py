@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from fusekit.algebra import Chain, Choice, Combination, Map, Shape
 from fusekit.cost import FREE, work_of
@@ -164,8 +164,10 @@ class Attempt:
             node.meta.setdefault("shape", reading.map.output_shape(reading.source.meta["shape"]))
         elif reading is None and node.op == "call_function" and "shape" in node.all_input_nodes[0].meta:
             source = node.all_input_nodes[0]
-            empty = torch.empty(source.meta["shape"], device="meta")
-            node.meta.setdefault("shape", tuple(evaluate(self.graph, [node], {source: empty})[node].shape))
+            value = evaluate(self.graph, [node], {source: torch.empty(source.meta["shape"], device="meta")})[node]
+            if not isinstance(value, Tensor):
+                return
+            node.meta.setdefault("shape", tuple(value.shape))
         else:
             return
         node.meta.setdefault("facts", Facts(None, dtype))
