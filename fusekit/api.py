@@ -107,7 +107,7 @@ def export(
         model, example_inputs: as for `optimize`.
         optimize: False exports the model as it is.
         dynamic: leave batch and spatial sizes free where the model does; the Validation says which.
-        opset: of ONNX; by default the newest that needs no conversion.
+        opset: of ONNX; by default torch's exporter's own.
         tolerance: bound on the relative error, by default derived from the model's own (`validate`).
         passes, strict, target, progress, measure, budget: as for `optimize`; the file is timed against the model's own
             export.

@@ -15,7 +15,7 @@ from fusekit.cost import FREE, work_of
 from fusekit.cut import cheapest_cut
 from fusekit.errors import Inapplicable
 from fusekit.graph import Facts, Graph, evaluate, where
-from fusekit.pattern import Having, Match
+from fusekit.pattern import Match
 from fusekit.region import Region, constants_of
 from fusekit.report import Event, Outcome
 from fusekit.rewrite import Rewrite
@@ -56,7 +56,7 @@ class Attempt:
                 if isinstance(value, Unread):
                     raise Inapplicable(value.reason)
             self.dtype = self.region.dtype()
-            if self.region.weight_entries() > _LARGE and not isinstance(self.rewrite.pattern, Having):
+            if self.region.weight_entries() > _LARGE and not self.rewrite.by_value:
                 # priced on shapes alone first: a large kernel that does not pay is never computed
                 self._settled(self.rewrite.propose(*(m.on_meta() for m in self.match.maps)), gain)
             self.proposal = self._settled(self.rewrite.propose(*self.match.maps), gain)

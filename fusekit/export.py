@@ -34,8 +34,6 @@ from fusekit.tidy import tidy
 from fusekit.validate import validate
 from fusekit.validation import ProbeResult, Validation
 
-# What the exporter translates to natively: any other version goes through a converter, one more thing to go wrong.
-DEFAULT_OPSET = 18
 # Protocol buffers end at 2 GiB; from here on the weights lie in a file of their own beside the model.
 EXTERNAL_DATA_FROM = 1_800_000_000
 
@@ -153,7 +151,7 @@ def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> i
         # with gradients, a scan would be split into what it computes and what it keeps
         with torch.no_grad(), quiet(), free_steps():
             translated = torch.onnx.export(
-                program, dynamo=True, verbose=False, optimize=optimize, opset_version=opset or DEFAULT_OPSET
+                program, dynamo=True, verbose=False, optimize=optimize, opset_version=opset
             )
     except Exception as error:
         raise ExportError(f"torch.onnx could not translate the program: {reason_of(_root(error))}") from error

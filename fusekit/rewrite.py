@@ -22,7 +22,8 @@ class Rewrite:
 
     `gain` is the largest ratio of prices, after to before, at which the law is applied; `sized` says that the ratio
     hangs on the size of the input so much that without example inputs the law is not applied. `hope` is the largest
-    ratio at which a realization is worth measuring, where there is a clock: then the clock decides.
+    ratio at which a realization is worth measuring, where there is a clock: then the clock decides. `by_value` says
+    that the law looks at the numbers of the weights: of their shapes alone it can say nothing.
     """
 
     name: ClassVar[str]
@@ -31,6 +32,7 @@ class Rewrite:
     gain: ClassVar[float] = 1.0
     sized: ClassVar[bool] = False
     hope: ClassVar[float] = 1.0
+    by_value: ClassVar[bool] = False
 
     def propose(self, *maps: Any) -> Map | Combination:
         """The right-hand side of the law for these maps, outermost first; raises Inapplicable where it fails."""

@@ -29,7 +29,9 @@ STAGES: tuple[Stage, ...] = (
     Stage("fold-rows", (*_FAR, *_NEAR)),
     # a merged sum or concatenation is a convolution again, with neighbours to fold
     Stage("merge", (MergeSum(), FoldConcat(), MergeConcat(), SplitAffine(), *_NEAR, *_FAR)),
-    Stage("structure", (DropChannels(), DropLinearChannels(), TrimWindow(), FindGroups(), FactorKernel())),
+    # before anything is split: filters of zeros are of low rank too
+    Stage("drop", (DropChannels(), DropLinearChannels())),
+    Stage("structure", (TrimWindow(), FindGroups(), FactorKernel())),
     # last, because what has a ring folds no further
     Stage("fold-border", (FoldConvBorder(), FoldAffineBorder())),
     # what is handed out in parts is no row any more
