@@ -83,6 +83,8 @@ ToleranceOption = Annotated[
 ]
 OpsetOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="The ONNX operator set.")]
 StaticOption = Annotated[bool, typer.Option("--static", help="Fix all sizes to those of the example.")]
+NoMeasureOption = Annotated[bool, typer.Option("--no-measure", help="Judge by formulas alone; time nothing.")]
+BudgetOption = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="For timing what was never timed here.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 VerboseOption = Annotated[
@@ -107,6 +109,8 @@ def export(
     static: StaticOption = False,
     tolerance: ToleranceOption = None,
     strict: StrictOption = False,
+    no_measure: NoMeasureOption = False,
+    budget: BudgetOption = 60.0,
     quiet: QuietOption = False,
     machine: JsonOption = False,
     verbose: VerboseOption = 0,
@@ -120,7 +124,7 @@ def export(
     options = {"opset": opset, "static": static, "tolerance": tolerance}
 
     def work(commands: Any) -> int:
-        choices = commands.Choices(target.value, tuple(only or ()), strict)
+        choices = commands.Choices(target.value, tuple(only or ()), strict, not no_measure, budget)
         return int(commands.export(commands.Model(**model), path, choices, screen, **options))
 
     _run(work, screen)
@@ -140,6 +144,8 @@ def optimize(
     only: PassOption = None,
     tolerance: ToleranceOption = None,
     strict: StrictOption = False,
+    no_measure: NoMeasureOption = False,
+    budget: BudgetOption = 60.0,
     quiet: QuietOption = False,
     machine: JsonOption = False,
     verbose: VerboseOption = 0,
@@ -152,7 +158,7 @@ def optimize(
     screen = _screen(quiet, machine, verbose, debug)
 
     def work(commands: Any) -> int:
-        choices = commands.Choices(target.value, tuple(only or ()), strict)
+        choices = commands.Choices(target.value, tuple(only or ()), strict, not no_measure, budget)
         return int(commands.optimize(commands.Model(**model), path, choices, screen, tolerance))
 
     _run(work, screen)

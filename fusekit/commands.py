@@ -24,8 +24,9 @@ from fusekit.filekind import Kind, recognise
 from fusekit.inputs import Inputs
 from fusekit.inspection import inspect as look_into
 from fusekit.output import staged
-from fusekit.passes import STAGES
+from fusekit.passes import CHOOSE, STAGES
 from fusekit.program import export_program
+from fusekit.relayout import NAME as CHANNELS_LAST
 from fusekit.report import Report
 from fusekit.samples import Example, draw, try_out
 from fusekit.validate import validate as judge
@@ -52,6 +53,8 @@ class Choices:
     target: str
     passes: tuple[str, ...] = ()
     strict: bool = False
+    measure: bool = True
+    budget: float = 60.0
 
 
 def export(
@@ -139,6 +142,9 @@ def passes(screen: Screen) -> int:
             rows.append(
                 {"stage": stage.name, "name": rule.name, "law": law, "options": {k: str(v) for k, v in options.items()}}
             )
+    law = "Whole regions with their channels last in memory, where the clock says that is faster (torch)."
+    table.add_row(CHOOSE, CHANNELS_LAST, Text(law), "")
+    rows.append({"stage": CHOOSE, "name": CHANNELS_LAST, "law": law, "options": {}})
     screen.show(table)
     screen.emit({"command": "passes", "passes": rows})
     return OK
@@ -168,11 +174,17 @@ def _report_of(result: nn.Module | Validation) -> Report | None:
 
 
 def _spell(choices: Choices) -> dict[str, Any]:
-    return {"target": choices.target, "passes": choices.passes or None, "strict": choices.strict}
+    return {
+        "target": choices.target,
+        "passes": choices.passes or None,
+        "strict": choices.strict,
+        "measure": choices.measure,
+        "budget": choices.budget,
+    }
 
 
 def _check_passes(names: Sequence[str]) -> None:
-    known = [rule.name for stage in STAGES for rule in stage.passes]
+    known = [*(rule.name for stage in STAGES for rule in stage.passes), CHANNELS_LAST]
     for name in names:
         if name not in known:
             raise FusekitError(f"unknown pass {name!r}; known are {', '.join(known)} (see `fusekit passes`)")

@@ -150,9 +150,7 @@ def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> i
     try:
         # with gradients, a scan would be split into what it computes and what it keeps
         with torch.no_grad(), quiet(), free_steps():
-            translated = torch.onnx.export(
-                program, dynamo=True, verbose=False, optimize=optimize, opset_version=opset
-            )
+            translated = torch.onnx.export(program, dynamo=True, verbose=False, optimize=optimize, opset_version=opset)
     except Exception as error:
         raise ExportError(f"torch.onnx could not translate the program: {reason_of(_root(error))}") from error
     if translated is None:

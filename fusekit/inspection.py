@@ -82,7 +82,7 @@ def inspect(model: nn.Module, example_inputs: object = None, target: str = "torc
     Raises CaptureError if no way leads into the model.
     """
     inputs = None if example_inputs is None else Inputs.of(example_inputs)
-    report: Report = optimize(model, inputs, target=target).report  # type: ignore[assignment]
+    report: Report = optimize(model, inputs, target=target, measure=False).report  # type: ignore[assignment]
     layers: list[Layer] = []
     for path, module in _capturable(own_copy(model), inputs, ""):
         layers += _layers(capture(module, inputs if not path else None).graph, path)

@@ -89,6 +89,8 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown pass": (export(NET, ONNX, *SIZES, "--pass", "fold-everything"), "fold-everything"),
     "unknown target": (export(NET, ONNX, *SIZES, "--target", "abacus"), "abacus"),
     "opset zero": (export(NET, ONNX, *SIZES, "--opset", "0"), "--opset"),
+    "budget below zero": (export(NET, ONNX, *SIZES, "--budget", "-1"), "--budget"),
+    "budget text": (export(NET, ONNX, *SIZES, "--budget", "much"), "--budget"),
     "opset text": (export(NET, ONNX, *SIZES, "--opset", "latest"), "--opset"),
     "opset of the future": (export(NET, ONNX, *SIZES, "--opset", "999"), "999"),
     "tolerance negative": (export(NET, ONNX, *SIZES, "--tolerance", "-1"), "--tolerance"),
