@@ -202,7 +202,7 @@ class Attempt:
             rank = facts(match.nodes[0]).rank  # a convolution keeps it
         chain = match.maps[0].convs[:1] if isinstance(match.maps[0], Fork) else match.maps
         if match.branches:
-            probes: Sequence[Sequence[Shape]] = probe_shapes_of_branches(match.maps[-1], rank)
+            probes: Sequence[Sequence[Shape]] = probe_shapes_of_branches(match.maps[-1], rank, match.maps[:-1])
         else:
             affordable = AFFORDABLE_FOR_PLANS if self.rewrite.sized else AFFORDABLE
             probes = [[s] for s in probe_shapes(chain, rank, match.source.meta.get("shape"), affordable)]
