@@ -95,6 +95,26 @@ def test_a_window_behind_the_concatenation_is_larger_than_any_in_it(windows: tup
     assert_same(fast, model, normal(2, 8, 11, 9))
 
 
+@pytest.mark.parametrize("size", [6, 8])
+def test_a_norm_behind_a_concatenation_of_rows_is_not_split(size: int) -> None:
+    """As many rows as there are channels, and they are no channels."""
+
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.norm = nn.Conv2d(3, 16, 1), nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.norm(torch.cat([self.a(x), self.b(x)], 2))
+            return result
+
+    model = randomize(Rows()).double()
+    x = normal(2, 3, size, 5)
+    fast = fusekit.optimize(model, x)
+    assert not [event for event in report_of(fast).events if event.rewrite == "split-affine"]
+    assert_same(fast, model, x)
+
+
 def test_wide_branches_of_different_inputs_stay_concatenated() -> None:
     """Nothing would become smaller: an upsampled map beside a skipped one, as in a U-Net."""
 
