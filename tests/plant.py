@@ -16,10 +16,13 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.planted import BUGS, Bug
+from tests.planted import FIRST, Bug
+from tests.planted_laws import LAWS
+from tests.planted_plans import PLANS
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 600
+BUGS = (*FIRST, *LAWS, *PLANS)
 WORKERS = int(os.environ.get("PLANT_WORKERS", "2"))
 
 
