@@ -56,7 +56,7 @@ class Region:
         assert match.source is not None
         rank = facts(match.source).rank
         if match.branches:
-            return probe_shapes_of_branches(match.maps[-1], rank)
+            return probe_shapes_of_branches(match.maps[-1], rank, match.maps[:-1])
         if rank is None and isinstance(match.maps[-1], Conv):
             rank = facts(match.nodes[0]).rank  # a convolution keeps it
         return [[s] for s in probe_shapes(self._chain(), rank, match.source.meta.get("shape"), affordable)]

@@ -120,14 +120,16 @@ def _flattened_sizes(maps: tuple[Map, ...], conv: Conv) -> list[Shape] | None:
         )
         return [base, *found]
     positions = math.prod(flat)
+    if conv.n == 1:
+        return [(positions,), (positions,)]
     factor = next(k for k in range(max(1, math.isqrt(positions)), 0, -1) if positions % k == 0)
     ones = (1,) * (conv.n - 1)
-    return [(positions, *ones), (*ones, positions), (factor, positions // factor, *ones[1:])[: conv.n]]
+    return [(positions, *ones), (*ones, positions), (factor, positions // factor, *ones[1:])]
 
 
-def probe_shapes_of_branches(whole: Combination, rank: int | None) -> list[list[Shape]]:
-    """Shapes for the sources of a sum or concatenation, large enough for every branch."""
-    probes = [probe_shapes(term.map.maps, rank, None) for term in whole.terms if term.map.maps]
+def probe_shapes_of_branches(whole: Combination, rank: int | None, outer: tuple[Map, ...] = ()) -> list[list[Shape]]:
+    """Shapes for the sources of a sum or concatenation, large enough for every branch and what stands behind it."""
+    probes = [probe_shapes((*outer, *term.map.maps), rank, None) for term in whole.terms if term.map.maps]
     grown = [tuple(map(max, *shapes)) if len(shapes) > 1 else shapes[0] for shapes in zip(*probes, strict=False)]
     return [whole.source_shapes(shape) for shape in grown]
 

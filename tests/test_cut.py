@@ -100,6 +100,14 @@ def test_a_bias_that_forbids_the_best_stretch() -> None:
     assert pays and inner.window == (1, 1) and outer.window == (3, 3) and outer.out_channels == 8
 
 
+def test_an_inner_value_that_is_computed_anyway_is_not_saved() -> None:
+    """Two equal matrices in one pay, unless the first is computed all the same."""
+    chain = Chain((dense(64, 64), dense(64, 64)))
+    for kept in (False, True):
+        cut, pays = cheapest_cut(chain, (1, 64, 32, 32), 4, target="torch", gain=0.9, kept=kept)
+        assert pays is not kept and len(cut.maps) == 1  # where nothing pays, the nearest that would
+
+
 def test_nothing_lawful_is_refused_with_the_reason() -> None:
     rows = [dense(3, 64, 3, padding=1, bias=True), dense(64, 64, 3, padding=1, bias=True), dense(64, 3, 3, padding=1)]
     with pytest.raises(Inapplicable, match="the border"):

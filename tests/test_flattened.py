@@ -29,6 +29,17 @@ def test_a_window_as_large_as_the_map(stride: int, padding: int, tmp_path: Any) 
     assert fusekit.export(model.float(), tmp_path / "m.onnx", (torch.randn(1, 8, 20, 17),)).ok
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_pointwise_convolution_before_prime_many_positions(n: int) -> None:
+    """On one axis there is one way to lay them out, and the check must not try another."""
+    pool = (nn.AdaptiveAvgPool1d(3), nn.AdaptiveAvgPool2d((3, 1)), nn.AdaptiveAvgPool3d((1, 3, 1)))[n - 1]
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[n - 1](4, 64, 1)
+    model = randomize(nn.Sequential(pool, conv, nn.Flatten(), nn.Linear(192, 3))).double()
+    fast = fusekit.optimize(model, strict=True)
+    assert [event.rewrite for event in report_of(fast).applied] == ["fold-flattened"]
+    assert_same(fast, model, normal(2, 4, *(9, 5, 4)[:n]))
+
+
 def test_where_the_size_is_not_fixed_it_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(8, 32, 3), nn.Flatten(), nn.Linear(32 * 9, 5)).double().eval()
     (event,) = report_of(fusekit.optimize(model)).events
@@ -48,11 +59,11 @@ def test_another_layout_of_as_many_positions_does_not_run() -> None:
 class Inception(nn.Module):
     """Branches of one input, concatenated for a convolution; perhaps the input too, perhaps a function on one."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, window: Any = 3) -> None:
         super().__init__()
         self.kind = kind
         self.a, self.b = nn.Conv2d(8, 64, 1), nn.Conv2d(8, 64, 3, padding=1)
-        self.c = nn.Conv2d(128 + 8 * (kind == "input"), 8, 3)
+        self.c = nn.Conv2d(128 + 8 * (kind == "input"), 8, window)
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [self.a(x), self.b(x)]
@@ -73,6 +84,35 @@ def test_a_convolution_of_a_concatenation(kind: str, left: int) -> None:
     assert sum(isinstance(module, nn.Conv2d) for module in fast.modules()) == left
     assert_same(fast, model, x)
     assert_same(fast, model, normal(1, 8, 5, 4))
+
+
+@pytest.mark.parametrize("windows", [(1, 9), (9, 1), (7, 7)])
+def test_a_window_behind_the_concatenation_is_larger_than_any_in_it(windows: tuple[int, int]) -> None:
+    """The check needs sizes at which the outer convolution is defined too."""
+    model = randomize(Inception("function", windows)).double()
+    fast = fusekit.optimize(model, strict=True)
+    assert [event.rewrite for event in report_of(fast).applied] == ["fold-concat"]
+    assert_same(fast, model, normal(2, 8, 11, 9))
+
+
+@pytest.mark.parametrize("size", [6, 8])
+def test_a_norm_behind_a_concatenation_of_rows_is_not_split(size: int) -> None:
+    """As many rows as there are channels, and they are no channels."""
+
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.norm = nn.Conv2d(3, 16, 1), nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.norm(torch.cat([self.a(x), self.b(x)], 2))
+            return result
+
+    model = randomize(Rows()).double()
+    x = normal(2, 3, size, 5)
+    fast = fusekit.optimize(model, x)
+    assert not [event for event in report_of(fast).events if event.rewrite == "split-affine"]
+    assert_same(fast, model, x)
 
 
 def test_wide_branches_of_different_inputs_stay_concatenated() -> None:

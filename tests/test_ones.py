@@ -9,7 +9,8 @@ from hypothesis import given
 from torch import nn
 
 import fusekit
-from fusekit.algebra import AppendOnes, Choice, Conv
+from fusekit.algebra import Affine, AppendOnes, BorderedConv, Choice, Conv
+from fusekit.algebra.bordered import needs_ring
 from fusekit.algebra.ones import bias_as_channel
 from fusekit.errors import Inapplicable
 from fusekit.passes import FoldConvBorder
@@ -35,6 +36,16 @@ def test_the_border_of_a_biased_pointwise_convolution(data: st.DataObject) -> No
         error = relative_error(option(x), outer(inner(x)))
         ledger.record(error)
         assert error <= 1e-10
+
+
+@pytest.mark.parametrize("padding", [((1, 0),), ((0, 1),), ((-1, 2),), ((0, 0),), ((-1, 0),)])
+def test_a_shift_before_padding_on_one_side(padding: Any) -> None:
+    outer = Conv.from_torch(normal(3, 2, 3), normal(3), padding=padding)
+    shift = Affine(normal(2), normal(2, seed=1), -2)
+    assert needs_ring(outer, shift) == any(low > 0 or high > 0 for low, high in padding)
+    x = normal(2, 2, 7)
+    bordered = BorderedConv.fold(outer, Conv.from_affine(shift, 1, 2))
+    assert relative_error(bordered(x), outer(shift(x))) < 1e-13
 
 
 def test_only_the_bias_of_a_bare_tap_is_a_channel() -> None:

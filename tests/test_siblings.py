@@ -90,6 +90,25 @@ def test_linear_heads_and_a_wrong_law() -> None:
     assert_same(wrong, model, x)
 
 
+def test_another_geometry_stays() -> None:
+    """One head of stride 2 does not keep the others apart."""
+
+    class Strided(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(32, 4, 1), nn.Conv2d(32, 4, 1, stride=2), nn.Conv2d(32, 4, 1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            return self.a(x).relu(), self.b(x).relu(), self.c(x).sigmoid()
+
+    model = randomize(Strided()).double()
+    x = normal(2, 32, 14, 14)
+    fast = fusekit.optimize(model, x)
+    assert [event.rewrite for event in report_of(fast).applied] == ["merge-siblings"]
+    assert sorted(m.out_channels for m in fast.modules() if isinstance(m, nn.Conv2d)) == [4, 8]
+    assert_same(fast, model, x)
+
+
 def test_a_layer_called_twice() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:

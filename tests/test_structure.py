@@ -1,6 +1,7 @@
 """Structure that is in the weights and not in their sizes: whole models, and what must not be found."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from fusekit.algebra.factor import LARGEST, factored
 from fusekit.errors import Inapplicable
 from tests.architectures import ResNet50, randomize
 from tests.compare import assert_same, normal, report_of
+from tests.strategies import relative_error
 
 
 def applied(module: Any) -> list[str]:
@@ -105,6 +107,17 @@ def test_random_kernels_are_no_products(shape: tuple[int, ...]) -> None:
     assert LARGEST < 300
 
 
+def test_groups_of_different_rank() -> None:
+    """The factors have room for the largest, wherever it stands."""
+    torch.manual_seed(0)
+    for ranks in ((1, 2), (2, 1)):
+        kernel = torch.cat([product(torch.empty(12, rank), torch.empty(rank, 12, 3, 3)) for rank in ranks])
+        conv = Conv.from_torch(kernel.double(), normal(24), padding=((1, 1), (1, 1)), groups=2)
+        x = normal(2, 24, 7, 6)
+        for option in factored(conv).options:
+            assert relative_error(option(x), conv(x)) < 1e-12
+
+
 def test_nothing_is_found_in_a_trained_network() -> None:
     report = report_of(fusekit.optimize(randomize(ResNet50(10)), torch.rand(1, 3, 32, 32)))
     structure = {"drop-channels", "drop-linear-channels", "trim-window", "find-groups", "factor-kernel"}
@@ -161,6 +174,36 @@ def test_a_constant_channel_joins_the_bias_where_nothing_is_padded() -> None:
     x = normal(2, 3, 12, 11)
     fast = fusekit.optimize(model, x)
     assert [m.out_channels for m in fast.modules() if isinstance(m, nn.Conv2d)] == [16, 8]
+    assert_same(fast, model, x)
+
+
+class Bent(nn.Module):
+    """Pruned channels whose constant the function's own numbers decide."""
+
+    def __init__(self, bend: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inner, self.bend = Pruned("none", padding=0), bend
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.inner.second(self.bend(self.inner.first(x)))
+        return result
+
+
+@pytest.mark.parametrize(
+    "bend",
+    [
+        lambda y: F.leaky_relu(y, 0.5),
+        lambda y: F.leaky_relu(y, negative_slope=0.25),
+        lambda y: F.hardtanh(y, -0.3, 0.4),
+        lambda y: F.hardtanh(y, min_val=-0.3),
+        lambda y: F.elu(y, alpha=0.5),
+    ],
+)
+def test_a_function_keeps_its_numbers(bend: Callable[[Tensor], Tensor]) -> None:
+    model = Bent(bend).double().eval()
+    x = normal(2, 3, 12, 11)
+    fast = fusekit.optimize(model, x, strict=True)
+    assert applied(fast) == ["drop-channels"]
     assert_same(fast, model, x)
 
 

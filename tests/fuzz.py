@@ -1,0 +1,131 @@
+"""Random models against themselves, optimized: the same function at every size, and a tally of what the laws did.
+
+    python -m tests.fuzz [MODELS [SEED]]
+
+goes on after a failure, and prints the tally every 1,000 models and at the end.
+"""
+
+import random
+import re
+import sys
+import time
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import fusekit
+from fusekit.passes import PASSES
+from fusekit.report import Report
+from tests.compare import call, error_of, report_of
+from tests.random_models import Builder
+
+TOLERANCE = 1e-10
+
+
+@dataclass
+class Tally:
+    """What happened so far. `failures`: everything that should not have."""
+
+    models: int = 0
+    skipped: int = 0
+    guarded: int = 0
+    comparisons: int = 0
+    largest: float = 0.0
+    applied: Counter[str] = field(default_factory=Counter)
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    captured: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+    def count(self, report: Report) -> None:
+        self.applied.update(event.rewrite for event in report.applied)
+        self.refused.update((event.rewrite, normalised(event.reason)) for event in report.refused)
+        self.captured[report.capture] += 1
+
+    def lines(self) -> list[str]:
+        found = [f"{self.models} models ({self.skipped} more run at no size), {self.comparisons} comparisons"]
+        found.append(f"largest relative error {self.largest:.1e}, {len(self.failures)} failures")
+        found.append(f"guarded {self.guarded} (captured for another size, and saying so)")
+        found.append("captured: " + ", ".join(f"{way} {count}" for way, count in self.captured.most_common()))
+        found += [f"applied {self.applied[name]:7d}  {name}" for name in PASSES]
+        found += [f"refused {count:7d}  {name}: {reason}" for (name, reason), count in self.refused.most_common()]
+        return found + self.failures
+
+
+def normalised(reason: str) -> str:
+    """A reason without its numbers."""
+    return re.sub(r"x?\d[\d,.]*(e[-+]?\d+)?", "#", re.sub(r"\[[^]]*\]|\([-\d, ]*\)", "[#]", reason))
+
+
+def works(model: nn.Module, x: Tensor) -> bool:
+    try:
+        call(model, x)
+    except (RuntimeError, ValueError):
+        return False
+    return True
+
+
+def check(seed: int, tally: Tally) -> list[str]:
+    """One random model, optimized without example inputs for either runtime and with some for torch; what went wrong:
+    a rewrite rejected, another function, an error."""
+    torch.manual_seed(seed)
+    builder, draw = Builder(seed), random.Random(seed)
+    model = builder.model()
+    inputs = [x for x in builder.inputs_of_other_sizes() if works(model, x)]
+    if not inputs:
+        tally.skipped += 1
+        return []
+    tally.models += 1
+    filled = [x for x in inputs if x.shape[0]]
+    example = filled[0] if builder.long or draw.random() < 0.7 or not filled else draw.choice(filled)
+    failures = []
+    for given, target in ((None, draw.choice(("torch", "onnxruntime"))), (example, "torch")):
+        found: list[str] = []
+        try:
+            result = fusekit.optimize(model, given, target=target)
+            report = report_of(result)
+            tally.count(report)
+            found += [f"rejected {event.rewrite} at {event.where}: {event.reason}" for event in report.rejected]
+            for x in inputs:
+                found += _compare(result, model, x, tally)
+        except Exception as error:  # the long run goes on
+            found.append(f"{type(error).__name__}: {error}")
+        size = None if given is None else list(given.shape)
+        failures += [f"seed {seed}, {target}, example {size}: {what}" for what in found]
+    return failures
+
+
+def _compare(result: Any, model: nn.Module, x: Tensor, tally: Tally) -> list[str]:
+    try:
+        ours = call(result, x)
+    except ValueError as refusal:
+        if report_of(result).capture != "torch.export" or "captured for" not in str(refusal):
+            raise
+        tally.guarded += 1
+        return []
+    error = error_of(ours, call(model, x))
+    tally.comparisons += 1
+    tally.largest = max(tally.largest, error)
+    return [] if error <= TOLERANCE else [f"input {list(x.shape)}, relative error {error:.1e}"]
+
+
+def main(words: list[str]) -> int:
+    models, seed = (int(word) for word in [*words, *("1000", "0")[len(words) :]])
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    tally, start = Tally(), time.monotonic()
+    for index in range(models):
+        for failure in check(seed + index, tally):
+            tally.failures.append(failure)
+            print(failure, flush=True)
+        if (index + 1) % 1000 == 0 or index + 1 == models:
+            seconds = time.monotonic() - start
+            print(f"\n--- seeds {seed} to {seed + index}, {seconds:.0f} s", *tally.lines(), sep="\n", flush=True)
+    return len(tally.failures)
+
+
+if __name__ == "__main__":
+    sys.exit(bool(main(sys.argv[1:])))

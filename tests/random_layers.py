@@ -1,0 +1,147 @@
+"""The parts of random architectures that have a forward of their own: arithmetic, branches, heads, control flow."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Arithmetic(nn.Module):
+    """x * s + t in one of its spellings, s and t numbers or one per channel."""
+
+    shift: Tensor
+
+    def __init__(self, draw: random.Random, n: int, channels: int) -> None:
+        super().__init__()
+        self.kind = draw.randrange(7)
+        shape = draw.choice([(), (channels, *(1,) * n), (1, channels, *(1,) * n), (1,), (1,) * n])
+        self.scale = nn.Parameter(torch.randn(shape) + 2.0)
+        self.register_buffer("shift", torch.randn(shape) * draw.choice([0.0, 1.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        s, t = self.scale, self.shift
+        if self.kind == 0:
+            return x * s + t
+        if self.kind == 1:
+            return (x - t) / s
+        if self.kind == 2:
+            return t - x
+        if self.kind == 3:
+            return torch.sub(x, t, alpha=2)
+        if self.kind == 4:
+            return 0.5 * x - 1
+        if self.kind == 5:
+            return x.mul(s).add(t, alpha=3)
+        y = x * 1.5
+        y += t
+        y *= s
+        return y
+
+
+class Residual(nn.Module):
+    """body(x) + x in one of several spellings, or its concatenation."""
+
+    def __init__(self, draw: random.Random, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.kind = draw.randrange(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x)
+        if self.kind == 0:
+            return y + x
+        if self.kind == 1:
+            y = y * 2
+            y += x
+            return y
+        return torch.cat([x, y], 1) if self.kind == 2 else torch.add(x, y, alpha=2) + self.body(x)
+
+
+class Padding(nn.Module):
+    """F.pad by constant amounts, crops among them, of zeros or not."""
+
+    def __init__(self, draw: random.Random, n: int) -> None:
+        super().__init__()
+        self.amounts = [draw.choice([0, 1, 2, -1]) for _ in range(2 * n)]
+        self.mode = draw.choice(["constant", "constant", "constant", "replicate"])
+        self.value = draw.choice([0.0, 0.0, None, 1.5]) if self.mode == "constant" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.amounts, mode=self.mode, value=self.value)
+
+
+class Functional(nn.Module):
+    """A convolution as a function, its weight computed in forward."""
+
+    def __init__(self, n: int, layer: nn.Module) -> None:
+        super().__init__()
+        self.n = n
+        self.layer: Any = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.layer.weight * 0.5 + self.layer.weight.mean()
+        function = (F.conv1d, F.conv2d, F.conv3d)[self.n - 1]
+        geometry = {"stride": self.layer.stride, "padding": self.layer.padding, "dilation": self.layer.dilation}
+        return function(x, weight, self.layer.bias, groups=self.layer.groups, **geometry)
+
+
+class Odd(nn.Module):
+    """Control flow on the shape, so that capture takes its other ways."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) if x.shape[-1] % 2 else self.body(x) * 2  # type: ignore[no-any-return]
+
+
+class Branches(nn.Module):
+    """The sum of branches of one tensor, or their concatenation."""
+
+    def __init__(self, branches: Sequence[nn.Module], *, concat: bool) -> None:
+        super().__init__()
+        self.branches, self.concat = nn.ModuleList(branches), concat
+
+    def forward(self, x: Tensor) -> Tensor:
+        values: list[Tensor] = [branch(x) for branch in self.branches]
+        if self.concat:
+            return torch.cat(values, 1)
+        total = values[0]
+        for value in values[1:]:
+            total = total + value
+        return total
+
+
+class Gate(nn.Module):
+    """x times a function of the mean over its positions."""
+
+    def __init__(self, draw: random.Random, n: int, before: nn.Module, after: nn.Module) -> None:
+        super().__init__()
+        self.n, self.before, self.after, self.kind = n, before, after, draw.randrange(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.before(x)
+        pooled = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[self.n - 1]
+        mean = pooled(y, 1) if self.kind else y.mean(tuple(range(-self.n, 0)), keepdim=True)
+        gated: Tensor = x * torch.sigmoid(self.after(mean))
+        return gated
+
+
+class Network(nn.Module):
+    """Layers in a row, the values behind some of them returned too."""
+
+    def __init__(self, layers: Sequence[nn.Module], tapped: Sequence[int]) -> None:
+        super().__init__()
+        self.layers, self.tapped = nn.ModuleList(layers), frozenset(tapped)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        kept = []
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index in self.tapped:
+                kept.append(x + 0.25 if index % 2 else x)
+        return (x, *kept) if kept else x
