@@ -35,7 +35,9 @@ program
 float64
 timing
 capture emit nn pipeline compare probes onnxfile tidy validation validate export receptive
-filekind statedict archive arguments factory samples checkpoint
+filekind statedict archive arguments factory samples checkpoint rivals
+versions
+bench
 api
 inspection console commands cli
 """
