@@ -1,143 +1,222 @@
-"""Ordinary and re-parameterised networks before and after fusekit, in PyTorch and in ONNX Runtime, against others.
+"""Networks before and after fusekit, after others' optimizers and after their author's merge: operators and latency.
 
-    python benchmarks/families.py [--threads N] [--rounds N] [--csv-path FILE]
+    python -m benchmarks.families [--threads 1 --threads 2] [--rounds 9] [--only NAME]
 
-PyTorch: eager in its better memory layout, before and after. ONNX Runtime with all its own optimizations: the plain
-export, the same file after onnxsim and after onnxslim where they are installed, and fusekit's export. One interleaved
-run for each network; medians. Operators and batch norms are counted in the ONNX files.
+writes families-1-thread.{csv,md,svg} and so on to docs/benchmarks; `--only` measures a few and prints their table.
+
+PyTorch: eager, each in its better memory layout: the network, torch.fx's own fusion, the author's merge, fusekit. ONNX
+Runtime with all its own optimizations: the exporter's file, the same after onnxscript's optimizer (which is what the
+exporter writes by default: here `export`, the original of every ratio), that after onnxsim, that after onnxslim, the
+author's merge exported, fusekit's export. All sizes fixed. One interleaved run; a ratio is taken round by round, and
+the original is run twice, which shows what is noise.
+
+    pip install -c constraints.txt -e '.[bench]' 'torch==2.13.0'; pip install 'torch==2.13.0' timm
+
+in that order keeps torch as it is; without timm its seven networks are left out.
 """
 
-import csv
+import copy
 import logging
+import math
 import sys
 import tempfile
 import warnings
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
 import onnx
+import onnxruntime as ort
+import onnxsim
+import onnxslim
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 
 import fusekit
-from examples.side_by_side import latencies, onnx_runner, torch_runner
-from tests import families
-from tests.architectures import ResNet50, randomize
+from benchmarks import families_table
+from benchmarks.networks import FROM_TIMM, Network, load_timm, networks, timm_networks
+from benchmarks.record import WHERE
+from benchmarks.timing import Call, Times, interleaved
+from examples.side_by_side import onnx_runner, torch_runner
 
-try:
-    import onnxsim
-except ImportError:
-    onnxsim = None
-try:
-    import onnxslim
-except ImportError:
-    onnxslim = None
+WRONG = 1e-3  # relative; what differs by more than rounding is no competitor
 
 
-def stack(*blocks: nn.Module) -> nn.Module:
-    return randomize(nn.Sequential(*blocks))
+@dataclass
+class Prepared:
+    """One network in all its versions, optimized once for every number of threads."""
+
+    x: Tensor
+    modules: dict[str, nn.Module] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
-def networks() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
-    """Name to (network in training form, input shape)."""
-    rep, mobile = families.RepVGG, families.MobileOne
-    return {
-        "ResNet-50": (randomize(ResNet50()), (1, 3, 224, 224)),
-        "RepVGG blocks": (stack(rep(3, 48), rep(48, 48), rep(48, 48), rep(48, 48)), (1, 3, 112, 112)),
-        "MobileOne blocks": (stack(*(mobile(64, 64) for _ in range(4))), (1, 64, 56, 56)),
-        "ACNet blocks": (stack(*(families.ACNet(64, 64) for _ in range(3))), (1, 64, 56, 56)),
-        "DBB blocks": (stack(*(families.DiverseBranch(64, 64) for _ in range(3))), (1, 64, 56, 56)),
-        "ECB blocks (super-resolution)": (stack(*(families.EdgeOriented(16, 16) for _ in range(4))), (1, 16, 128, 128)),
-        "SESR blocks (super-resolution)": (
-            stack(*(families.CollapsibleLinear(16, 256) for _ in range(4))),
-            (1, 16, 128, 128),
-        ),
-        "ExpandNets blocks": (stack(*(families.ExpandedConv(32, 32) for _ in range(3))), (1, 32, 56, 56)),
-        "dilated large-kernel blocks": (stack(*(families.DilatedReparam(64) for _ in range(3))), (1, 64, 56, 56)),
-        "deep linear generator": (stack(families.LinearGenerator()), (1, 1, 128, 128)),
-        "3-64-3 padded pair (ring)": (
-            stack(nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 3, 3, padding=1)),
-            (1, 3, 128, 128),
-        ),
-    }
+def plain_export(model: nn.Module, x: Tensor, path: Path, *, optimize: bool = True) -> Path:
+    torch.onnx.export(model, (x,), dynamo=True, verbose=False, optimize=optimize).save(path)  # type: ignore[union-attr]
+    return path
 
 
-def better_layout(prefix: str, model: nn.Module, x: torch.Tensor) -> dict[str, Callable[[], object]]:
-    """The module as it is and in channels_last: the honest baseline is the faster of the two."""
-    calls = {f"{prefix} contiguous": torch_runner(model, (x,))}
-    if x.ndim == 4:
-        last = x.to(memory_format=torch.channels_last)
-        calls[f"{prefix} channels_last"] = torch_runner(model, (last,))
-    return calls
-
-
-def measure(
-    name: str, model: nn.Module, shape: tuple[int, ...], threads: int, rounds: int, room: Path
-) -> dict[str, Any]:
+def prepare(name: str, network: Network, room: Path) -> Prepared:
     torch.manual_seed(0)
-    x = torch.randn(shape)
-    torch.set_num_threads(threads)
-    fast = fusekit.optimize(model, (x,))
-    plain, ours = room / "plain.onnx", room / "fusekit.onnx"
-    torch.onnx.export(model, (x,), dynamo=True, verbose=False).save(plain)  # type: ignore[union-attr]
-    validation = fusekit.export(model, ours, (x,), dynamic=False)  # like for like: the plain export is static
+    model, x = network.build(), torch.randn(network.shape)
+    ready = Prepared(x, {"original": model})
+    others: dict[str, Callable[[], nn.Module]] = {"torch.fx": lambda: fuse(model)}
+    if network.merge is not None:
+        merge = network.merge
+        others["author"] = lambda: merge(copy.deepcopy(model)).eval()
+    for key, build in others.items():
+        with noted(name, key):
+            ready.modules[key] = sound(torch_runner(model, (x,)), build(), x)
+    ready.modules["fusekit"] = fusekit.optimize(model, (x,))
+
+    files = ready.files
+    files["export"] = plain_export(model, x, room / "export.onnx")
+    files["exporter"] = plain_export(model, x, room / "exporter.onnx", optimize=False)
+    with noted(name, "onnxsim"):
+        onnx.save(onnxsim.simplify(str(files["export"]))[0], room / "onnxsim.onnx")
+        files["onnxsim"] = room / "onnxsim.onnx"
+    with noted(name, "onnxslim"):
+        onnx.save(onnxslim.slim(str(files["export"])), room / "onnxslim.onnx")
+        files["onnxslim"] = room / "onnxslim.onnx"
+    if "author" in ready.modules:
+        files["author"] = plain_export(ready.modules["author"], x, room / "author.onnx")
+    expected = onnx_runner(files["export"], (x,), 1)()
+    for key in ("onnxsim", "onnxslim"):
+        if key in files and differs(onnx_runner(files[key], (x,), 1)(), expected):
+            print(f"{name}: {key} computes something else: left out", file=sys.stderr)
+            del files[key]
+    validation = fusekit.export(
+        model, room / "fusekit.onnx", (x,), dynamic=False
+    )  # like for like: the others are fixed
     assert validation.ok, f"{name}: {validation}"
-    files = {"plain export": plain}
-    if onnxsim is not None:
-        simplified, _ = onnxsim.simplify(str(plain))
-        files["onnxsim"] = room / "sim.onnx"
-        onnx.save(simplified, files["onnxsim"])
-    if onnxslim is not None:
-        files["onnxslim"] = room / "slim.onnx"
-        onnx.save(onnxslim.slim(str(plain)), files["onnxslim"])
-    files["fusekit"] = ours
-    calls = better_layout("torch before", model, x) | better_layout("torch after", fast, x)
-    calls |= {f"onnx {key}": onnx_runner(path, (x,), threads) for key, path in files.items()}
-    times = latencies(calls, rounds)
-    before = min(ms for key, ms in times.items() if key.startswith("torch before"))
-    after = min(ms for key, ms in times.items() if key.startswith("torch after"))
-    others = {key: times[f"onnx {key}"] for key in files if key != "fusekit"}
-    best = min(others, key=lambda key: others[key])
-    counts = {key: Counter(node.op_type for node in onnx.load(path).graph.node) for key, path in files.items()}
-    return {
-        "network": name,
-        "operators": sum(counts["plain export"].values()),
-        "operators best other": min(sum(counts[key].values()) for key in others),
-        "operators fusekit": sum(counts["fusekit"].values()),
-        "torch before ms": round(before, 3),
-        "torch after ms": round(after, 3),
-        "torch speed-up": round(before / after, 2),
-        "onnx best other": best,
-        "onnx best other ms": round(others[best], 3),
-        "onnx fusekit ms": round(times["onnx fusekit"], 3),
-        "onnx speed-up": round(others[best] / times["onnx fusekit"], 2),
-        "error": f"{validation.error:.1e}",
-        "own error": f"{validation.reference_error:.1e}",
+    files["fusekit"] = room / "fusekit.onnx"
+
+    counted = files | {"onnxruntime": runtime_file(files["export"], room / "onnxruntime.onnx")}
+    for key, path in counted.items():
+        ready.facts[f"{key} operators"], ready.facts[f"{key} batch norms"] = count(path)
+    ready.facts |= {"error": validation.error, "own error": validation.reference_error}
+    if "author" in files:
+        ready.facts["author error"] = fusekit.validate(model, files["author"], (x,), tolerance=math.inf).error
+    return ready
+
+
+@contextmanager
+def noted(name: str, tool: str) -> Iterator[None]:
+    """Another's tool may fail on a network: its cell stays empty, and the reason is printed."""
+    try:
+        yield
+    except Exception as error:
+        print(f"{name}: {tool} fails: {str(error).splitlines()[0]}", file=sys.stderr)
+
+
+def sound(original: Call, module: nn.Module, x: Tensor) -> nn.Module:
+    if differs([torch_runner(module, (x,))()], [original()]):
+        raise ValueError("it computes something else")
+    return module
+
+
+def differs(results: list[Any], expected: list[Any]) -> bool:
+    pairs = [(np.asarray(a), np.asarray(b)) for a, b in zip(results, expected, strict=True)]
+    return any(not np.abs(a - b).max() <= WRONG * np.abs(b).max() for a, b in pairs)
+
+
+def runtime_file(path: Path, saved: Path) -> Path:
+    """The graph ONNX Runtime makes of a file at its highest level; its layout changes are operators too."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(saved)
+    options.log_severity_level = 3  # the file is for this machine only, and it says so
+    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return saved
+
+
+def count(path: Path) -> tuple[int, int]:
+    """Operators, and batch norms among them; a constant is no operator."""
+    kinds = [node.op_type for node in onnx.load(path).graph.node]
+    return len(kinds) - kinds.count("Constant"), kinds.count("BatchNormalization")
+
+
+def better_layout(module: nn.Module, x: Tensor) -> tuple[str, Call]:
+    """The module as it is or in channels_last, whichever is faster in a few rounds."""
+    last = copy.deepcopy(module).to(memory_format=torch.channels_last)
+    calls = {
+        "contiguous": torch_runner(module, (x,)),
+        "channels_last": torch_runner(last, (x.to(memory_format=torch.channels_last),)),
     }
+    times = interleaved(calls, 5, seconds=1.0)
+    best = min(times, key=lambda key: min(times[key].rounds))
+    return best, calls[best]
 
 
-def main(threads: int = 1, rounds: int = 15, csv_path: Path | None = None) -> None:
+def measure(ready: Prepared, threads: int, rounds: int) -> dict[str, Any]:
+    """One row: milliseconds, and how many times faster than the original, with the spread."""
+    torch.set_num_threads(threads)
+    facts, x = dict(ready.facts), ready.x
+    eager = {}
+    for key, module in ready.modules.items():
+        facts[f"torch {key} layout"], eager[f"torch {key}"] = better_layout(module, x)
+    runs = {f"onnx {key}": onnx_runner(path, (x,), threads) for key, path in ready.files.items()}
+    calls: dict[str, Call] = {}
+    for kind, versions, again in (
+        ("torch", eager, eager["torch original"]),
+        ("onnx", runs, onnx_runner(ready.files["export"], (x,), threads)),
+    ):
+        # the other runtime's threads may still spin: one call that does not count; both originals follow fusekit's
+        calls |= {f"{kind} settled": versions[f"{kind} fusekit"], **versions, f"{kind} again": again}
+    total = sum(each.median for each in interleaved(calls, 1).values())
+    enough = max(rounds, min(10 * rounds, round(2000 / total)))  # short calls are noisier, and cost nothing to repeat
+    times = {key: each for key, each in interleaved(calls, enough, math.inf).items() if "settled" not in key}
+    original = {"torch": times["torch original"], "onnx": times["onnx export"]}
+    for key, each in times.items():
+        ratio = relative(original[key.split()[0]], each)
+        facts[f"{key} ms"], facts[f"{key} ratio"], facts[f"{key} spread"] = each.median, ratio.median, ratio.spread
+    facts["rounds"] = enough
+    return facts | families_table.against_best(facts)
+
+
+def relative(original: Times, other: Times) -> Times:
+    """How many times faster in each round: a slow moment of the machine falls on both."""
+    return Times(tuple(a / b for a, b in zip(original.rounds, other.rounds, strict=True)))
+
+
+def chosen(only: list[str]) -> dict[str, Network]:
+    timm = load_timm()
+    found = networks() | (timm_networks(timm) if timm else {})
+    if timm is None:
+        print(f"timm is not installed: {', '.join(FROM_TIMM)} are left out", file=sys.stderr)
+    if unknown := [name for name in only if name not in found]:
+        raise typer.BadParameter(f"no network {', '.join(unknown)}; there are {', '.join(found)}")
+    ordered = sorted(found, key=lambda name: found[name].ordinary)
+    return {name: found[name] for name in ordered if not only or name in only}
+
+
+def main(
+    threads: Annotated[list[int] | None, typer.Option(help="repeat for several")] = None,
+    rounds: int = 9,
+    only: Annotated[list[str] | None, typer.Option(help="a network; repeat for several")] = None,
+    where: Annotated[Path, typer.Option(help="where the files go, but with --only")] = WHERE,
+) -> None:
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    rows = []
-    for name, (model, shape) in networks().items():
+    rows: dict[int, list[dict[str, Any]]] = {number: [] for number in threads or [1]}
+    for name, network in chosen(only or []).items():
         with tempfile.TemporaryDirectory() as room:
-            rows.append(measure(name, model, shape, threads, rounds, Path(room)))
-        print(rows[-1], file=sys.stderr)
-    table = Table(*rows[0], title=f"{threads} thread(s), medians of {rounds} interleaved rounds")
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console(width=220).print(table)
-    if csv_path is not None:
-        with csv_path.open("w", newline="") as out:
-            writer = csv.DictWriter(out, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+            ready = prepare(name, network, Path(room))
+            for number, table in rows.items():
+                row = {"network": name, "ordinary": network.ordinary, **measure(ready, number, rounds)}
+                table.append(row)
+                print(f"{name}, {number} thread(s): {families_table.brief(row)}", file=sys.stderr)
+    for number, table in rows.items():
+        if only:
+            print(families_table.markdown(table, number, rounds))
+        else:
+            print(families_table.write(where, table, number, rounds))
 
 
 if __name__ == "__main__":

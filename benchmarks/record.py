@@ -49,10 +49,11 @@ def write_bars(path: Path, title: str, names: Sequence[str], series: Mapping[str
         places = [row + index * height for row in range(len(names))]
         axes.barh(places, [value - 1 for value in values], height * 0.9, left=1, label=label)
         for place, value in zip(places, values, strict=True):
-            axes.annotate(f" {value:.2g}", (max(value, 1.0), place), va="center", fontsize=7)
+            axes.annotate(f" {value:.3g}", (max(value, 1.0), place), va="center", fontsize=7)
     axes.set(xscale="log", title=title, xlabel="speed-up")
     axes.set_yticks([row + 0.4 - height / 2 for row in range(len(names))], names)
     axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.margins(x=0.1, y=0.01)
     axes.invert_yaxis()
     axes.legend(loc="lower right")
     save(figure, path)

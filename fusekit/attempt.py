@@ -5,16 +5,17 @@ A proposal that is not lawful or does not pay is *refused* with its reason or it
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from fusekit.algebra import Chain, Choice, Combination, Map, Shape
 from fusekit.cost import FREE, work_of
 from fusekit.cut import cheapest_cut
 from fusekit.errors import Inapplicable
-from fusekit.graph import Facts, Graph, where
-from fusekit.pattern import Having, Match
+from fusekit.graph import Facts, Graph, evaluate, where
+from fusekit.pattern import Match
 from fusekit.region import Region, constants_of
 from fusekit.report import Event, Outcome
 from fusekit.rewrite import Rewrite
@@ -33,27 +34,48 @@ class Attempt:
         self.region = Region(graph, match)
         self.sources = self.region.sources()
         self.before = self.after = FREE
+        self.dtype: torch.dtype | None = None
+        self.proposal: Any = None
+        self.times: tuple[float, float] | None = None  # milliseconds before and after, where they were measured
         self.error: float | None = None
         self.touched: list[fx.Node] = []
 
+    @property
+    def where(self) -> str:
+        """The place as the report names it."""
+        return " + ".join(self.sources)
+
     def run(self) -> Event:
+        """The whole way."""
+        return self.prepare(self.rewrite.gain) or self.carry_out()
+
+    def prepare(self, gain: float) -> Event | None:
+        """Find the proposal, if its price is below `gain` times that of what is there; else say why not."""
         try:
             for value in self.match.maps:
                 if isinstance(value, Unread):
                     raise Inapplicable(value.reason)
-            dtype = self.region.dtype()
-            if self.region.weight_entries() > _LARGE and not isinstance(self.rewrite.pattern, Having):
+            self.dtype = self.region.dtype()
+            if self.region.weight_entries() > _LARGE and not self.rewrite.by_value:
                 # priced on shapes alone first: a large kernel that does not pay is never computed
-                self._settled(self.rewrite.propose(*(m.on_meta() for m in self.match.maps)), dtype)
-            proposal = self._settled(self.rewrite.propose(*self.match.maps), dtype)
+                self._settled(self.rewrite.propose(*(m.on_meta() for m in self.match.maps)), gain)
+            self.proposal = self._settled(self.rewrite.propose(*self.match.maps), gain)
         except Inapplicable as refusal:
             return self._event(Outcome.REFUSED, str(refusal))
         except Exception as error:  # a bug in a law must not cost the user the other laws
             return self._event(Outcome.REJECTED, f"the law failed ({type(error).__name__}: {error})")
+        return None
+
+    def refuse(self, reason: str) -> Event:
+        """Another was better."""
+        return self._event(Outcome.REFUSED, reason)
+
+    def carry_out(self) -> Event:
+        """Write the proposal beside what is there, compare both, commit or leave no trace."""
         new: list[fx.Node] = []
         try:
             with self.graph.fx.inserting_before(self.match.outputs[0]):
-                new = write(self.graph, proposal, self.match.sources, self.region.names())
+                new = write(self.graph, self.proposal, self.match.sources, self.region.names())
             self.error = self._error_of(new)
             reason = f"float64 error {self.error:.1e} exceeds {TOLERANCE:.0e}; rolled back"
         except Exception as error:  # a proposal that cannot even run is as wrong as one that runs wrongly
@@ -61,19 +83,18 @@ class Attempt:
         if not self.error <= TOLERANCE:
             self.graph.erase_dead(new)
             return self._event(Outcome.REJECTED, reason)
-        self._commit(new, dtype)
+        self._commit(new)
         return self._event(Outcome.APPLIED, "")
 
-    def _settled(self, proposal: Map | Combination, dtype: torch.dtype | None) -> Map | Combination:
+    def _settled(self, proposal: Map | Combination, gain: float) -> Map | Combination:
         """The proposal, its cheapest form if it leaves that open; Inapplicable if it does not pay."""
         if self.rewrite.sized and not self.region.has_sizes():
             raise Inapplicable(
                 "whether it pays depends on the size of the input, which is unknown: pass example inputs"
             )
-        shapes = self.region.shapes()
+        shapes, dtype = self.region.shapes(), self.dtype
         if shapes is None or dtype is None:
             return proposal
-        gain = self.rewrite.gain
         if isinstance(proposal, Chain):
             kept = self.match.nodes[0] in self.region.alive()
             proposal, pays = cheapest_cut(proposal, shapes[0], dtype.itemsize, target=self.target, gain=gain, kept=kept)
@@ -88,6 +109,8 @@ class Attempt:
         self, proposal: Map | Combination, shapes: Sequence[Shape], dtype: torch.dtype, gain: float
     ) -> None:
         """Price both sides; what the region computes for others too is paid on both."""
+        if not gain:
+            raise Inapplicable("whether it pays only measuring can tell")
         works = self.region.works(shapes, dtype.itemsize, self.target)
         alive = self.region.alive()
         kept = [w for node, w in works if node in alive]
@@ -107,8 +130,9 @@ class Attempt:
         probes = self.region.probes(AFFORDABLE_FOR_PLANS if self.rewrite.sized else AFFORDABLE)
         return region_error(self.graph, match.nodes, new, match.sources, probes, len(match.outputs))
 
-    def _commit(self, new: list[fx.Node], dtype: torch.dtype | None) -> None:
+    def _commit(self, new: list[fx.Node]) -> None:
         """Round the constants to the region's dtype, hand over what is known of the output, replace it, clean up."""
+        dtype = self.dtype
         outputs, constants = self.match.outputs, constants_of(self.match.nodes)
         trains = any(self.graph.constants[str(node.target)].requires_grad for node in constants)
         for node in constants_of(new):
@@ -136,14 +160,21 @@ class Attempt:
     def _note_shape(self, node: fx.Node, dtype: torch.dtype | None) -> None:
         """The shape of a new value inside the region, for the prices and totals that ask for it later."""
         reading = read(self.graph, node)
-        if reading is None or isinstance(reading.map, Unread) or "shape" not in reading.source.meta:
+        if reading is not None and not isinstance(reading.map, Unread) and "shape" in reading.source.meta:
+            node.meta.setdefault("shape", reading.map.output_shape(reading.source.meta["shape"]))
+        elif reading is None and node.op == "call_function" and "shape" in node.all_input_nodes[0].meta:
+            source = node.all_input_nodes[0]
+            value = evaluate(self.graph, [node], {source: torch.empty(source.meta["shape"], device="meta")})[node]
+            if not isinstance(value, Tensor):
+                return
+            node.meta.setdefault("shape", tuple(value.shape))
+        else:
             return
-        node.meta.setdefault("shape", reading.map.output_shape(reading.source.meta["shape"]))
         node.meta.setdefault("facts", Facts(None, dtype))
 
     def _event(self, outcome: Outcome, reason: str) -> Event:
         before, after = (self.before.price, self.after.price) if self.before is not FREE else (None, None)
-        return Event(self.rewrite.name, " + ".join(self.sources), outcome, before, after, self.error, reason)
+        return Event(self.rewrite.name, self.where, outcome, before, after, self.error, reason, self.times)
 
 
 def _hand_over(output: fx.Node, node: fx.Node) -> None:

@@ -24,6 +24,7 @@ from fusekit.algebra import (
     Identity,
     Map,
     Pad,
+    Relaid,
     Shape,
     SpectralConv,
     Split,
@@ -41,6 +42,9 @@ _OPERATORS_A_SIDE = {"onnxruntime": 7, "torch": 48}
 # Multiply-accumulates a nanosecond of a direct convolution with a large kernel in its better memory layout, which one
 # by transforms must beat: dense, depthwise. Measured on 13 shapes, one thread of a core with AVX-512.
 _DIRECT = {"torch": (60.0, 50.0), "onnxruntime": (50.0, 30.0)}
+
+# A depthwise convolution of one axis takes 1.3 to 6 times as long in ONNX Runtime as the same one of a plane.
+_ONE_AXIS_DEPTHWISE = 3
 
 _NOMINAL = {0: (), 1: (4096,), 2: (56, 56), 3: (16, 28, 28)}
 
@@ -73,6 +77,8 @@ def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> W
         views = target == "torch" and (len(shape) == value.conv.n + 1 or shape[0] == 1)
         copied = 0 if views else 2 * math.prod(value.output_shape(shape)) * itemsize
         return work(value.conv, shape, itemsize, target=target) + Work(0, copied, 1)
+    if isinstance(value, Relaid):
+        return _work_relaid(value, shape, itemsize, target)
     if isinstance(value, SpectralConv):
         # its time is known better than the bytes it moves, most of which stay in the cache
         dense, depthwise = _DIRECT[target]
@@ -86,6 +92,8 @@ def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> W
         return work(Pad(first), shape, itemsize) + work(bare, padded, itemsize, target=target)
     moved = (math.prod(shape) + math.prod(value.output_shape(shape)) + _entries(value.constants())) * itemsize
     total = Work(value.macs(shape), moved, 1)
+    if target == "onnxruntime" and isinstance(value, Conv) and value.n == 1 and value.groups == value.in_channels > 1:
+        total = replace(total, macs=_ONE_AXIS_DEPTHWISE * total.macs)
     if isinstance(value, BorderedConv):
         sides = len(value.ring.sides)
         total = total + Work(0, value.copied(shape) * itemsize, _OPERATORS_A_SIDE[target] * sides)
@@ -93,6 +101,21 @@ def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> W
         further = (len(value.stages) - 1) * len(value.padding)
         total = total + Work(0, further * 2 * math.prod(value.output_shape(shape)) * itemsize, 3 * further)
     return total
+
+
+def _work_relaid(value: Relaid, shape: Shape, itemsize: int, target: str) -> Work:
+    """The copies that channels last needs, and the better kernel that a depthwise convolution of one axis finds as one
+    of a plane in ONNX Runtime; what layouts are worth otherwise, no formula knows."""
+    conv = value.conv
+    if target == "onnxruntime" and value.channels_last:
+        raise Inapplicable("ONNX Runtime lays out its tensors itself")
+    if value.channels_last and len(shape) != conv.n + 2:
+        raise Inapplicable("channels can be last only behind a batch")
+    plain = work(conv, shape, itemsize, target=target)
+    if value.channels_last:
+        copied = 2 * (math.prod(shape) + math.prod(value.output_shape(shape))) * itemsize
+        return plain + Work(0, copied, 2)
+    return replace(plain, macs=conv.macs(shape))
 
 
 def work_of(value: Map | Combination, shapes: Sequence[Shape], itemsize: int, *, target: str = "torch") -> Work:

@@ -34,8 +34,6 @@ from fusekit.tidy import tidy
 from fusekit.validate import validate
 from fusekit.validation import ProbeResult, Validation
 
-# What the exporter translates to natively: any other version goes through a converter, one more thing to go wrong.
-DEFAULT_OPSET = 18
 # Protocol buffers end at 2 GiB; from here on the weights lie in a file of their own beside the model.
 EXTERNAL_DATA_FROM = 1_800_000_000
 
@@ -83,6 +81,16 @@ def export_onnx(
         raise ExportError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def export_plain(
+    module: nn.Module, path: Path, example_inputs: object, *, dynamic: Freedom = False, opset: int | None = None
+) -> None:
+    """Write a module as it is, checked by nobody: to be timed, not to be kept. `ExportError` or `CaptureError` if
+    torch's exporter cannot."""
+    program = export_program(module, Inputs.of(example_inputs), dynamic=dynamic)
+    _take_reals(program)
+    _write(_translate(program, opset, True), path)
 
 
 @dataclass(frozen=True)
@@ -144,9 +152,7 @@ def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> i
     try:
         # with gradients, a scan would be split into what it computes and what it keeps
         with torch.no_grad(), quiet(), free_steps():
-            translated = torch.onnx.export(
-                program, dynamo=True, verbose=False, optimize=optimize, opset_version=opset or DEFAULT_OPSET
-            )
+            translated = torch.onnx.export(program, dynamo=True, verbose=False, optimize=optimize, opset_version=opset)
     except Exception as error:
         raise ExportError(f"torch.onnx could not translate the program: {reason_of(_root(error))}") from error
     if translated is None:

@@ -15,11 +15,13 @@ from torch.utils import _pytree as pytree
 from fusekit.algebra import BorderedConv, Conv, SpectralConv
 from fusekit.capture import capture, has_hooks
 from fusekit.capture.only_called import only_called
+from fusekit.clock import Clock
 from fusekit.driver import Driver, Progress
 from fusekit.emit import emit
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph
 from fusekit.inputs import Inputs
+from fusekit.relayout import relay
 from fusekit.report import Event, Outcome, Report, Totals
 from fusekit.rewrite import Stage
 from fusekit.view import read
@@ -33,11 +35,15 @@ class Pipeline:
     target: str = "torch"
     strict: bool = False
     progress: Progress | None = None
+    clock: Clock | None = None
+    vetoed: frozenset[tuple[str, str]] = frozenset()
+    relays: bool = False
     events: list[Event] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ways: list[str] = field(default_factory=list)
     before: list[Totals] = field(default_factory=list)
     after: list[Totals] = field(default_factory=list)
+    times: tuple[float, float] | None = None  # milliseconds of the whole model and of the result
 
     def run(self, module: nn.Module, inputs: Inputs | None, path: str = "") -> nn.Module:
         """The optimized module, made of one's own copy (`own_copy`)."""
@@ -63,11 +69,13 @@ class Pipeline:
             if name.rpartition(".")[2].startswith("computed_")
         ]
         self.before.append(totals(graph))
-        driver = Driver(graph, self.target, self.strict, self.progress)
+        driver = Driver(graph, self.target, self.strict, self.progress, self.clock, self.vetoed)
         try:
             driver.run(self.stages)
         finally:
             self.events += driver.events
+        if self.relays and self.clock is not None and self.target == "torch":
+            self.events += relay(graph, self.clock, self.vetoed)
         self.after.append(totals(graph))
         return emit(graph)
 
@@ -103,7 +111,7 @@ class Pipeline:
         self.events.append(Event("model", "model", Outcome.REJECTED, reason=reason))
         self.after = self.before
 
-    def report(self, seconds: float) -> Report:
+    def report(self, seconds: float = 0.0) -> Report:
         ways = dict.fromkeys(self.ways)
         return Report(
             tuple(self.events),
@@ -113,6 +121,7 @@ class Pipeline:
             tuple(self.notes),
             self.target,
             seconds,
+            self.times,
         )
 
 

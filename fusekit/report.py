@@ -28,7 +28,8 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """One rewrite at one place. `reason` is empty for what was applied without remark."""
+    """One rewrite at one place. `reason` is empty for what was applied without remark; `times` are milliseconds of the
+    place before and after, where these were measured and not estimated."""
 
     rewrite: str
     where: str
@@ -37,6 +38,7 @@ class Event:
     cost_after: float | None = None
     error: float | None = None
     reason: str = ""
+    times: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Totals:
 
 @dataclass(frozen=True)
 class Report:
-    """All events in order, the totals before and after, how the model was captured, and notes to the user."""
+    """All events in order, the totals before and after, how the model was captured, and notes to the user. `times`:
+    milliseconds of the whole model and of the result on the target, where they were raced."""
 
     events: tuple[Event, ...] = ()
     before: Totals | None = None
@@ -59,6 +62,7 @@ class Report:
     notes: tuple[str, ...] = ()
     target: str = "torch"
     seconds: float = field(default=0.0, compare=False)
+    times: tuple[float, float] | None = field(default=None, compare=False)
 
     def of(self, outcome: Outcome | str) -> tuple[Event, ...]:
         """The events with this outcome."""
@@ -92,7 +96,7 @@ class Report:
         parts: list[Text | Table] = [Text(f"fusekit: {note}", style="bold yellow") for note in self.notes]
         parts.append(Text(self._headline(hint), style="bold"))
         if self.before is not None and self.after is not None:
-            parts.append(_totals_table(self.before, self.after))
+            parts.append(_totals_table(self.before, self.after, self.times))
         if events:
             parts.append(_events_table(events))
         return Group(*parts)
@@ -108,7 +112,7 @@ class Report:
         return f"{words} (captured by {self.capture or 'nothing'}, target {self.target}{hint})"
 
 
-def _totals_table(before: Totals, after: Totals) -> Table:
+def _totals_table(before: Totals, after: Totals, times: tuple[float, float] | None) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("", "before", "after"):
         table.add_column(heading, justify="left" if not heading else "right")
@@ -118,6 +122,8 @@ def _totals_table(before: Totals, after: Totals) -> Table:
         ("MACs", before.macs, after.macs),
     ):
         table.add_row(name, _count(old), _count(new))
+    if times is not None:
+        table.add_row("ms", f"{times[0]:.3g}", f"{times[1]:.3g}")
     return table
 
 
@@ -136,6 +142,8 @@ def _events_table(events: tuple[Event, ...]) -> Table:
 
 
 def _price(event: Event) -> str:
+    if event.times is not None:
+        return "{:.3g} -> {:.3g} ms".format(*event.times)
     if event.cost_before is None or event.cost_after is None:
         return ""
     return f"x{event.cost_after / event.cost_before:.3g}" if event.cost_before else f"{event.cost_after:.3g}"

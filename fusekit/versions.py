@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from fusekit import rivals
 from fusekit.compare import outputs_of
-from fusekit.errors import CaptureError, FusekitError
+from fusekit.errors import FusekitError
+from fusekit.export import export_plain
 from fusekit.inputs import Inputs
 from fusekit.onnxfile import OnnxFile
 from fusekit.pipeline import own_copy
-from fusekit.program import Freedom, export_program, quiet, reason_of
+from fusekit.program import Freedom, evaluation_copy, quiet, reason_of
 from fusekit.timing import Call
 
 PYTORCH, ONNXRUNTIME, OPENVINO = "PyTorch", "ONNX Runtime", "OpenVINO"
@@ -55,14 +56,10 @@ def plain_export(
     ladder: tuple[Freedom, ...] = (True, "batch", False) if dynamic else (False,)
     for freedom in ladder:
         try:
-            with torch.no_grad(), quiet():
-                program = export_program(model, inputs, dynamic=freedom)
-                written = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=opset)
-            assert written is not None
-            written.save(str(path))
+            export_plain(evaluation_copy(model), path, inputs, dynamic=freedom, opset=opset)
             OnnxFile(path).run(inputs, inputs.names(model))
             return path
-        except (CaptureError, FusekitError, RuntimeError):
+        except FusekitError:
             if freedom == ladder[-1]:
                 raise
     raise AssertionError("the ladder ends with a return or a raise")

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -20,11 +21,13 @@ from fusekit.algebra import (
     Identity,
     Map,
     PixelShuffle,
+    Relaid,
     SpectralConv,
     Split,
 )
 from fusekit.algebra.bordered import bordered_conv, geometry_of
 from fusekit.algebra.edge import circular_pad
+from fusekit.algebra.layout import channels_first, channels_last
 from fusekit.algebra.pad import flat_padding
 from fusekit.algebra.spectral_conv import spectral_conv
 from fusekit.graph import Graph
@@ -92,6 +95,8 @@ def _write_map(graph: Graph, value: Map, source: fx.Node, name: str) -> list[fx.
         return [_write_bordered(graph, value, source, name)]
     if isinstance(value, SpectralConv):
         return _write_spectral(graph, value.conv, source, name)
+    if isinstance(value, Relaid):
+        return _write_relaid(graph, value, source, name)
     if isinstance(value, PixelShuffle):
         return [graph.fx.call_function(aten.pixel_shuffle.default, (source, value.factor))]
     if isinstance(value, Flatten):
@@ -112,6 +117,12 @@ def _write_map(graph: Graph, value: Map, source: fx.Node, name: str) -> list[fx.
         raise AssertionError(f"{type(value).__name__} has no spelling as an operator yet")
     weight = graph.add_constant(value.weight, f"{name}.weight")
     bias = None if value.bias is None else graph.add_constant(value.bias, f"{name}.bias")
+    return _write_conv(graph, value, source, weight, bias)
+
+
+def _write_conv(
+    graph: Graph, value: Conv, source: fx.Node, weight: fx.Node | None, bias: fx.Node | None
+) -> list[fx.Node]:
     if value.n == 0:
         return [graph.fx.call_function(aten.linear.default, (source, weight, bias))]
     if value.transposed:
@@ -145,25 +156,46 @@ def _write_bordered(graph: Graph, value: BorderedConv, source: fx.Node, name: st
     return graph.fx.call_function(bordered_conv, (source, *tensors, geometry))
 
 
+def _known(graph: Graph, tensor: Tensor | None, name: str) -> fx.Node | None:
+    """The constant that this tensor is, or a new one: a realization computes with the numbers that are there, shared
+    with whoever shares them."""
+    if tensor is None:
+        return None
+    for known, value in graph.constants.items():
+        alike = value.shape == tensor.shape and value.dtype == tensor.dtype and value.stride() == tensor.stride()
+        if alike and value.data_ptr() == tensor.data_ptr():
+            return graph.fx.create_node("get_attr", known, name=known.replace(".", "_"))
+    return graph.add_constant(tensor, name)
+
+
 def _write_spectral(graph: Graph, conv: Conv, source: fx.Node, name: str) -> list[fx.Node]:
-    """The same numbers computed in another way: the constants of the convolution stay the ones they are, shared with
-    whoever shares them. A padding that no layer can have is a pad of its own."""
-
-    def constant(tensor: Tensor | None, suffix: str) -> fx.Node | None:
-        if tensor is None:
-            return None
-        for known, value in graph.constants.items():
-            alike = value.shape == tensor.shape and value.dtype == tensor.dtype and value.stride() == tensor.stride()
-            if alike and value.data_ptr() == tensor.data_ptr():
-                return graph.fx.create_node("get_attr", known, name=known.replace(".", "_"))
-        return graph.add_constant(tensor, f"{name}.{suffix}")
-
+    """A padding that no layer can have is a pad of its own."""
     nodes = []
     padding = conv.padding
     if not (conv.transposed or conv.pads_same or all(low == high >= 0 for low, high in padding)):
         first, common = conv.symmetric_padding()
         nodes.append(graph.fx.call_function(aten.constant_pad_nd.default, (source, flat_padding(first))))
         source, padding = nodes[-1], tuple((amount, amount) for amount in common)
-    weight, bias = constant(conv.weight, "weight"), constant(conv.bias, "bias")
+    weight, bias = _known(graph, conv.weight, f"{name}.weight"), _known(graph, conv.bias, f"{name}.bias")
     geometry = (conv.stride, padding, conv.dilation, conv.groups, conv.transposed, conv.output_padding)
     return [*nodes, graph.fx.call_function(spectral_conv, (source, weight, bias, *geometry))]
+
+
+def _write_relaid(graph: Graph, value: Relaid, source: fx.Node, name: str) -> list[fx.Node]:
+    nodes: list[fx.Node] = []
+
+    def call(target: Any, *arguments: int) -> None:
+        nodes.append(graph.fx.call_function(target, (nodes[-1] if nodes else source, *arguments)))
+
+    if value.planar:
+        call(aten.unsqueeze.default, -2)
+    if value.channels_last:
+        call(channels_last)
+    inner = value.inner
+    weight, bias = _known(graph, inner.weight, f"{name}.weight"), _known(graph, inner.bias, f"{name}.bias")
+    nodes += _write_conv(graph, inner, nodes[-1], weight, bias)
+    if value.channels_last:
+        call(channels_first)
+    if value.planar:
+        call(aten.squeeze.dim, -2)
+    return nodes

@@ -13,6 +13,7 @@ from fusekit.passes.fold_rearrange import FoldAffineShuffled, FoldFlattened, Fol
 from fusekit.passes.merge_concat import FoldConcat, MergeConcat, SplitAffine
 from fusekit.passes.merge_siblings import MergeSiblings
 from fusekit.passes.merge_sum import MergeSum
+from fusekit.passes.relay_conv import UseChannelsLast, UsePlanarChannelsLast, UsePlanarConv
 from fusekit.passes.use_spectral_conv import UseSpectralConv
 from fusekit.rewrite import Rewrite, Stage
 
@@ -28,12 +29,14 @@ STAGES: tuple[Stage, ...] = (
     Stage("fold-rows", (*_FAR, *_NEAR)),
     # a merged sum or concatenation is a convolution again, with neighbours to fold
     Stage("merge", (MergeSum(), FoldConcat(), MergeConcat(), SplitAffine(), *_NEAR, *_FAR)),
-    Stage("structure", (DropChannels(), DropLinearChannels(), TrimWindow(), FindGroups(), FactorKernel())),
+    # before anything is split: filters of zeros are of low rank too
+    Stage("drop", (DropChannels(), DropLinearChannels())),
+    Stage("structure", (TrimWindow(), FindGroups(), FactorKernel())),
     # last, because what has a ring folds no further
     Stage("fold-border", (FoldConvBorder(), FoldAffineBorder())),
     # what is handed out in parts is no row any more
     Stage("merge-siblings", (MergeSiblings(),)),
-    Stage(CHOOSE, (UseSpectralConv(),)),
+    Stage(CHOOSE, (UseSpectralConv(), UsePlanarConv(), UsePlanarChannelsLast(), UseChannelsLast()), contest=True),
 )
 
 PASSES: dict[str, Rewrite] = {rewrite.name: rewrite for stage in STAGES for rewrite in stage.passes}
@@ -69,5 +72,8 @@ __all__ = [
     "MergeSum",
     "SplitAffine",
     "TrimWindow",
+    "UseChannelsLast",
+    "UsePlanarChannelsLast",
+    "UsePlanarConv",
     "UseSpectralConv",
 ]

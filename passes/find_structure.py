@@ -27,6 +27,7 @@ class TrimWindow(Rewrite):
 
     name = "trim-window"
     pattern = Having(Conv, trimmed)
+    by_value = True
 
     def propose(self, c: Conv) -> Conv:
         return trimmed(c)
@@ -38,6 +39,7 @@ class FindGroups(Rewrite):
 
     name = "find-groups"
     pattern = Having(Conv, grouped)
+    by_value = True
 
     def propose(self, c: Conv) -> Conv:
         return grouped(c)
@@ -49,6 +51,7 @@ class FactorKernel(Rewrite):
 
     name = "factor-kernel"
     pattern = Having(Conv, factored)
+    by_value = True
     gain = 0.8  # two passes over the data where there was one
 
     def propose(self, c: Conv) -> Choice:
@@ -76,6 +79,7 @@ class DropChannels(Rewrite):
 
     name = "drop-channels"
     pattern = Compose(Conv, Elementwise, Conv, when=_has_dead_channels)
+    by_value = True
 
     def propose(self, outer: Conv, f: Elementwise, inner: Conv) -> Composition:
         return without_dead_channels(outer, f, inner)
@@ -87,6 +91,7 @@ class DropLinearChannels(Rewrite):
 
     name = "drop-linear-channels"
     pattern = Compose(Conv, Conv, when=_has_dead_channels)
+    by_value = True
 
     def propose(self, outer: Conv, inner: Conv) -> Composition:
         return without_dead_channels(outer, None, inner)

@@ -31,6 +31,7 @@ class UseSpectralConv(Rewrite):
     pattern = Compose(Conv, when=has_long_kernel)
     gain = 0.8  # the price is right to some 20 %: what is not clearly faster stays as it is
     sized = True
+    hope = 2.0
 
     def propose(self, c: Conv) -> SpectralConv:
         return SpectralConv.of(c)

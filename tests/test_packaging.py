@@ -34,9 +34,13 @@ passes
 program
 float64
 timing
-capture emit nn pipeline compare probes onnxfile tidy validation validate export receptive
+capture emit nn compare probes onnxfile tidy validation validate export receptive
+measurements
+clock
+relayout
+pipeline
 filekind statedict archive arguments factory samples checkpoint rivals
-versions
+promise versions
 bench
 api
 inspection console commands cli

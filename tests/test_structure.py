@@ -34,6 +34,20 @@ def product(*factors: Tensor) -> Tensor:
     return torch.einsum("or,riuv->oiuv", b, a)
 
 
+def test_a_pruned_network_of_usual_width() -> None:
+    """Filters of zeros are dropped, however large the kernels, before anything takes them for a low rank."""
+    layers = (nn.Conv2d(16, 128, 3, padding=1), nn.ReLU(), nn.Conv2d(128, 64, 3, padding=1))
+    model: Any = randomize(nn.Sequential(*layers)).double().eval()
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            model[0].get_parameter(name)[::2] = 0.0
+    x = normal(1, 16, 28, 28)
+    fast: Any = fusekit.optimize(model, x)
+    assert applied(fast) == ["drop-channels"]
+    assert [tuple(m.weight.shape[:2]) for m in fast.modules() if isinstance(m, nn.Conv2d)] == [(64, 16), (64, 64)]
+    assert_same(fast, model, x)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_blur_is_separable(dtype: torch.dtype, tmp_path: Any) -> None:
     """15 x 15 taps become 15 + 15, with stride and uneven padding, exact at the border."""

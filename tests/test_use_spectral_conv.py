@@ -186,7 +186,7 @@ def test_hooks_keep_a_layer_as_it_is() -> None:
 
 def test_stands_last_after_what_folds() -> None:
     """A norm is folded before the transform is chosen, not left behind it."""
-    assert [rewrite.name for rewrite in STAGES[-1].passes] == [NAME]
+    assert NAME in [rewrite.name for rewrite in STAGES[-1].passes] and STAGES[-1].contest
     model = randomize(nn.Sequential(long(), nn.BatchNorm1d(4))).eval()
     result: Any = fusekit.optimize(model, X)
     assert {e.rewrite for e in result.report.applied} == {"fold-affine", NAME}

@@ -21,6 +21,7 @@ from fusekit.algebra.hypercomplex import (
     SPLIT_QUATERNION,
     HypercomplexAlgebra,
 )
+from fusekit.algebra.layout import Relaid
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.ones import AppendOnes
 from fusekit.algebra.pad import Pad
@@ -58,6 +59,7 @@ __all__ = [
     "Map",
     "Pad",
     "PixelShuffle",
+    "Relaid",
     "Shape",
     "SpectralConv",
     "Split",

@@ -1,0 +1,77 @@
+"""Compute convolutions with their numbers laid out otherwise (`fusekit/algebra/layout.py`).
+
+    c(x) = c'(x[:, :, None])[:, :, 0]         a convolution of one axis as one of a plane one row high
+    c(x) = c(x with channels last)            the same numbers in another order in memory
+
+Always lawful and seldom free: which kernels a runtime has for which layout only a clock knows. Without one, only this
+is certain enough: ONNX Runtime has kernels of its own for depthwise convolutions of a plane, and none for one axis.
+A region of a network that is faster with its channels last as a whole is another matter (`fusekit/relayout.py`).
+"""
+
+import math
+from dataclasses import dataclass
+
+from fusekit.algebra import Conv, Relaid
+from fusekit.pattern import Compose
+from fusekit.rewrite import Rewrite
+
+_DENSE_TAPS = 9  # of one axis; below, what a plane brings a dense convolution is noise
+_DEPTHWISE_TAPS = 100  # of a plane; below, the conversions eat the gain
+
+
+def _is_depthwise(c: Conv) -> bool:
+    return c.groups > 1 and c.groups == c.in_channels
+
+
+def _of_one_axis(c: Conv) -> bool:
+    return c.n == 1 and c.window[0] > 1 and (_is_depthwise(c) or c.window[0] >= _DENSE_TAPS) and not _is_complex(c)
+
+
+def _wide_and_depthwise(c: Conv) -> bool:
+    return c.n == 2 and _is_depthwise(c) and math.prod(c.window) >= _DEPTHWISE_TAPS and not _is_complex(c)
+
+
+def _is_complex(c: Conv) -> bool:
+    return c.kernel.is_complex()
+
+
+@dataclass(frozen=True)
+class UsePlanarConv(Rewrite):
+    """c = squeeze ∘ c' ∘ unsqueeze: a convolution of one axis by the runtime's kernels for two."""
+
+    name = "use-planar-conv"
+    pattern = Compose(Conv, when=_of_one_axis)
+    gain = 0.8
+    sized = True
+    hope = 10.0
+
+    def propose(self, c: Conv) -> Relaid:
+        return Relaid(c, planar=True)
+
+
+@dataclass(frozen=True)
+class UsePlanarChannelsLast(Rewrite):
+    """As use-planar-conv, with the channels of the plane last."""
+
+    name = "use-planar-channels-last"
+    pattern = Compose(Conv, when=_of_one_axis)
+    gain = 0.0  # never without a clock
+    sized = True
+    hope = 10.0
+
+    def propose(self, c: Conv) -> Relaid:
+        return Relaid(c, planar=True, channels_last=True)
+
+
+@dataclass(frozen=True)
+class UseChannelsLast(Rewrite):
+    """One wide depthwise convolution with its channels last, the conversions around it included."""
+
+    name = "use-channels-last"
+    pattern = Compose(Conv, when=_wide_and_depthwise)
+    gain = 0.0
+    sized = True
+    hope = 10.0
+
+    def propose(self, c: Conv) -> Relaid:
+        return Relaid(c, channels_last=True)
