@@ -167,9 +167,9 @@ def bench(
             words["target"] = "torch"
             fast = api.optimize(original, example, progress=steps.detail, **words)
             steps.begin("building the others")
-            ways = rivals.LOWERED | (rivals.COMPILED if timing.compiled else {})
+            compiled = rivals.COMPILED if timing.compiled else {}
             inputs = Inputs.of(example)
-            found = versions(original, fast, ours, inputs, room, ways=ways, notify=steps.say, **sizes)
+            found = versions(original, fast, ours, inputs, room, compiled=compiled, notify=steps.say, **sizes)
             steps.begin("measuring")
             measured = measure(found, inputs, timing.rounds, timing.seconds)
     return _conclude("bench", out, validation, _report_of(validation), screen, measured)

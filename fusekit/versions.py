@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -73,21 +74,26 @@ def versions(
     room: Path,
     *,
     ways: Mapping[str, rivals.ModuleWay] = rivals.LOWERED,
+    compiled: Mapping[str, rivals.ModuleWay] = MappingProxyType({}),
     dynamic: bool = True,
     opset: int | None = None,
     notify: Notify = lambda what: None,
 ) -> list[Version]:
     """The original, all others and fusekit's two, ready to run with the threads torch has now.
 
-    `fast`, `file`: what fusekit made for PyTorch and for ONNX Runtime. `ways`: others in PyTorch,
-    beside torch.fx's fusion. `room`: a folder for the files of others. `notify` is told what is being built.
+    `fast`, `file`: what fusekit made for PyTorch and for ONNX Runtime. `ways`: others in PyTorch, beside torch.fx's
+    fusion; `compiled`: those that take fusekit's module as well as the original. `room`: a folder for the files of
+    others. `notify` is told what is being built.
     """
     build = _Builder(inputs, inputs.names(original), _outputs(original, inputs), notify)
     found = build.eager("original", Side.ORIGINAL, lambda: own_copy(original))
     for name, way in rivals.FUSED.items():
         found += build.eager(name, Side.OTHER, partial(way, original))
-    found += [build.lowered(name, partial(way, original)) for name, way in ways.items()]
+    for name, way in {**ways, **compiled}.items():
+        found.append(build.lowered(name, Side.OTHER, partial(way, original)))
     found += build.eager("fusekit", Side.FUSEKIT, lambda: own_copy(fast))
+    for name, way in compiled.items():
+        found.append(build.lowered(f"fusekit, {name}", Side.FUSEKIT, partial(way, fast)))
 
     plain = room / "plain.onnx"
     made = partial(plain_export, original, plain, inputs, dynamic=dynamic, opset=opset)
@@ -120,9 +126,9 @@ class _Builder:
             found.append(self._ready(PYTORCH, f"{name}, channels_last", side, make_last))
         return found
 
-    def lowered(self, name: str, make: Callable[[], nn.Module]) -> Version:
+    def lowered(self, name: str, side: Side, make: Callable[[], nn.Module]) -> Version:
         """A module whose weights are not to be seen."""
-        return self._ready(PYTORCH, name, Side.OTHER, lambda: (_in_torch(make(), self.inputs)[0], None))
+        return self._ready(PYTORCH, name, side, lambda: (_in_torch(make(), self.inputs)[0], None))
 
     def file(self, runtime: str, name: str, side: Side, make: Callable[[], Path]) -> Version:
         return self._ready(runtime, name, side, lambda: _on_file(runtime, make(), self.inputs, self.names))
