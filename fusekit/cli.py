@@ -67,6 +67,9 @@ app = typer.Typer(
 _SOURCE = "A .pt2 archive, package.module:factory, file.py:factory, or a state dict with --factory."
 _INPUT = "Example input: [name=]1x3x224x224[:dtype], or a .npy or .npz file. Repeat for more."
 SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE, show_default=False)]
+OnnxOptional = Annotated[
+    str | None, typer.Argument(metavar="[OUT.onnx]", help="Where the ONNX file is kept.", show_default=False)
+]
 OnnxArgument = Annotated[str, typer.Argument(metavar="OUT.onnx", help="The ONNX file.", show_default=False)]
 ProgramArgument = Annotated[str, typer.Argument(metavar="OUT.pt2", help="The file to write.", show_default=False)]
 InputOption = Annotated[list[str] | None, typer.Option("--input", "-i", metavar="INPUT", help=_INPUT)]
@@ -89,6 +92,12 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 VerboseOption = Annotated[
     int, typer.Option("-v", "--verbose", count=True, help="Show refusals with their reasons; -vv also tracebacks.")
+]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; default: torch's.")]
+RoundsOption = Annotated[int, typer.Option(min=1, metavar="N", help="Interleaved rounds.")]
+SecondsOption = Annotated[float, typer.Option(min=0, metavar="S", help="Fewer rounds, at least 3, beyond this time.")]
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="torch.compile as well: slow to build, needs a C++ compiler.")
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Tracebacks, as with -vv.")]
 
@@ -208,6 +217,45 @@ def validate(
         raise typer.BadParameter(f"{candidate}: no such file", param_hint="'OUT.onnx'")
     screen = _screen(quiet, machine, verbose, debug)
     _run(lambda commands: int(commands.validate(commands.Model(**model), Path(candidate), screen, tolerance)), screen)
+
+
+@app.command()
+def bench(
+    source: SourceArgument,
+    out: OnnxOptional = None,
+    input: InputOption = None,
+    weights: WeightsOption = None,
+    factory: FactoryOption = None,
+    arg: ArgOption = None,
+    unsafe: UnsafeOption = False,
+    seed: SeedOption = 0,
+    only: PassOption = None,
+    opset: OpsetOption = None,
+    static: StaticOption = False,
+    tolerance: ToleranceOption = None,
+    strict: StrictOption = False,
+    threads: ThreadsOption = None,
+    rounds: RoundsOption = 25,
+    seconds: SecondsOption = 10.0,
+    compiled: CompileOption = False,
+    quiet: QuietOption = False,
+    machine: JsonOption = False,
+    verbose: VerboseOption = 0,
+    debug: DebugOption = False,
+) -> None:
+    """Latency before and after, in PyTorch and in ONNX Runtime, beside other optimizers."""
+    model = _model(source, factory, weights, arg, unsafe, input, seed, needed=True)
+    path = None if out is None else check_output(out, ".onnx", _files(model))
+    check_tolerance(tolerance)
+    screen = _screen(quiet, machine, verbose, debug)
+    options = {"opset": opset, "static": static, "tolerance": tolerance}
+
+    def work(commands: Any) -> int:
+        choices = commands.Choices(Target.onnxruntime.value, tuple(only or ()), strict)
+        timing = commands.Timing(threads, rounds, seconds, compiled)
+        return int(commands.bench(commands.Model(**model), path, choices, screen, timing, **options))
+
+    _run(work, screen)
 
 
 @app.command()

@@ -4,6 +4,7 @@ Each function returns the exit code. Nothing is written unless the numbers agree
 """
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
-from fusekit import api
+from fusekit import api, rivals
 from fusekit.arguments import Sample
+from fusekit.bench import Bench, measure, running_on
 from fusekit.checkpoint import load
 from fusekit.console import DIFFERENT, OK, Screen, Steps, complain
 from fusekit.errors import ExportError, FusekitError
@@ -31,6 +33,7 @@ from fusekit.report import Report
 from fusekit.samples import Example, draw, try_out
 from fusekit.validate import validate as judge
 from fusekit.validation import Validation
+from fusekit.versions import versions
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,16 @@ class Choices:
     budget: float = 60.0
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How to measure: the words of `bench.measure`; `threads`: by default torch's."""
+
+    threads: int | None = None
+    rounds: int = 25
+    seconds: float = 10.0
+    compiled: bool = False
+
+
 def export(
     model: Model,
     out: Path,
@@ -68,9 +81,7 @@ def export(
     tolerance: float | None = None,
 ) -> int:
     """Checkpoint to ONNX, optimized, and compared with the original before it takes its place."""
-    newest = onnx.defs.onnx_opset_version()
-    if opset is not None and opset > newest:
-        raise ExportError(f"opset {opset} does not exist; the newest is {newest}")
+    _check_opset(opset)
     _check_passes(choices.passes)
     with screen.progress(3) as steps:
         original, example = _open(model, steps)
@@ -125,6 +136,46 @@ def validate(model: Model, candidate: Path, screen: Screen, tolerance: float | N
         steps.begin("validating")
         validation = judge(original, candidate, example, tolerance=tolerance)
     return _conclude("validate", candidate, validation, None, screen)
+
+
+def bench(
+    model: Model,
+    out: Path | None,
+    choices: Choices,
+    screen: Screen,
+    timing: Timing,
+    *,
+    opset: int | None = None,
+    static: bool = False,
+    tolerance: float | None = None,
+) -> int:
+    """Latency before and after on both runtimes, beside the others; the file is written as by `export`."""
+    _check_opset(opset)
+    _check_passes(choices.passes)
+    sizes: dict[str, Any] = {"dynamic": not static, "opset": opset}
+    with (
+        screen.progress(6) as steps,
+        running_on(timing.threads),
+        tempfile.TemporaryDirectory(prefix="fusekit-") as folder,
+    ):
+        room = Path(folder)
+        original, example = _open(model, steps)
+        steps.begin("optimizing, exporting, validating")
+        ours = out or room / "fusekit.onnx"
+        words = _spell(choices)
+        validation = api.export(original, ours, example, tolerance=tolerance, progress=steps.detail, **sizes, **words)
+        measured = None
+        if validation.ok:
+            steps.begin("optimizing for PyTorch")
+            words["target"] = "torch"
+            fast = api.optimize(original, example, progress=steps.detail, **words)
+            steps.begin("building the others")
+            compiled = rivals.COMPILED if timing.compiled else {}
+            inputs = Inputs.of(example)
+            found = versions(original, fast, ours, inputs, room, compiled=compiled, notify=steps.say, **sizes)
+            steps.begin("measuring")
+            measured = measure(found, inputs, timing.rounds, timing.seconds)
+    return _conclude("bench", out, validation, _report_of(validation), screen, measured)
 
 
 def passes(screen: Screen) -> int:
@@ -183,6 +234,12 @@ def _spell(choices: Choices) -> dict[str, Any]:
     }
 
 
+def _check_opset(opset: int | None) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    if opset is not None and opset > newest:
+        raise ExportError(f"opset {opset} does not exist; the newest is {newest}")
+
+
 def _check_passes(names: Sequence[str]) -> None:
     known = [*(rule.name for stage in STAGES for rule in stage.passes), CHANNELS_LAST]
     for name in names:
@@ -190,21 +247,34 @@ def _check_passes(names: Sequence[str]) -> None:
             raise FusekitError(f"unknown pass {name!r}; known are {', '.join(known)} (see `fusekit passes`)")
 
 
-def _conclude(command: str, file: Path, validation: Validation, report: Report | None, screen: Screen) -> int:
+def _conclude(
+    command: str,
+    file: Path | None,
+    validation: Validation,
+    report: Report | None,
+    screen: Screen,
+    measured: Bench | None = None,
+) -> int:
     """Show and judge: 0 if the numbers agree."""
-    wrote = command != "validate"
-    if wrote:
+    wrote = command != "validate" and file is not None
+    if command != "validate":
         screen.show(screen.report(report))
     screen.show(validation)
-    if validation.ok and wrote:
+    if measured is not None:
+        screen.show("", measured)
+    if validation.ok and wrote and file is not None:
         screen.show(Text(f"wrote {file} ({file.stat().st_size:,} bytes)", style="bold green"))
-    result = {
+    result: dict[str, Any] = {
         "command": command,
         "ok": bool(validation.ok),
-        "file": str(file),
+        "file": None if file is None else str(file),
         "validation": _parsed(validation.to_json()),
     }
-    screen.emit(result | ({"report": _parsed(report.to_json()) if report else None} if wrote else {}))
+    if command != "validate":
+        result["report"] = _parsed(report.to_json()) if report else None
+    if command == "bench":
+        result["bench"] = None if measured is None else measured.to_dict()
+    screen.emit(result)
     if validation.ok:
         return OK
     first, *others = validation.failures or ("nothing could be compared",)

@@ -95,6 +95,10 @@ class Steps:
             self.bar.advance(self.task)
         self.bar.update(self.task, description=what)
 
+    def say(self, what: str) -> None:
+        """What the step is at."""
+        self.bar.update(self.task, description=what)
+
     def detail(self, stage: str, done: int, total: int) -> None:
         """How far the optimizer is within its step."""
         self.bar.update(self.task, description=f"{stage} {done}/{total}")

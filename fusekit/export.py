@@ -83,12 +83,14 @@ def export_onnx(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def export_plain(module: nn.Module, path: Path, example_inputs: object, *, dynamic: bool = False) -> None:
+def export_plain(
+    module: nn.Module, path: Path, example_inputs: object, *, dynamic: Freedom = False, opset: int | None = None
+) -> None:
     """Write a module as it is, checked by nobody: to be timed, not to be kept. `ExportError` or `CaptureError` if
     torch's exporter cannot."""
     program = export_program(module, Inputs.of(example_inputs), dynamic=dynamic)
     _take_reals(program)
-    _write(_translate(program, None, True), path)
+    _write(_translate(program, opset, True), path)
 
 
 @dataclass(frozen=True)

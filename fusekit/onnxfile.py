@@ -84,6 +84,11 @@ class OnnxFile:
             left.remove(fitting[0])
         return places
 
+    def feed(self, inputs: Inputs, names: Sequence[str]) -> dict[str, Any]:
+        """The arrays by the names of the graph inputs they go to."""
+        tensors = inputs.tensors()
+        return {name: _array(tensors[index]) for name, index in self.assign(inputs, names).items()}
+
     def run(self, inputs: Inputs, names: Sequence[str]) -> list[tuple[str, Tensor]]:
         """The named outputs. Raises `FusekitError` with ONNX Runtime's reason."""
         arrays = self.bound(inputs, names)()
@@ -91,8 +96,7 @@ class OnnxFile:
 
     def bound(self, inputs: Inputs, names: Sequence[str]) -> Callable[[], list[Any]]:
         """A run with these inputs, to be called as often as one likes: the outputs as arrays."""
-        tensors = inputs.tensors()
-        feed = {name: _array(tensors[index]) for name, index in self.assign(inputs, names).items()}
+        feed = self.feed(inputs, names)
         options = onnxruntime.RunOptions()
         options.log_severity_level = SILENT
 

@@ -16,7 +16,7 @@ class Bug:
     nets: tuple[str, ...] = NETS
 
 
-CONV, VIEW, VERIFY, REWRITE = "fusekit/algebra/conv.py", "fusekit/view.py", "fusekit/verify.py", "fusekit/rewrite.py"
+CONV, VIEW, VERIFY, ATTEMPT = "fusekit/algebra/conv.py", "fusekit/view.py", "fusekit/verify.py", "fusekit/attempt.py"
 BORDER = "fusekit/algebra/border.py"
 
 FIRST = (
@@ -75,12 +75,12 @@ FIRST = (
     Bug("dividing by the reciprocal", VIEW, "(1.0 / right, 0.0)", "(right, 0.0)"),
     Bug("training batch norm read", VIEW, 'if a["training"] or computed', "if computed"),
     Bug("pad value ignored", VIEW, 'if mode == "constant" and a.get("value"):', 'if mode == "constant" and False:'),
-    Bug("tolerance ignored", REWRITE, "if not self.error <= TOLERANCE:", "if self.error == 17:"),
+    Bug("tolerance ignored", ATTEMPT, "if not self.error <= TOLERANCE:", "if self.error == 17:"),
     Bug("NaN accepted", VERIFY, "return error if math.isfinite(error) else math.inf", "return error"),
     Bug("shape not compared", VERIFY, 'return float("inf")\n    scale', "return 0.0\n    scale"),
-    Bug("shared value not paid for", REWRITE, "self.after = sum(kept, ", "self.after = sum([], "),
-    Bug("rejected nodes left behind", REWRITE, "self.graph.erase_dead(new)\n", "pass\n"),
-    Bug("dtype not restored", REWRITE, "value.to(dtype or value.dtype)", "value"),
+    Bug("shared value not paid for", ATTEMPT, "self.after = sum(kept, ", "self.after = sum([], "),
+    Bug("rejected nodes left behind", ATTEMPT, "self.graph.erase_dead(new)\n", "pass\n"),
+    Bug("dtype not restored", ATTEMPT, "value.to(dtype or value.dtype)", "value"),
     Bug(
         "random expressions folded",
         "fusekit/pattern.py",

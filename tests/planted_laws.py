@@ -2,7 +2,7 @@
 
 from tests.planted import Bug
 
-ALGEBRA, REWRITE = "fusekit/algebra/", "fusekit/rewrite.py"
+ALGEBRA, ATTEMPT = "fusekit/algebra/", "fusekit/attempt.py"
 CHAIN, CUT, EDGE, ONES = ALGEBRA + "chain.py", "fusekit/cut.py", ALGEBRA + "edge.py", ALGEBRA + "ones.py"
 FACTOR, DEAD, STRUCTURE = ALGEBRA + "factor.py", ALGEBRA + "dead.py", ALGEBRA + "structure.py"
 BORDERED, RING, COMBINATION = ALGEBRA + "bordered.py", ALGEBRA + "ring.py", ALGEBRA + "combination.py"
@@ -77,7 +77,7 @@ LAWS = (
         "Composition((c, pad))",
         EDGES,
     ),
-    Bug("dearest of the choices", REWRITE, "prices.index(min(prices))", "prices.index(max(prices))", BORDERS),
+    Bug("dearest of the choices", ATTEMPT, "prices.index(min(prices))", "prices.index(max(prices))", BORDERS),
     Bug("ones on the low side", ONES, "[*(0, 0) * self.n, 0, 1]", "[*(0, 0) * self.n, 1, 0]", BORDERS),
     Bug("weight of the ones in front", ONES, "torch.cat([dense, ones], 2)", "torch.cat([ones, dense], 2)", BORDERS),
     Bug("bias kept beside its channel", ONES, "2), bias=None)", "2))", BORDERS),

@@ -39,8 +39,9 @@ measurements
 clock
 relayout
 pipeline
-filekind statedict archive arguments factory samples checkpoint
-promise
+filekind statedict archive arguments factory samples checkpoint rivals
+promise versions
+bench
 api
 inspection console commands cli
 """
