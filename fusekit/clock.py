@@ -157,9 +157,9 @@ def torch_call(module: nn.Module, inputs: Inputs) -> Call:
     return call
 
 
-def onnx_call(module: nn.Module, inputs: Inputs, path: Path, dynamic: bool = False) -> Call:
+def onnx_call(module: nn.Module, inputs: Inputs, path: Path) -> Call:
     """A module as ONNX Runtime runs it, exported to `path` as it is."""
-    export_plain(module, path, inputs, dynamic=dynamic)
+    export_plain(module, path, inputs, dynamic=False)
     return OnnxFile(path, spinning=False).bound(inputs, inputs.names(module))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fusekit.clock import Clock, onnx_call, torch_call
+from fusekit.clock import Clock, torch_call
 from fusekit.compare import compare, outputs_of
 from fusekit.driver import Progress
 from fusekit.errors import ExportError, FusekitError, VerificationError
@@ -31,6 +31,7 @@ from fusekit.rewrite import Stage
 from fusekit.timing import Call
 from fusekit.validate import validate
 from fusekit.validation import Validation
+from fusekit.versions import plain_export
 
 NOISE = 0.03  # of the model's time: what two runs of the same program may differ by
 _ONE_BY_ONE = 3  # realizations undone singly before all are
@@ -135,10 +136,10 @@ class Export:
             return verdict
         with tempfile.TemporaryDirectory(prefix="fusekit-") as room:
             try:
-                original = onnx_call(
-                    evaluation_copy(self.model), self.inputs, Path(room) / "original.onnx", dynamic=self.dynamic
+                file = Path(room) / "original.onnx"
+                original = self._call(
+                    plain_export(self.model, file, self.inputs, dynamic=self.dynamic, opset=self.opset)
                 )
-                original()
             except FusekitError:
                 return verdict  # there is nothing to be slower than
             return self._raced(original, verdict)
@@ -150,8 +151,7 @@ class Export:
         undone: list[Event] = []
         options = self.options
         while verdict.ok:
-            file = OnnxFile(self.path, spinning=False).bound(self.inputs, self.inputs.names(self.model))
-            times = self.options.clock.compare(original, file)
+            times = self.options.clock.compare(original, self._call(self.path))
             verdict = _told(verdict, undone, times)
             if not _is_slower(times):
                 return verdict
@@ -166,6 +166,9 @@ class Export:
             undone += _rejected(worst, f"the whole model took {_ratio(times)} its time with it")
             verdict = self._held(options, vetoed)
         return verdict
+
+    def _call(self, path: str | Path) -> Call:
+        return OnnxFile(path, spinning=False).bound(self.inputs, self.inputs.names(self.model))
 
     def _held(self, options: Options, vetoed: Iterable[Place]) -> Validation:
         """The first file that holds: with realizations, else without."""
