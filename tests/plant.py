@@ -1,6 +1,8 @@
 """Plants bugs in a copy of fusekit, one at a time, and tells which net catches each.
 
-    python -m tests.plant [--all] [WORD ...]        bugs whose name holds a WORD; --all: every net, not the first only
+    python -m tests.plant [--all] [--nets] [WORD ...]
+
+tries the bugs whose name holds a WORD; --all: every net, not the first only; --nets: the nets alone, which is quicker.
 
 The nets of a bug are files of fast tests, in order, and the driver's own verification while a few small models and some
 random ones are optimized: `region` (a rewrite was rejected), `whole model` (the result was), an error's name, or
@@ -89,7 +91,7 @@ def _copy_to(folder: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", folder)
 
 
-def check(bug: Bug, nets: Path, ignored: list[str], *, every: bool) -> tuple[Bug, dict[str, str], str]:
+def check(bug: Bug, nets: Path, ignored: list[str], *, every: bool, run: bool) -> tuple[Bug, dict[str, str], str]:
     """What the nets say of one bug, planted in a copy of the tree at `nets`: the first test that fails, or nothing."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "tree"
@@ -103,7 +105,7 @@ def check(bug: Bug, nets: Path, ignored: list[str], *, every: bool) -> tuple[Bug
             lines = [] if caught and not every else _failures(copy, net, "-x", *ignored)
             if lines:
                 caught[net] = lines[0].split("::")[-1]
-        return bug, caught, _run(copy, "-c", RUN_TIME).strip().splitlines()[-1]
+        return bug, caught, _run(copy, "-c", RUN_TIME).strip().splitlines()[-1] if run else ""
 
 
 def _failures(copy: Path, net: str, *options: str) -> list[str]:
@@ -122,7 +124,8 @@ def _run(copy: Path, *words: str) -> str:
 
 def main(words: list[str]) -> int:
     every = "--all" in words
-    words = [word for word in words if word != "--all"]
+    run = "--nets" not in words
+    words = [word for word in words if not word.startswith("--")]
     bugs = [bug for bug in BUGS if not words or any(word in bug.name for word in words)]
     nets = list(dict.fromkeys(net for bug in bugs for net in bug.nets))
     missed = []
@@ -133,7 +136,7 @@ def main(words: list[str]) -> int:
         ignored = [f"--deselect={test}" for test in broken]
         print("fails without any bug: " + (", ".join(broken) or "nothing"), flush=True)
         print("| bug | caught by | at run time | test that failed |\n|---|---|---|---|")
-        for bug, caught, run_time in pool.map(lambda bug: check(bug, tree, ignored, every=every), bugs):
+        for bug, caught, run_time in pool.map(lambda bug: check(bug, tree, ignored, every=every, run=run), bugs):
             names = ", ".join(net.removeprefix("test_") for net in caught)
             print(f"| {bug.name} | {names} | {run_time} | {next(iter(caught.values()), 'NONE')} |", flush=True)
             missed += [] if caught else [bug.name]
