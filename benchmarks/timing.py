@@ -27,15 +27,15 @@ class Times:
         return (high - low) / 2 / self.median
 
 
-def interleaved(calls: Mapping[str, Call], rounds: int = 9, seconds: float = 3.0) -> dict[str, Times]:
-    """Every call once to warm up, then `rounds` times in turn; fewer, of at least three, where they would take longer
+def interleaved(calls: Mapping[str, Call], rounds: int = 9, seconds: float = 3.0, least: int = 3) -> dict[str, Times]:
+    """Every call once to warm up, then `rounds` times in turn; fewer, of at least `least`, where they would take longer
     than `seconds` together."""
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     begin = time.perf_counter()
     for done in range(rounds):
-        if done >= 3 and time.perf_counter() - begin > seconds:
+        if done >= least and time.perf_counter() - begin > seconds:
             break
         for name, call in calls.items():
             start = time.perf_counter()
