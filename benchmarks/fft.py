@@ -3,8 +3,9 @@
 All in one interleaved run for each configuration: fusekit's layer with a frozen weight and its functional form, its
 ONNX file; fft-conv-pytorch, torch-fftconv, julius, scipy's oaconvolve; torch's direct convolution in every layout;
 ONNX Runtime's Conv. Every answer is compared with float64. Rows as CSV, plots and a summary go to docs/benchmarks.
-`--quick` is a look in a minute, `--only grid` or `workloads` one half. The first run also exports the files, which are kept
-in out/fft for as long as fusekit does not change: `--prepare` does only that.
+`--quick` is a look in a minute, `--only grid` or `--only workloads` one half. The first run also exports the files,
+which are kept in out/fft for as long as fusekit does not change: `--prepare` does only that. Figures are medians; on a
+machine that others use, `--least` takes the shortest times instead.
 """
 
 import hashlib
@@ -51,10 +52,12 @@ def prepare(quick: bool, files: Path) -> None:
             print(f"{case.name}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
 
 
-def run_grid(threads: int, rounds: int, seconds: float, rates: Rates, quick: bool, files: Path) -> list[Row]:
+def run_grid(
+    threads: int, rounds: int, seconds: float, rates: Rates, quick: bool, least: bool, files: Path
+) -> list[Row]:
     rows = []
     for case in cases(quick):
-        found = measure(case, threads, rates, files, rounds, seconds)
+        found = measure(case, threads, rates, files, rounds, seconds, least)
         rows += found
         shown = ", ".join(f"{row.contender} {row.ms:.3g}" if row.ms else f"({row.contender})" for row in found)
         print(f"{case.name}: {shown}", file=sys.stderr, flush=True)
@@ -67,6 +70,7 @@ def main(
     seconds: float = 1.5,
     quick: bool = False,
     only: str = "",
+    least: bool = False,
     prepare_only: bool = typer.Option(False, "--prepare"),
     speech: Path = Path("/usr/share/sounds/alsa/Front_Center.wav"),
     where: Path = WHERE,
@@ -86,15 +90,12 @@ def main(
     lines += [f"{machine(*VERSIONS)}; {threads} thread(s); {rates}.", ""]
     start = time.perf_counter()
     if only != "workloads":
-        rows = run_grid(threads, rounds, seconds, rates, quick, files)
+        rows = run_grid(threads, rounds, seconds, rates, quick, least, files)
         write_csv(where / f"fft-grid-{ending}.csv", [row.as_dict() for row in rows])
         found = by_case(rows)
         lines += ["## Grid", "", *goal_table(found), "", *floor_table(found), ""]
-        notes = {
-            f"- {row.contender}, {row.case.name}: {row.note}": None
-            for row in rows
-            if "not tried" not in row.note and row.note
-        }
+        noted = [row for row in rows if row.note and "not tried" not in row.note]
+        notes = [f"- {row.contender}, {row.case.name}: {row.note}" for row in noted]
         lines += ["Without a time:", "", *notes, ""] if notes else []
         plot_speed_up(found, where, ending)
         plot_winners(found, where, ending)

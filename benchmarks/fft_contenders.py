@@ -56,8 +56,8 @@ def missing() -> list[str]:
 def contenders(case: Case, x: Tensor, weight: Tensor, bias: Tensor, threads: int, files: Path) -> Iterator[Any]:
     """(name, what makes the function): fusekit first. Making it may raise where a contender cannot.
 
-    Files are written to `files`; fusekit's are found there if they are there, since tracing takes seconds and depends on
-    no threads.
+    Files are written to `files`; fusekit's are taken from there if they are there, since tracing takes seconds and
+    does not depend on threads.
     """
     layer = (fnn.FFTConv1d, fnn.FFTConv2d, fnn.FFTConv3d)[case.n - 1]
     plain = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[case.n - 1]
@@ -101,22 +101,18 @@ def session(path: Path, x: Tensor, threads: int) -> Run:
 
 
 def _by_fft(case: Case, x: Tensor, weight: Tensor, bias: Tensor, options: dict[str, Any]) -> Iterator[Any]:
-    if (module := PACKAGES[FFT_CONV]) is not None:
-        yield FFT_CONV, lambda: lambda: module.fft_conv(x, weight, bias, **options)
-    if (module := PACKAGES[FFTCONV]) is not None:
-        theirs = getattr(module, f"fft_conv{case.n}d")
+    if (fft_conv := PACKAGES[FFT_CONV]) is not None:
+        yield FFT_CONV, lambda: lambda: fft_conv.fft_conv(x, weight, bias, **options)
+    if (fftconv := PACKAGES[FFTCONV]) is not None:
+        theirs = getattr(fftconv, f"fft_conv{case.n}d")
         yield FFTCONV, lambda: lambda: theirs(x, weight, bias, **options)
-    if case.n == 1 and case.groups == 1 and (module := PACKAGES[JULIUS]) is not None:
-        of_one_axis = module.fft_conv1d
-        yield JULIUS, lambda: lambda: of_one_axis(x, weight, bias, padding=case.padding)
-    if case.n == 1 and case.channels == 1 and (module := PACKAGES[SCIPY]) is not None:
-        convolve, image, taps = module.oaconvolve, x.numpy(), weight.flip(-1).numpy().copy()
-        first, shift = case.kernel - 1 - case.padding, bias.numpy()
-        outputs = case.size + 2 * case.padding - case.kernel + 1
-        yield (
-            SCIPY,
-            lambda: lambda: torch.from_numpy(convolve(image, taps, axes=-1)[..., first : first + outputs] + shift),
-        )
+    if case.n == 1 and case.groups == 1 and (julius := PACKAGES[JULIUS]) is not None:
+        yield JULIUS, lambda: lambda: julius.fft_conv1d(x, weight, bias, padding=case.padding)
+    if case.n == 1 and case.channels == 1 and (scipy := PACKAGES[SCIPY]) is not None:
+        image, taps, shift = x.numpy(), weight.flip(-1).numpy().copy(), bias.numpy()
+        first = case.kernel - 1 - case.padding
+        kept = slice(first, first + case.size + 2 * case.padding - case.kernel + 1)
+        yield SCIPY, lambda: lambda: torch.from_numpy(scipy.oaconvolve(image, taps, axes=-1)[..., kept] + shift)
 
 
 def _direct(case: Case, x: Tensor, layer: nn.Module) -> Iterator[Any]:

@@ -51,7 +51,7 @@ class Row:
         }
 
 
-def measure(case: Case, threads: int, rates: Rates, files: Path, rounds: int, seconds: float) -> list[Row]:
+def measure(case: Case, threads: int, rates: Rates, files: Path, rounds: int, seconds: float, least: bool) -> list[Row]:
     """All contenders in one interleaved run, those that take longer than SLOW in a second one of fewer rounds, with
     fusekit in it again as a check; fusekit's time is that of the first."""
     x, weight, bias = case.tensors()
@@ -87,7 +87,8 @@ def measure(case: Case, threads: int, rates: Rates, files: Path, rounds: int, se
             found.append(row)
             continue
         spent = times[name]
-        found.append(Row(case, name, spent.median, spent.spread, len(spent.rounds), row.error, floor, row.note))
+        typical = min(spent.rounds) if least else spent.median
+        found.append(Row(case, name, typical, spent.spread, len(spent.rounds), row.error, floor, row.note))
     return found
 
 

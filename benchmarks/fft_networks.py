@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class LargeKernel(nn.Module):
-    """A depthwise convolution of k x k beside one of 5 x 5, each with its batch norm, summed (RepLKNet: Ding and others,
-    "Scaling Up Your Kernels to 31x31", 2022); `decomposed`: k x 5 and 5 x k in place of k x k (SLaK: Liu and others,
-    "More ConvNets in the 2020s", 2022)."""
+    """A depthwise convolution of k x k beside one of 5 x 5, each with its batch norm, summed (RepLKNet: Ding and
+    others, "Scaling Up Your Kernels to 31x31", 2022); `decomposed`: k x 5 and 5 x k in place of k x k (SLaK: Liu and
+    others, "More ConvNets in the 2020s", 2022)."""
 
     def __init__(self, channels: int, kernel: int, decomposed: bool) -> None:
         super().__init__()

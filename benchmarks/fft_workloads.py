@@ -156,7 +156,8 @@ def _error(y: Any, expected: Tensor) -> float:
 
 def workload_table(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| workload | by FFT: PyTorch, ONNX | PyTorch ms | speed-up | ONNX Runtime ms | speed-up | error before → after, ONNX | file MB |",
+        "| workload | by FFT: PyTorch, ONNX | PyTorch ms | speed-up | ONNX Runtime ms | speed-up "
+        "| error before → after, ONNX | file MB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
