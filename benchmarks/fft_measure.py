@@ -76,7 +76,7 @@ def measure(case: Case, threads: int, rates: Rates, files: Path, rounds: int, se
         if not note:
             (slow if taken > SLOW and name != FUSEKIT else quick)[name] = call
     with torch.inference_mode():
-        times = interleaved(quick, rounds, seconds)
+        times = interleaved(quick, rounds, seconds, warm=True)
         if slow:
             times = interleaved({FUSEKIT: quick[FUSEKIT], **slow}, 3, seconds, least=1) | times
     floors = {FUSEKIT: torch_floor, FUSEKIT_ONNX: onnx_floor}

@@ -27,9 +27,12 @@ class Times:
         return (high - low) / 2 / self.median
 
 
-def interleaved(calls: Mapping[str, Call], rounds: int = 9, seconds: float = 3.0, least: int = 3) -> dict[str, Times]:
+def interleaved(
+    calls: Mapping[str, Call], rounds: int = 9, seconds: float = 3.0, least: int = 3, warm: bool = False
+) -> dict[str, Times]:
     """Every call once to warm up, then `rounds` times in turn; fewer, of at least `least`, where they would take longer
-    than `seconds` together."""
+    than `seconds` together. `warm`: each is called once more, untimed, right before it is timed: what takes a fraction
+    of a millisecond otherwise pays for the caches its predecessor left behind, or profits from them."""
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -38,6 +41,8 @@ def interleaved(calls: Mapping[str, Call], rounds: int = 9, seconds: float = 3.0
         if done >= least and time.perf_counter() - begin > seconds:
             break
         for name, call in calls.items():
+            if warm:
+                call()
             start = time.perf_counter()
             call()
             times[name].append(1e3 * (time.perf_counter() - start))
