@@ -24,6 +24,7 @@ from fusekit.algebra.spectral import Plan
 
 POINTWISE = 8
 BLOCK = 1 << 18  # samples of a block, inputs and outputs together
+SIDE_BY_SIDE = 8  # transforms of one axis a block holds at least: MKL computes a few at once in the time of one
 FRAMES = 16  # frames of a block for which it is worth to stream a dense spectrum from memory
 
 
@@ -151,8 +152,10 @@ class Transform:
         """(images, tiles of the first axis, groups) of a block: groups first, so that each part of the spectrum is read
         once; `rest` is the number of tiles on the other axes."""
         samples = math.prod(self.plan.points) * (self.inputs + self.outputs)
-        groups = min(self.groups, max(1, BLOCK // max(1, images * tiles * rest * samples)))
-        frames = max(FRAMES if self.by_matrices else 1, BLOCK // (samples * groups))
+        least, frames = SIDE_BY_SIDE if self._n == 1 else 1, max(1, images * tiles * rest)
+        groups = min(self.groups, max(1, BLOCK // (frames * samples), -(-least // (frames * self.inputs))))
+        least = FRAMES if self.by_matrices else -(-least // (groups * self.inputs))
+        frames = max(least, BLOCK // (samples * groups))
         at_once = min(tiles, max(1, frames // rest))
         return (max(1, frames // (rest * at_once)) if at_once == tiles else 1), at_once, groups
 
