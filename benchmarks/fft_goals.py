@@ -49,7 +49,11 @@ def _large_depthwise(case: Case) -> bool:
 
 
 def _onnx_depthwise(case: Case) -> bool:
-    return case.channels > 1 and is_depthwise(case) and case.kernel >= 27
+    return case.n == 2 and case.channels > 1 and is_depthwise(case) and case.kernel >= 27
+
+
+def _onnx_depthwise_1d(case: Case) -> bool:
+    return case.n == 1 and case.channels > 1 and is_depthwise(case) and case.kernel >= 27
 
 
 def _onnx_dense(case: Case) -> bool:
@@ -72,9 +76,10 @@ GOALS = (
     Goal("the same, weight not frozen", [SCIPY], UNCACHED, is_long, None, True),
     Goal("torch direct, depthwise 31x31, 56² and larger", DIRECT, FUSEKIT, _large_depthwise, 3.0),
     Goal("torch direct, k >= 31 (1D), 13 (2D), 9 (3D)", DIRECT, FUSEKIT, is_long),
-    Goal("ONNX Runtime Conv, depthwise, k >= 27", ONNX_DIRECT[:1], FUSEKIT_ONNX, _onnx_depthwise, 3.0),
+    Goal("ONNX Runtime Conv, depthwise 2D, k >= 27", ONNX_DIRECT[:1], FUSEKIT_ONNX, _onnx_depthwise, 3.0),
+    Goal("ONNX Runtime Conv, depthwise 1D, k >= 27", ONNX_DIRECT[:1], FUSEKIT_ONNX, _onnx_depthwise_1d, 3.0),
     Goal("ONNX Runtime Conv, dense 1D, k >= 129", ONNX_DIRECT[:1], FUSEKIT_ONNX, _onnx_dense, 2.0),
-    Goal("the same, 1D also written as 2D: depthwise", ONNX_DIRECT, FUSEKIT_ONNX, _onnx_depthwise),
+    Goal("the same, 1D also written as 2D: depthwise", ONNX_DIRECT, FUSEKIT_ONNX, _onnx_depthwise_1d),
     Goal("the same, 1D also written as 2D: dense", ONNX_DIRECT, FUSEKIT_ONNX, _onnx_dense),
     Goal("ONNX Runtime, by the operator DFT", [ONNX_DFT], FUSEKIT_ONNX, is_long),
 )

@@ -63,10 +63,12 @@ def plot_speed_up(cases: ByCase, where: Path, ending: str) -> None:
                 dots = [(kernel, value) for kernel in kernels for value in found[kernel]]
                 axes.scatter(*zip(*dots, strict=True), s=9, color=colour)
             axes.set(xscale="log", yscale="log", title=family)
+            kernels = sorted({case.kernel for case in part})
+            axes.set_xticks(kernels, [f"{kernel:,}" for kernel in kernels], fontsize=7, rotation=45)
+            axes.set_xticks([], minor=True)
             axes.axhline(1.0, color="black", linewidth=0.8)
             axes.grid(True, which="major", linewidth=0.3)
-        figure.supxlabel("taps an axis")
-        figure.supylabel("their time / fusekit's")
+        figure.supylabel("their time / fusekit's, against taps an axis")
         _legend(figure, panels)
         save(figure, where / f"fft-speed-up-{_short(runtime)}-{ending}.svg")
 
