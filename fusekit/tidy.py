@@ -35,6 +35,7 @@ def tidy(
     if len(outputs) == len(graph.outputs):
         _name_outputs(graph, outputs, taken)
     _name_weights(graph, weights)
+    _share_constants(graph, weights)
     taken.update(graph.initializers)
     _name_nodes(graph, taken, weights)
     _name_dims(graph)
@@ -66,6 +67,19 @@ def _name_weights(graph: ir.Graph, weights: Mapping[str, tuple[int, ...]]) -> No
             shape = tuple(value.shape)
             if len(shape) == 2 and shape == weights.get(weight, ())[::-1] and f"{weight}.T" not in graph.initializers:
                 value.name = f"{weight}.T"
+
+
+def _share_constants(graph: ir.Graph, weights: Collection[str]) -> None:
+    """Equal constants once. Weights stay their own, equal or not: their names are how they are found."""
+    kept: dict[tuple[object, ...], ir.Value] = {}
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or name.removesuffix(".T") in weights or value.is_graph_output() or value.is_graph_input():
+            continue
+        first = kept.setdefault((tensor.dtype, tuple(tensor.shape), tensor.tobytes()), value)
+        if first is not value:
+            ir.convenience.replace_all_uses_with(value, first)
+            del graph.initializers[name]
 
 
 def _name_nodes(graph: ir.Graph, taken: set[str], weights: Collection[str]) -> None:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 Call = Callable[[], object]
 
-ENOUGH = 3  # rounds that are made whatever they take
-
 
 @dataclass(frozen=True)
 class Times:
@@ -35,17 +33,22 @@ class Times:
         return (high - low) / 2 / self.median
 
 
-def interleaved(calls: Mapping[str, Call], rounds: int = 9, seconds: float = 3.0) -> dict[str, Times]:
-    """Every call once to warm up, then `rounds` times in turn; fewer, but at least three, where that would take longer
-    than `seconds` together."""
+def interleaved(
+    calls: Mapping[str, Call], rounds: int = 9, seconds: float = 3.0, least: int = 3, warm: bool = False
+) -> dict[str, Times]:
+    """Every call once to warm up, then `rounds` times in turn; fewer, but at least `least`, where that would take longer
+    than `seconds` together. `warm`: each is called once more, untimed, right before it is timed: what takes a fraction
+    of a millisecond otherwise pays for the caches its predecessor left behind, or profits from them."""
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     begin = time.perf_counter()
     for done in range(rounds):
-        if done >= ENOUGH and time.perf_counter() - begin > seconds:
+        if done >= least and time.perf_counter() - begin > seconds:
             break
         for name, call in calls.items():
+            if warm:
+                call()
             start = time.perf_counter()
             call()
             times[name].append(1e3 * (time.perf_counter() - start))

@@ -51,7 +51,7 @@ class UsePlanarConv(Rewrite):
 
 @dataclass(frozen=True)
 class UsePlanarChannelsLast(Rewrite):
-    """As use-planar-conv, with the channels of the plane last."""
+    """c = squeeze ∘ c' ∘ unsqueeze, with the channels of the plane last."""
 
     name = "use-planar-channels-last"
     pattern = Compose(Conv, when=_of_one_axis)
@@ -65,7 +65,7 @@ class UsePlanarChannelsLast(Rewrite):
 
 @dataclass(frozen=True)
 class UseChannelsLast(Rewrite):
-    """One wide depthwise convolution with its channels last, the conversions around it included."""
+    """c = c with its channels last: one wide depthwise convolution, the conversions around it included."""
 
     name = "use-channels-last"
     pattern = Compose(Conv, when=_wide_and_depthwise)

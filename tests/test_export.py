@@ -8,16 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from fusekit import optimize
 from fusekit.errors import CaptureError, ExportError
 from fusekit.export import export_onnx
+from fusekit.tidy import _share_constants
 
 # By name: `fusekit.export` the attribute is the public function.
 export_module = importlib.import_module("fusekit.export")
@@ -293,3 +297,19 @@ def test_windows_given_as_one_number_are_spread_over_the_axes(tmp_path: Path) ->
             return F.avg_pool2d(x, 2)
 
     assert export_onnx(Halving(), optimize(Halving()), tmp_path / "m.onnx", torch.rand(1, 3, 8, 8)).ok
+
+
+def test_equal_constants_are_kept_once_and_weights_under_their_names() -> None:
+    """Tables, not parameters: two layers that begin alike are still two, a transposed weight too."""
+    values = np.arange(3, dtype=np.float32)
+    held = [numpy_helper.from_array(values, name) for name in ("table", "other", "a.bias", "b.bias", "a.weight.T")]
+    held.append(numpy_helper.from_array(values + 1, "third"))
+    names = [constant.name for constant in held]
+    nodes = [helper.make_node("Add", [f"t{i}", name], [f"t{i + 1}"]) for i, name in enumerate(names)]
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [3]) for name in ("t0", f"t{len(names)}")]
+    graph = helper.make_graph(nodes, "sums", ends[:1], ends[1:], held)
+    model = ir.from_proto(helper.make_model(graph))
+    _share_constants(model.graph, {"a.bias", "b.bias", "a.weight"})
+    assert set(model.graph.initializers) == {"table", "third", "a.bias", "b.bias", "a.weight.T"}
+    added = [value.name for node in model.graph for value in node.inputs[1:] if value is not None]
+    assert added == ["table", "table", *names[2:]]

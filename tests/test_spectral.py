@@ -183,6 +183,16 @@ def test_long_signals_are_cut_and_short_ones_are_not() -> None:
     assert effort(Transform(long, 1, 1, 1), 1, long.tiles[0] or 1).nanoseconds < effort(whole, 1, 1).nanoseconds
 
 
+@pytest.mark.parametrize(("taps", "size"), [(1025, 16_000), (4096, 16_000), (16_384, 16_000), (16_384, 65_536)])
+def test_one_transform_is_not_left_alone(taps: int, size: int) -> None:
+    """MKL takes four times as long for one transform as for each of four: one channel is cut, several share a block."""
+    geometry = Geometry((1,), ((taps // 2, taps // 2),), (1,), 1)
+    alone = realize(geometry, (taps,), (1, 1), (size,))
+    assert (alone.transform.plan.tiles[0] or 1) > 1 and alone.transform.blocks(1, 2) == 1
+    many = realize(replace(geometry, groups=64), (taps,), (1, 1), (size,)).transform
+    assert many.blocks(1, many.plan.tiles[0] or 1) * realization.SIDE_BY_SIDE <= 64 * (many.plan.tiles[0] or 1)
+
+
 def test_a_nan_spoils_its_tile_and_no_other() -> None:
     conv = Conv.from_torch(gaussian_of(1, 1, 9), None, padding=((4, 4),))
     x = gaussian_of(1, 1, 400)

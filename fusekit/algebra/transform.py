@@ -24,6 +24,7 @@ from fusekit.algebra.spectral import Plan
 
 POINTWISE = 8
 BLOCK = 1 << 18  # samples of a block, inputs and outputs together
+SIDE_BY_SIDE = 8  # transforms of one axis a block holds at least: MKL computes a few at once in the time of one
 FRAMES = 16  # frames of a block for which it is worth to stream a dense spectrum from memory
 
 
@@ -62,6 +63,8 @@ class Transform:
         axes, channels = self.plan.axes, self.groups * self.outputs
         if x.numel() == 0:  # which MKL refuses
             return x.new_zeros(len(x), channels, *sizes)
+        if all(axis.one_shot for axis in axes) and self._at_once(len(x), 1, 1) == (len(x), 1, self.groups):
+            return self._whole(x, h, bias)
         frames = self._frames(x, sizes)
         tiles = tuple(frames.shape[1 : 1 + len(sizes)])
         y = x.new_empty(len(x), channels, *(tile * axis.keep for tile, axis in zip(tiles, axes, strict=True)))
@@ -72,6 +75,14 @@ class Transform:
         for i, size in enumerate(sizes):
             y = y.narrow(2 + i, 0, size)
         return y.contiguous()
+
+    def _whole(self, x: Tensor, h: Tensor, bias: Tensor | None) -> Tensor:
+        """One frame, one block: nothing to cut, nothing to put together."""
+        for i, axis in enumerate(self.plan.axes):
+            if axis.samples != x.shape[2 + i]:
+                x = x.narrow(2 + i, axis.start, axis.samples)
+        y = self._circular(x, h)
+        return y.contiguous() if bias is None else torch.add(y, bias.view(-1, *(1,) * self._n)).contiguous()
 
     @property
     def _n(self) -> int:
@@ -97,11 +108,11 @@ class Transform:
         return x.permute(0, *range(2, 2 + n), 1, *range(2 + n, 2 + 2 * n))
 
     def _circular(self, frames: Tensor, h: Tensor) -> Tensor:
-        """The circular convolution of each frame: [B, *tiles, C, *keep]."""
+        """The circular convolution of each frame, [*leading, C, *samples] to [*leading, C, *keep]."""
         points, dims = self.plan.points, tuple(range(-self._n, 0))
         is_complex = frames.is_complex()
         spectra = (torch.fft.fftn if is_complex else torch.fft.rfftn)(frames, s=points, dim=dims)
-        leading, bins = spectra.shape[: 1 + self._n], spectra.shape[2 + self._n :]
+        leading, bins = spectra.shape[: -1 - self._n], spectra.shape[-self._n :]
         spectra = spectra.reshape(math.prod(leading), -1, self.inputs, *bins)
         mixed = self._by_matrices(spectra, h) if self.by_matrices else _one_by_one(spectra, h)
         mixed = mixed.reshape(*leading, -1, *bins)
@@ -141,8 +152,10 @@ class Transform:
         """(images, tiles of the first axis, groups) of a block: groups first, so that each part of the spectrum is read
         once; `rest` is the number of tiles on the other axes."""
         samples = math.prod(self.plan.points) * (self.inputs + self.outputs)
-        groups = min(self.groups, max(1, BLOCK // max(1, images * tiles * rest * samples)))
-        frames = max(FRAMES if self.by_matrices else 1, BLOCK // (samples * groups))
+        least, frames = SIDE_BY_SIDE if self._n == 1 else 1, max(1, images * tiles * rest)
+        groups = min(self.groups, max(1, BLOCK // (frames * samples), -(-least // (frames * self.inputs))))
+        least = FRAMES if self.by_matrices else -(-least // (groups * self.inputs))
+        frames = max(least, BLOCK // (samples * groups))
         at_once = min(tiles, max(1, frames // rest))
         return (max(1, frames // (rest * at_once)) if at_once == tiles else 1), at_once, groups
 

@@ -68,7 +68,10 @@ def _exported(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
 def _computed(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, spectra: Spectra | None) -> Tensor:
     """The value, without gradients."""
     dtype = WIDER.get(x.dtype, x.dtype)
-    kernel = Conv.from_torch(weight, None, groups=geometry.groups, transposed=geometry.transposed).kernel
+    if geometry.transposed:
+        kernel = Conv.from_torch(weight, None, groups=geometry.groups, transposed=True).kernel
+    else:
+        kernel = weight.unflatten(0, (geometry.groups, -1))
     limit = MAX_SPECTRUM_BYTES if spectra is None else spectra.limit
     wide_bias = None if bias is None else bias.to(dtype)
 

@@ -1,0 +1,64 @@
+"""What the machine could do: its copy and GEMM rates, and the time no plan of that many bytes and flops can beat.
+
+    floor = max(bytes / copy rate, flops / GEMM rate)
+
+The rates are of this process's threads: a copy of 64 MiB, reads and writes counted, and the best of three products of
+float32 matrices, 256 to 2,048 square. A plan that fits the cache may beat the first, no FFT comes near the second:
+a butterfly is not a fused multiply-add, and its operands travel between registers and cache at each level.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks.fft_grid import Case
+from benchmarks.timing import interleaved
+from fusekit.algebra.matrix_plan import plan_matrices
+from fusekit.algebra.spectral_conv import SpectralConv, lines_of
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Bytes and flops a millisecond."""
+
+    copy: float
+    gemm: float
+
+    @classmethod
+    def measured(cls) -> "Rates":
+        source = torch.randn(1 << 24)
+        target = torch.empty_like(source)
+        calls = {"copy": lambda: target.copy_(source)}
+        sizes = (256, 1024, 2048)
+        for size in sizes:
+            a, b = torch.randn(size, size), torch.randn(size, size)
+            calls[f"{size}"] = lambda a=a, b=b: a @ b
+        times = interleaved(calls, rounds=15, seconds=5.0)
+        gemm = max(2 * size**3 / times[f"{size}"].median for size in sizes)
+        return cls(2 * source.nbytes / times["copy"].median, gemm)
+
+    def floor(self, flops: float, size: float) -> float:
+        """Milliseconds."""
+        return max(size / self.copy, flops / self.gemm)
+
+    def __str__(self) -> str:
+        return f"copy {self.copy / 1e6:.1f} GB/s, GEMM {self.gemm / 1e6:.0f} GFLOP/s"
+
+
+def torch_floor(case: Case, weight: Tensor, bias: Tensor, rates: Rates) -> float:
+    """Of the plan by torch.fft that the layer takes."""
+    shape = (case.batch, case.channels, *(case.size,) * case.n)
+    work = SpectralConv.of(case.conv(weight, bias)).effort(shape)
+    return rates.floor(work.flops, work.bytes)
+
+
+def onnx_floor(case: Case, weight: Tensor, bias: Tensor, rates: Rates) -> float:
+    """Of the plan by matrix products that the file holds."""
+    conv = case.conv(weight, bias)
+    outputs, inputs = (int(size) for size in conv.kernel.shape[1:3])
+    channels = {"groups": conv.groups, "outputs": outputs, "inputs": inputs}
+    plan = plan_matrices(lines_of(conv), (case.size,) * case.n, **channels, batch=case.batch)
+    tiles = [axis.frames.tiles or 1 for axis in plan.axes]
+    work = plan.work(case.batch, tiles)
+    return rates.floor(work.flops, work.bytes)
