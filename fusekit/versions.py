@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -73,7 +73,7 @@ def versions(
     inputs: Inputs,
     room: Path,
     *,
-    ways: Mapping[str, rivals.ModuleWay] = rivals.LOWERED,
+    ways: Mapping[str, rivals.ModuleWay] = MappingProxyType({}),
     compiled: Mapping[str, rivals.ModuleWay] = MappingProxyType({}),
     dynamic: bool = True,
     opset: int | None = None,
@@ -88,7 +88,8 @@ def versions(
     build = _Builder(inputs, inputs.names(original), _outputs(original, inputs), notify)
     found = build.eager("original", Side.ORIGINAL, lambda: own_copy(original))
     for name, way in rivals.FUSED.items():
-        found += build.eager(name, Side.OTHER, partial(way, original))
+        once = cache(partial(way, original))
+        found += build.eager(name, Side.OTHER, partial(_copied, once))
     for name, way in {**ways, **compiled}.items():
         found.append(build.lowered(name, Side.OTHER, partial(way, original)))
     found += build.eager("fusekit", Side.FUSEKIT, lambda: own_copy(fast))
@@ -145,6 +146,10 @@ class _Builder:
         if _differs(result, self.expected):
             return Version(runtime, name, side, failure="computes something else")
         return Version(runtime, name, side, call, size)
+
+
+def _copied(make: Callable[[], nn.Module]) -> nn.Module:
+    return own_copy(make())
 
 
 def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
