@@ -36,9 +36,9 @@ class Times:
 def interleaved(
     calls: Mapping[str, Call], rounds: int = 9, seconds: float = 3.0, least: int = 3, warm: bool = False
 ) -> dict[str, Times]:
-    """Every call once to warm up, then `rounds` times in turn; fewer, but at least `least`, where that would take longer
-    than `seconds` together. `warm`: each is called once more, untimed, right before it is timed: what takes a fraction
-    of a millisecond otherwise pays for the caches its predecessor left behind, or profits from them."""
+    """Every call once to warm up, then `rounds` times in turn; fewer, but at least `least`, where that would take
+    longer than `seconds` together. `warm`: each is called once more, untimed, right before it is timed: what takes a
+    fraction of a millisecond otherwise pays for the caches its predecessor left behind, or profits from them."""
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
