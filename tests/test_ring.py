@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 
 from fusekit.algebra import Conv
-from fusekit.algebra.bordered import BorderedConv
+from fusekit.algebra.bordered import BorderedConv, bordered_conv, geometry_of
 from tests import ledger
+from tests.compare import normal
 from tests.strategies import convs, relative_error
 
 
@@ -30,6 +31,18 @@ def test_folded_pair_is_exact_at_the_border(inner: Conv, data: st.DataObject) ->
         assert error <= 1e-10
         tested += 1
     assert tested == 6
+
+
+def test_a_bordered_convolution_from_its_weights() -> None:
+    """As the program spells it: weights and biases of all three in torch's layout, and their geometry."""
+    inner = Conv.from_torch(normal(6, 2, 3), normal(6), padding=((1, 0),), stride=(2,), groups=2)
+    outer = Conv.from_torch(normal(4, 3, 2, seed=1), normal(4, seed=1), padding=((1, 2),), dilation=(2,), groups=2)
+    value = BorderedConv.fold(outer, inner)
+    assert isinstance(value, BorderedConv)
+    folded, parts = value.folded, (value.folded, inner, outer)
+    weights = (folded.weight, folded.bias, inner.weight, inner.bias, outer.weight)
+    x = normal(2, 4, 9)
+    assert relative_error(bordered_conv(x, *weights, tuple(map(geometry_of, parts))), outer(inner(x))) < 1e-13
 
 
 def _defined(outer: Conv, inner: Conv, i: int, size: int) -> bool:

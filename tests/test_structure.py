@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import fusekit
 from fusekit.algebra import Conv
+from fusekit.algebra.dead import without_dead_channels
 from fusekit.algebra.factor import LARGEST, factored
 from fusekit.errors import Inapplicable
 from tests.architectures import ResNet50, randomize
@@ -177,6 +179,20 @@ def test_a_constant_channel_joins_the_bias_where_nothing_is_padded() -> None:
     assert_same(fast, model, x)
 
 
+def test_a_constant_channel_before_a_transposed_convolution_stays() -> None:
+    """Its outputs near the border see fewer taps of it than those inside."""
+    inner = Conv.from_torch(normal(16, 2, 1, 1), normal(16))
+    inner.kernel[:, :12] = 0
+    outer = Conv.from_torch(normal(16, 3, 3, 3), None, transposed=True)
+    with pytest.raises(Inapplicable, match="no channel"):
+        without_dead_channels(outer, None, inner)
+    silent = replace(inner, bias=None)
+    x = normal(2, 2, 4, 5)
+    fewer = without_dead_channels(outer, None, silent)
+    assert fewer.maps[0].in_channels == 8
+    assert relative_error(fewer(x), outer(silent(x))) < 1e-13
+
+
 class Bent(nn.Module):
     """Pruned channels whose constant the function's own numbers decide."""
 
@@ -197,6 +213,8 @@ class Bent(nn.Module):
         lambda y: F.hardtanh(y, -0.3, 0.4),
         lambda y: F.hardtanh(y, min_val=-0.3),
         lambda y: F.elu(y, alpha=0.5),
+        lambda y: torch.ops.aten.leaky_relu.default(y, 0.5),
+        lambda y: torch.ops.aten.hardtanh.default(y, -0.3, 0.4),
     ],
 )
 def test_a_function_keeps_its_numbers(bend: Callable[[Tensor], Tensor]) -> None:
