@@ -24,7 +24,7 @@ except ImportError:
     wavfile = None
 
 RATE, HOP, SINE = 16_000, 160, 220.0
-STUBS = ("torchaudio", "librosa", "resampy", "omegaconf")
+STUBS = ("torchaudio", "librosa", "resampy")
 VOICED = 0.5
 
 
