@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 from benchmarks.families_table import table
@@ -49,9 +50,8 @@ def runtimes(rows: Sequence[Row]) -> list[str]:
 
 
 def mean(rows: Sequence[Row], column: str) -> float:
-    """Geometric; NaN of nothing."""
-    values = [math.log(row[column]) for row in rows if column in row]
-    return math.exp(math.fsum(values) / len(values)) if values else math.nan
+    """Geometric, of those that have one."""
+    return geometric_mean([row[column] for row in rows if column in row])
 
 
 def slower(rows: Sequence[Row]) -> list[str]:
@@ -80,15 +80,19 @@ def verdict(rows: Sequence[Row]) -> list[str]:
     lines = []
     for name in runtimes(rows):
         home, ordinary = ([row for row in rows if row["kind"] == kind] for kind in (HOME, ORDINARY))
-        said = [
-            f"{what} {mean(home, f'{name} {column}'):.2f}"
-            for what, column in (("against the original", "speed-up"), ("against the best other", "against best"))
-        ]
+        said = []
+        if any(f"{name} speed-up" in row for row in home):
+            original, best = (mean(home, f"{name} {column}") for column in ("speed-up", "against best"))
+            said.append(
+                f"geometric mean over the home ground {original:.2f} against the original, "
+                f"{best:.2f} against the best other (goal {GOAL})"
+            )
         least = min(
             (row for row in ordinary if f"{name} speed-up" in row), key=lambda r: r[f"{name} speed-up"], default=None
         )
-        worst = "" if least is None else f"; least of the ordinary {least[f'{name} speed-up']:.2f} ({least['network']})"
-        lines.append(f"- {name}: geometric mean over the home ground {', '.join(said)} (goal {GOAL}){worst}.")
+        if least is not None:
+            said.append(f"least of the ordinary {least[f'{name} speed-up']:.2f} ({least['network']})")
+        lines.append(f"- {name}: {'; '.join(said)}.")
     found = slower(rows)
     return [*lines, f"- Slower than the original beyond the noise: {'; '.join(found) if found else 'none'}."]
 
