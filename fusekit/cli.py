@@ -6,7 +6,6 @@ imports do without, and `fusekit.commands`, which does the work, is imported whe
 
 import sys
 from collections.abc import Callable, Sequence
-from enum import Enum
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -14,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from fusekit import __version__
+from fusekit import __version__, words
 from fusekit.arguments import check_factory, check_output, check_tolerance, parse_arguments, parse_inputs
 from fusekit.console import BAD, Screen, complain
 
@@ -49,13 +48,6 @@ class OneLineGroup(TyperGroup):
         return code
 
 
-class Target(str, Enum):
-    """The runtimes that can be optimized for."""
-
-    torch = "torch"
-    onnxruntime = "onnxruntime"
-
-
 app = typer.Typer(
     name="fusekit",
     cls=OneLineGroup,
@@ -64,66 +56,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_SOURCE = "A .pt2 archive, package.module:factory, file.py:factory, or a state dict with --factory."
-_INPUT = "Example input: [name=]1x3x224x224[:dtype], or a .npy or .npz file. Repeat for more."
-SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE, show_default=False)]
-OnnxOptional = Annotated[
-    str | None, typer.Argument(metavar="[OUT.onnx]", help="Where the ONNX file is kept.", show_default=False)
-]
-OnnxArgument = Annotated[str, typer.Argument(metavar="OUT.onnx", help="The ONNX file.", show_default=False)]
-ProgramArgument = Annotated[str, typer.Argument(metavar="OUT.pt2", help="The file to write.", show_default=False)]
-InputOption = Annotated[list[str] | None, typer.Option("--input", "-i", metavar="INPUT", help=_INPUT)]
-WeightsOption = Annotated[str | None, typer.Option(metavar="FILE[#ENTRY]", help="The weights of the factory's model.")]
-FactoryOption = Annotated[str | None, typer.Option(metavar="MODULE:NAME", help="What builds a state dict's model.")]
-ArgOption = Annotated[list[str] | None, typer.Option("--arg", metavar="NAME=VALUE", help="An argument of the factory.")]
-UnsafeOption = Annotated[bool, typer.Option("--unsafe-pickle", help="Unpickle SOURCE: this can run any code in it.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="The seed of the random inputs.")]
-TargetOption = Annotated[Target, typer.Option(help="The runtime to optimize for.")]
-PassOption = Annotated[list[str] | None, typer.Option("--pass", metavar="NAME", help="Only these passes. Repeat.")]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Fail on a rewrite that does not verify.")]
-ToleranceOption = Annotated[
-    float | None, typer.Option(metavar="T", help="Largest relative error; default: from the original's own.")
-]
-OpsetOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="The ONNX operator set.")]
-StaticOption = Annotated[bool, typer.Option("--static", help="Fix all sizes to those of the example.")]
-NoMeasureOption = Annotated[bool, typer.Option("--no-measure", help="Judge by formulas alone; time nothing.")]
-BudgetOption = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="For timing what was never timed here.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
-VerboseOption = Annotated[
-    int, typer.Option("-v", "--verbose", count=True, help="Show refusals with their reasons; -vv also tracebacks.")
-]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; default: torch's.")]
-RoundsOption = Annotated[int, typer.Option(min=1, metavar="N", help="Interleaved rounds.")]
-SecondsOption = Annotated[float, typer.Option(min=0, metavar="S", help="Fewer rounds, at least 3, beyond this time.")]
-CompileOption = Annotated[
-    bool, typer.Option("--compile", help="torch.compile as well: slow to build, needs a C++ compiler.")
-]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Tracebacks, as with -vv.")]
-
 
 @app.command()
 def export(
-    source: SourceArgument,
-    out: OnnxArgument,
-    input: InputOption = None,
-    weights: WeightsOption = None,
-    factory: FactoryOption = None,
-    arg: ArgOption = None,
-    unsafe: UnsafeOption = False,
-    seed: SeedOption = 0,
-    target: TargetOption = Target.onnxruntime,
-    only: PassOption = None,
-    opset: OpsetOption = None,
-    static: StaticOption = False,
-    tolerance: ToleranceOption = None,
-    strict: StrictOption = False,
-    no_measure: NoMeasureOption = False,
-    budget: BudgetOption = 60.0,
-    quiet: QuietOption = False,
-    machine: JsonOption = False,
-    verbose: VerboseOption = 0,
-    debug: DebugOption = False,
+    source: words.SourceArgument,
+    out: words.OnnxArgument,
+    input: words.InputOption = None,
+    weights: words.WeightsOption = None,
+    factory: words.FactoryOption = None,
+    arg: words.ArgOption = None,
+    unsafe: words.UnsafeOption = False,
+    seed: words.SeedOption = 0,
+    target: words.TargetOption = words.Target.onnxruntime,
+    only: words.PassOption = None,
+    opset: words.OpsetOption = None,
+    static: words.StaticOption = False,
+    tolerance: words.ToleranceOption = None,
+    strict: words.StrictOption = False,
+    no_measure: words.NoMeasureOption = False,
+    budget: words.BudgetOption = 60.0,
+    quiet: words.QuietOption = False,
+    machine: words.JsonOption = False,
+    verbose: words.VerboseOption = 0,
+    debug: words.DebugOption = False,
 ) -> None:
     """Load, optimize, export to ONNX, and validate against the original."""
     model = _model(source, factory, weights, arg, unsafe, input, seed, needed=True)
@@ -141,24 +96,24 @@ def export(
 
 @app.command()
 def optimize(
-    source: SourceArgument,
-    out: ProgramArgument,
-    input: InputOption = None,
-    weights: WeightsOption = None,
-    factory: FactoryOption = None,
-    arg: ArgOption = None,
-    unsafe: UnsafeOption = False,
-    seed: SeedOption = 0,
-    target: TargetOption = Target.torch,
-    only: PassOption = None,
-    tolerance: ToleranceOption = None,
-    strict: StrictOption = False,
-    no_measure: NoMeasureOption = False,
-    budget: BudgetOption = 60.0,
-    quiet: QuietOption = False,
-    machine: JsonOption = False,
-    verbose: VerboseOption = 0,
-    debug: DebugOption = False,
+    source: words.SourceArgument,
+    out: words.ProgramArgument,
+    input: words.InputOption = None,
+    weights: words.WeightsOption = None,
+    factory: words.FactoryOption = None,
+    arg: words.ArgOption = None,
+    unsafe: words.UnsafeOption = False,
+    seed: words.SeedOption = 0,
+    target: words.TargetOption = words.Target.torch,
+    only: words.PassOption = None,
+    tolerance: words.ToleranceOption = None,
+    strict: words.StrictOption = False,
+    no_measure: words.NoMeasureOption = False,
+    budget: words.BudgetOption = 60.0,
+    quiet: words.QuietOption = False,
+    machine: words.JsonOption = False,
+    verbose: words.VerboseOption = 0,
+    debug: words.DebugOption = False,
 ) -> None:
     """Load, optimize, validate, and write the PyTorch program as a torch.export archive."""
     model = _model(source, factory, weights, arg, unsafe, input, seed, needed=True)
@@ -175,18 +130,18 @@ def optimize(
 
 @app.command()
 def inspect(
-    source: SourceArgument,
-    input: InputOption = None,
-    weights: WeightsOption = None,
-    factory: FactoryOption = None,
-    arg: ArgOption = None,
-    unsafe: UnsafeOption = False,
-    seed: SeedOption = 0,
-    target: TargetOption = Target.torch,
-    quiet: QuietOption = False,
-    machine: JsonOption = False,
-    verbose: VerboseOption = 0,
-    debug: DebugOption = False,
+    source: words.SourceArgument,
+    input: words.InputOption = None,
+    weights: words.WeightsOption = None,
+    factory: words.FactoryOption = None,
+    arg: words.ArgOption = None,
+    unsafe: words.UnsafeOption = False,
+    seed: words.SeedOption = 0,
+    target: words.TargetOption = words.Target.torch,
+    quiet: words.QuietOption = False,
+    machine: words.JsonOption = False,
+    verbose: words.VerboseOption = 0,
+    debug: words.DebugOption = False,
 ) -> None:
     """Layers, receptive field, MACs, and what would be rewritten and what not, and why."""
     model = _model(source, factory, weights, arg, unsafe, input, seed, needed=False)
@@ -196,19 +151,19 @@ def inspect(
 
 @app.command()
 def validate(
-    source: SourceArgument,
-    candidate: OnnxArgument,
-    input: InputOption = None,
-    weights: WeightsOption = None,
-    factory: FactoryOption = None,
-    arg: ArgOption = None,
-    unsafe: UnsafeOption = False,
-    seed: SeedOption = 0,
-    tolerance: ToleranceOption = None,
-    quiet: QuietOption = False,
-    machine: JsonOption = False,
-    verbose: VerboseOption = 0,
-    debug: DebugOption = False,
+    source: words.SourceArgument,
+    candidate: words.OnnxArgument,
+    input: words.InputOption = None,
+    weights: words.WeightsOption = None,
+    factory: words.FactoryOption = None,
+    arg: words.ArgOption = None,
+    unsafe: words.UnsafeOption = False,
+    seed: words.SeedOption = 0,
+    tolerance: words.ToleranceOption = None,
+    quiet: words.QuietOption = False,
+    machine: words.JsonOption = False,
+    verbose: words.VerboseOption = 0,
+    debug: words.DebugOption = False,
 ) -> None:
     """Compare a checkpoint with an exported file. Exit code 1 if the numbers differ."""
     model = _model(source, factory, weights, arg, unsafe, input, seed, needed=True)
@@ -221,27 +176,27 @@ def validate(
 
 @app.command()
 def bench(
-    source: SourceArgument,
-    out: OnnxOptional = None,
-    input: InputOption = None,
-    weights: WeightsOption = None,
-    factory: FactoryOption = None,
-    arg: ArgOption = None,
-    unsafe: UnsafeOption = False,
-    seed: SeedOption = 0,
-    only: PassOption = None,
-    opset: OpsetOption = None,
-    static: StaticOption = False,
-    tolerance: ToleranceOption = None,
-    strict: StrictOption = False,
-    threads: ThreadsOption = None,
-    rounds: RoundsOption = 25,
-    seconds: SecondsOption = 10.0,
-    compiled: CompileOption = False,
-    quiet: QuietOption = False,
-    machine: JsonOption = False,
-    verbose: VerboseOption = 0,
-    debug: DebugOption = False,
+    source: words.SourceArgument,
+    out: words.KeptOnnxArgument = None,
+    input: words.InputOption = None,
+    weights: words.WeightsOption = None,
+    factory: words.FactoryOption = None,
+    arg: words.ArgOption = None,
+    unsafe: words.UnsafeOption = False,
+    seed: words.SeedOption = 0,
+    only: words.PassOption = None,
+    opset: words.OpsetOption = None,
+    static: words.StaticOption = False,
+    tolerance: words.ToleranceOption = None,
+    strict: words.StrictOption = False,
+    threads: words.ThreadsOption = None,
+    rounds: words.RoundsOption = 25,
+    seconds: words.SecondsOption = 10.0,
+    compiled: words.CompileOption = False,
+    quiet: words.QuietOption = False,
+    machine: words.JsonOption = False,
+    verbose: words.VerboseOption = 0,
+    debug: words.DebugOption = False,
 ) -> None:
     """Latency before and after, in PyTorch and in ONNX Runtime, beside other optimizers."""
     model = _model(source, factory, weights, arg, unsafe, input, seed, needed=True)
@@ -251,7 +206,7 @@ def bench(
     options = {"opset": opset, "static": static, "tolerance": tolerance}
 
     def work(commands: Any) -> int:
-        choices = commands.Choices(Target.onnxruntime.value, tuple(only or ()), strict)
+        choices = commands.Choices(words.Target.onnxruntime.value, tuple(only or ()), strict)
         timing = commands.Timing(threads, rounds, seconds, compiled)
         return int(commands.bench(commands.Model(**model), path, choices, screen, timing, **options))
 
@@ -259,7 +214,7 @@ def bench(
 
 
 @app.command()
-def passes(quiet: QuietOption = False, machine: JsonOption = False) -> None:
+def passes(quiet: words.QuietOption = False, machine: words.JsonOption = False) -> None:
     """The passes by stage, with their laws and options."""
     screen = Screen(quiet, machine)
     _run(lambda commands: int(commands.passes(screen)), screen)

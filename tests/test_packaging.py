@@ -43,7 +43,7 @@ filekind statedict archive arguments factory samples checkpoint rivals
 promise versions
 bench
 api
-inspection console commands cli
+inspection console words commands cli
 """
 RANK = {room: rank for rank, line in enumerate(LAYERS.split("\n")) for room in line.split()}
 NOT_FOR_PASSES = ("torch.fx", "fusekit.view", "fusekit.nn")
