@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusekit.inputs import Inputs
+from fusekit.longconv import LongConvolutions
 from fusekit.program import quiet
 
 WIDENED: dict[torch.dtype, torch.dtype] = {
@@ -116,7 +117,7 @@ def _copy(module: nn.Module) -> nn.Module:
 
 
 def _run(module: nn.Module, inputs: Inputs) -> Any:
-    with torch.no_grad(), quiet(), in_float64():
+    with torch.no_grad(), quiet(), LongConvolutions(), in_float64():
         return inputs.call(module)
 
 

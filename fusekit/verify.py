@@ -17,6 +17,7 @@ from fusekit.algebra.combination import preimage
 from fusekit.algebra.values import wide
 from fusekit.cost import flat_sizes
 from fusekit.graph import Graph, evaluate
+from fusekit.longconv import LongConvolutions
 
 TOLERANCE = 1e-10
 AFFORDABLE = 2_000_000
@@ -42,8 +43,9 @@ def region_error(
             source: torch.randn(shape, generator=generator, dtype=dtype)
             for source, shape in zip(sources, shapes, strict=True)
         }
-        expected = evaluate(graph, old, {**inputs, **constants})
-        given = evaluate(graph, new, {**inputs, **constants}) if new else inputs
+        with LongConvolutions():
+            expected = evaluate(graph, old, {**inputs, **constants})
+            given = evaluate(graph, new, {**inputs, **constants}) if new else inputs
         for theirs, ours in zip(old[-count:], new[-count:] or sources[:1], strict=True):
             worst = max(worst, relative_error(given[ours], expected[theirs]))
     return worst

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = """
 errors
 algebra
-graph
+graph longconv
 activation
 view write
 branches pattern
