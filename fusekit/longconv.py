@@ -24,6 +24,9 @@ SPECTRUM_BYTES = 1 << 30  # more than that and the sum is left to torch
 class LongConvolutions(TorchDispatchMode):
     """Within: long convolutions in float64 are computed by FFT."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is aten.convolution.default and not kwargs and _is_long(*args):
             return by_transforms(*args)
@@ -59,14 +62,16 @@ def by_transforms(
     x = F.pad(x, [p for amount in reversed(padding) for p in (amount, amount)])
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
     spread = weight.new_zeros(*weight.shape[:2], *spans)
-    spread[(..., *(slice(None, None, d) for d in dilation))] = weight
+    taps: Any = (..., *(slice(None, None, d) for d in dilation))
+    spread[taps] = weight
     points = [_smooth(size) for size in x.shape[2:]]
     ours = torch.fft.rfftn(x, points, axes).unflatten(1, (groups, -1))
     # not conj(), whose bit no operator sees within a dispatch mode
     theirs = torch.conj_physical(torch.fft.rfftn(spread, points, axes)).unflatten(0, (groups, -1))
     mixed = torch.einsum("bgi...,goi...->bgo...", ours, theirs).flatten(1, 2)
-    kept = (slice(0, size - span + 1, s) for size, span, s in zip(x.shape[2:], spans, stride, strict=True))
-    y = torch.fft.irfftn(mixed, points, axes)[(..., *kept)]
+    ends = zip(x.shape[2:], spans, stride, strict=True)
+    kept: Any = (..., *(slice(0, size - span + 1, step) for size, span, step in ends))
+    y: Tensor = torch.fft.irfftn(mixed, points, axes)[kept]
     return (y if bias is None else y + bias.reshape(-1, *(1,) * len(stride))).contiguous()
 
 

@@ -1,11 +1,13 @@
 """The yardstick for long convolutions against torch's own sum, and where it is used."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from fusekit import longconv
 from fusekit.float64 import run_float64
@@ -26,10 +28,8 @@ def test_the_same_as_the_sum(data: st.DataObject, n: int) -> None:
 
     groups, inputs, outputs = (data.draw(st.integers(1, 3)) for _ in range(3))
     window, dilation, padding, stride = axes(1, 4), axes(1, 3), axes(0, 2), axes(1, 3)
-    size = [
-        max(1, d * (k - 1) + 1 - 2 * p + data.draw(st.integers(0, 4)))
-        for d, k, p in zip(dilation, window, padding, strict=True)
-    ]
+    axis = zip(dilation, window, padding, strict=True)
+    size = [max(1, d * (k - 1) + 1 - 2 * p + data.draw(st.integers(0, 4))) for d, k, p in axis]
     x, weight = normal(2, groups * inputs, *size), normal(groups * outputs, inputs, *window)
     bias = normal(groups * outputs) if data.draw(st.booleans()) else None
     y = longconv.by_transforms(x, weight, bias, list(stride), list(padding), list(dilation), False, [0] * n, groups)
@@ -46,7 +46,12 @@ def test_points(size: int) -> None:
 def test_only_long_ones_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     plain = longconv.by_transforms
-    monkeypatch.setattr(longconv, "by_transforms", lambda x, w, *rest: taken.append(w.shape[-1]) or plain(x, w, *rest))
+
+    def counted(x: Tensor, weight: Tensor, *rest: Any) -> Tensor:
+        taken.append(weight.shape[-1])
+        return plain(x, weight, *rest)
+
+    monkeypatch.setattr(longconv, "by_transforms", counted)
     x = normal(1, 4, 20_000)
     with LongConvolutions():
         for taps in (100, 1001):
