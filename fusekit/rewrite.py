@@ -270,7 +270,7 @@ class Attempt:
         if known and len(known) == len(self.match.sources):
             return known
         if self.match.branches:
-            return nominal_shapes(self.match.maps[-1])
+            return nominal_shapes(self.match.maps[-1], self.match.maps[:-1])
         maps = self.match.maps
         chain = maps[0].convs[:1] if maps and isinstance(maps[0], Fork) else maps
         shape = nominal_shape(chain) if self.match.sources else None
