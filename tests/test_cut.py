@@ -52,7 +52,7 @@ def test_no_lawful_cut_is_cheaper(data: st.DataObject) -> None:
         )
     )
     shape, gain = (1, channels[0], 64, 64), data.draw(st.sampled_from((1.0, 0.8, 0.5)))
-    shapes = [shape]
+    shapes: list[tuple[int, ...]] = [shape]
     for conv in chain.convs:
         shapes.append(conv.output_shape(shapes[-1]))
 

@@ -7,9 +7,12 @@ import torch
 from torch import Tensor, nn
 
 import fusekit
+from fusekit.algebra import Combination, Composition, Conv
+from fusekit.algebra.combination import Term
 from fusekit.report import Outcome
 from tests.architectures import randomize
 from tests.compare import assert_same, call, normal, report_of
+from tests.strategies import relative_error
 
 
 def head(stride: int, padding: int) -> nn.Module:
@@ -144,6 +147,16 @@ def test_parts_of_two_inputs(stride: int, outer: bool) -> None:
     for size in (5, 6, 9):
         small = (size - 1) // stride + 1
         assert_same(fast, model, normal(2, 4, size, size + stride), normal(2, 4, small, small + 1))
+
+
+def test_neighbours_of_two_sources_are_not_stacked() -> None:
+    """The law itself, whatever pattern finds the terms."""
+    convs = [Conv.from_torch(normal(k, 2, 3, seed=k), None) for k in (1, 2, 3)]
+    whole = Combination(tuple(Term(s, Composition((c,))) for s, c in zip((0, 1, 1), convs, strict=True)), -2)
+    sources = normal(2, 2, 7), normal(2, 2, 7, seed=1)
+    merged = whole.merged_concat()
+    assert [term.source for term in merged.terms] == [0, 1]
+    assert relative_error(merged(*sources), whole(*sources)) < 1e-14
 
 
 def test_a_sum_with_a_factor() -> None:
