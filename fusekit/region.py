@@ -46,7 +46,7 @@ class Region:
         if self.match.sources and self.has_sizes():
             return [source.meta["shape"] for source in self.match.sources]
         if self.match.branches:
-            return nominal_shapes(self.match.maps[-1])
+            return nominal_shapes(self.match.maps[-1], self.match.maps[:-1])
         shape = nominal_shape(self._chain()) if self.match.sources else None
         return None if shape is None else [shape]
 

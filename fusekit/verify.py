@@ -133,7 +133,8 @@ def probe_shapes_of_branches(whole: Combination, rank: int | None, outer: tuple[
     """Shapes for the sources of a sum or concatenation, large enough for every branch and what stands behind it."""
     probes = [probe_shapes((*outer, *term.map.maps), rank, None) for term in whole.terms if term.map.maps]
     grown = [tuple(map(max, *shapes)) if len(shapes) > 1 else shapes[0] for shapes in zip(*probes, strict=False)]
-    return [whole.source_shapes(shape) for shape in grown]
+    channels = next((value.in_channels for value in outer if isinstance(value, Conv)), None)
+    return [whole.source_shapes(shape, channels) for shape in grown]
 
 
 def _total_stride(maps: tuple[Map, ...], axis: int) -> int:

@@ -51,7 +51,6 @@ PLANS = (
         "(axis.points,) for axis in axes",
         BY_FFT,
     ),
-    Bug("spectrum of another dilation", SPECTRAL_CONV, "a.outputs, a.stuffing)", "a.outputs)", BY_FFT),
     Bug("kernel convolved, not correlated", TRANSFORM, "F.pad(kernel.flip(dims),", "F.pad(kernel,", BY_FFT),
     Bug(
         "spectrum of complex kernels conjugated",

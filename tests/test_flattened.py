@@ -7,9 +7,12 @@ import torch
 from torch import Tensor, nn
 
 import fusekit
+from fusekit.algebra import Combination, Composition, Conv
+from fusekit.algebra.combination import Term
 from fusekit.report import Outcome
 from tests.architectures import randomize
 from tests.compare import assert_same, call, normal, report_of
+from tests.strategies import relative_error
 
 
 def head(stride: int, padding: int) -> nn.Module:
@@ -93,6 +96,83 @@ def test_a_window_behind_the_concatenation_is_larger_than_any_in_it(windows: tup
     fast = fusekit.optimize(model, strict=True)
     assert [event.rewrite for event in report_of(fast).applied] == ["fold-concat"]
     assert_same(fast, model, normal(2, 8, 11, 9))
+
+
+@pytest.mark.parametrize("widths", [(64, 24), (8, 64), (64, 64)])
+@pytest.mark.parametrize("given", [False, True])
+def test_a_part_that_no_map_describes_has_the_channels_that_are_left(widths: tuple[int, int], given: bool) -> None:
+    """Behind a function, wider or narrower than its neighbour."""
+
+    class Parts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (
+                nn.Conv2d(8, widths[0], 1),
+                nn.Conv2d(8, widths[1], 3),
+                nn.Conv2d(sum(widths), 4, 1),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.c(torch.cat([self.a(x).relu()[..., 1:-1, 1:-1], self.b(x)], 1))
+            return result
+
+    model = randomize(Parts()).double()
+    x = normal(2, 8, 20, 19)
+    fast = fusekit.optimize(model, x if given else None, strict=True)
+    assert "fold-concat" in [event.rewrite for event in report_of(fast).applied] or widths[1] < 64
+    assert_same(fast, model, x)
+
+
+class TwoInputs(nn.Module):
+    """Parts of one tensor beside parts of another of other sizes, concatenated; perhaps for a convolution."""
+
+    def __init__(self, stride: int, *, outer: bool) -> None:
+        super().__init__()
+        self.a, self.d = nn.Conv2d(4, 64, 3, stride=stride, padding=1), nn.Conv2d(4, 6, 3, stride=stride, padding=1)
+        self.b, self.c = nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(4, 64, 3, padding=1)
+        self.outer = nn.Conv2d(140, 4, 2) if outer else nn.Identity()
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        result: Tensor = self.outer(torch.cat([self.d(x), self.b(y), self.c(y), self.a(x)], 1))
+        return result
+
+
+@pytest.mark.parametrize("outer", [False, True])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_parts_of_two_inputs(stride: int, outer: bool) -> None:
+    """Only neighbours of one input are stacked; the sizes of the two inputs need not be equal."""
+    model = randomize(TwoInputs(stride, outer=outer)).double()
+    fast = fusekit.optimize(model, strict=True)
+    assert ("fold-concat" if outer else "merge-concat") in [event.rewrite for event in report_of(fast).applied]
+    for size in (5, 6, 9):
+        small = (size - 1) // stride + 1
+        assert_same(fast, model, normal(2, 4, size, size + stride), normal(2, 4, small, small + 1))
+
+
+def test_neighbours_of_two_sources_are_not_stacked() -> None:
+    """The law itself, whatever pattern finds the terms."""
+    convs = [Conv.from_torch(normal(k, 2, 3, seed=k), None) for k in (1, 2, 3)]
+    whole = Combination(tuple(Term(s, Composition((c,))) for s, c in zip((0, 1, 1), convs, strict=True)), -2)
+    sources = normal(2, 2, 7), normal(2, 2, 7, seed=1)
+    merged = whole.merged_concat()
+    assert [term.source for term in merged.terms] == [0, 1]
+    assert relative_error(merged(*sources), whole(*sources)) < 1e-14
+
+
+def test_a_sum_with_a_factor() -> None:
+    """alpha is no plain sum: nothing wrong is even tried."""
+
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.ops.aten.add.Tensor(self.a(x), self.b(x), alpha=2)  # type: ignore[no-any-return]
+
+    model = randomize(Weighted()).double()
+    fast = fusekit.optimize(model, strict=True)
+    assert_same(fast, model, normal(2, 8, 9, 9))
 
 
 @pytest.mark.parametrize("size", [6, 8])

@@ -87,9 +87,10 @@ class Combination:
         sizes[self.axis] = sum(branch[self.axis] for branch in branches)
         return tuple(sizes)
 
-    def source_shapes(self, shape: Shape) -> list[Shape]:
+    def source_shapes(self, shape: Shape, channels: int | None = None) -> list[Shape]:
         """A shape for every source such that all branches yield one size: the first source with maps has this spatial
-        shape, the other ones what fits it, and sources that are branches themselves what the others yield."""
+        shape, the other ones what fits it, and sources that are branches themselves what the others yield, or those of
+        so many `channels` of a concatenation that are left."""
         known: dict[int, Shape] = {}
         yielded: Shape | None = None
         for term in self.terms:
@@ -102,6 +103,10 @@ class Combination:
             yielded = yielded or term.map.output_shape(first)
         if yielded is None:
             raise Inapplicable("no branch is a convolution")
+        widths = [_width(term) for term in self.terms]
+        if self.axis is not None and channels is not None and widths.count(None) == 1:
+            rest = channels - sum(width for width in widths if width is not None)
+            yielded = (*yielded[: self.axis], rest, *yielded[len(yielded) + self.axis + 1 :])
         return [known.get(source, yielded) for source in range(1 + max(term.source for term in self.terms))]
 
     def constants(self) -> tuple[Tensor, ...]:
