@@ -1,6 +1,7 @@
 """What a benchmark leaves behind: the machine it ran on, rows as CSV, bars and lines as SVG."""
 
 import csv
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +12,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from fusekit.measurements import processor
+
 matplotlib.rcParams.update({"svg.hashsalt": "fusekit", "svg.fonttype": "none", "font.size": 9})
 
 WHERE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
@@ -18,16 +21,11 @@ WHERE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 def machine(*packages: str) -> str:
     """The processor, its cores, and the versions of Python and of these packages."""
-    cpu, cores = platform.processor() or platform.machine(), 0
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        cpu, cores = (names[0], len(names)) if names else (cpu, cores)
     found = []
     for package in packages:
         with suppress(metadata.PackageNotFoundError):
             found.append(f"{package} {metadata.version(package)}")
-    return ", ".join([f"{cpu}, {cores} cores", f"Python {platform.python_version()}", *found])
+    return ", ".join([f"{processor()}, {os.cpu_count()} cores", f"Python {platform.python_version()}", *found])
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
