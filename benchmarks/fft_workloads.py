@@ -21,8 +21,8 @@ import fusekit
 from benchmarks.fft_contenders import session
 from benchmarks.fft_crepe import crepe, tracks, with_stubs
 from benchmarks.fft_networks import LongConvolution, Reverb, large_kernel_network
-from benchmarks.timing import interleaved
 from fusekit import nn as fnn
+from fusekit.timing import interleaved
 
 LAYERS = (fnn.FFTConv1d, fnn.FFTConv2d, fnn.FFTConv3d)
 
