@@ -82,7 +82,7 @@ PLANS = (
     ),
     Bug("phases of one sign", DFT, "_RE = ((_COS, 1), (_SIN, -1))", "_RE = ((_COS, 1), (_SIN, 1))", BY_MATRICES),
     Bug("conjugate bins count once", DFT, "else 2.0) / self.points", "else 1.0) / self.points", BY_MATRICES),
-    Bug("Karatsuba's third product", DFT, "(_MINUS, 1), (_COS, 1))", "(_MINUS, 1), (_COS, -1))", BY_MATRICES),
+    Bug("Karatsuba's third product", DFT, "(_MINUS, -1), (_SIN, -1))", "(_MINUS, -1), (_SIN, 1))", BY_MATRICES),
     Bug(
         "frames not turned",
         DFT,

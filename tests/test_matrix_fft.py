@@ -16,7 +16,7 @@ import fusekit
 from fusekit.algebra import Conv
 from fusekit.algebra.dft import Dft
 from fusekit.algebra.matrix_axis import AxisPlan, candidates
-from fusekit.algebra.matrix_plan import MatrixPlan, Work, plan_matrices
+from fusekit.algebra.matrix_plan import NOMINAL, MatrixPlan, Work, plan_matrices
 from fusekit.algebra.spectral import Line, one_shot
 from fusekit.algebra.spectral_conv import lines_of
 from fusekit.nn import FFTConv1d
@@ -146,6 +146,26 @@ def test_the_plan_is_cheaper_than_the_direct_sum_where_kernels_are_long() -> Non
     dense = plan_matrices((Line(128, 1, 64, 64),), (4096,), groups=1, outputs=32, inputs=32, batch=1)
     assert (dense.axes[0].frames.tiles or 1) > 4, "one tile reads the spectrum for one product a bin"
     assert work_of(dense, 2).flops == 2 * work_of(dense).flops
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_free_size_is_planned_for_a_usual_one(n: int) -> None:
+    """At least for some windows, however long the kernel."""
+    for reach in (6, 30):
+        lines, usual = (Line(reach, 1, reach // 2, reach // 2),) * n, max(NOMINAL[n], 4 * (reach + 1))
+        plans = [
+            plan_matrices(lines, (None,) * n, groups=1, outputs=2, inputs=2, nominal=nominal)
+            for nominal in ((), (usual,) * n, (reach + 1,) * n)
+        ]
+        assert plans[0] == plans[1] != plans[2]
+
+
+def test_the_price_counts_whole_vectors() -> None:
+    """Few columns cost as many as a vector has."""
+    plan = plan_matrices((Line(64, 1, 32, 32),), (256,), groups=1, outputs=4, inputs=4, batch=1)
+    for batch in (1, 3, 16):
+        work = plan.work(batch, [axis.frames.tiles or 1 for axis in plan.axes])
+        assert work.flops <= work.padded <= 16 * work.flops
 
 
 def test_long_transforms_take_levels_and_their_matrices_stay_small() -> None:
