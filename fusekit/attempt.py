@@ -16,11 +16,12 @@ from fusekit.cut import cheapest_cut
 from fusekit.errors import Inapplicable
 from fusekit.graph import Facts, Graph, evaluate, where
 from fusekit.pattern import Match
+from fusekit.reading import Unread
 from fusekit.region import Region, constants_of
 from fusekit.report import Event, Outcome
 from fusekit.rewrite import Rewrite
 from fusekit.verify import AFFORDABLE, AFFORDABLE_FOR_PLANS, TOLERANCE, constant_error, region_error
-from fusekit.view import Unread, read
+from fusekit.view import read
 from fusekit.write import write
 
 _LARGE = 50_000  # entries of a region's constants from which computing a proposal only to refuse it is a waste

@@ -14,7 +14,8 @@ from torch import fx
 from fusekit.algebra import Affine, AvgPool, Conv, Identity, Map, Pad
 from fusekit.algebra.combination import Combination, Composition, Term
 from fusekit.graph import Graph, facts
-from fusekit.view import Unread, bind, read
+from fusekit.reading import Unread
+from fusekit.view import bind, read
 
 aten = torch.ops.aten
 _LINEAR = (Affine, AvgPool, Conv, Identity, Pad)

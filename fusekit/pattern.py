@@ -16,7 +16,8 @@ from fusekit.algebra import Conv, Fork, Map
 from fusekit.branches import Branch, addends, combination, concatenated, share_source, walk_back
 from fusekit.errors import Inapplicable
 from fusekit.graph import Graph, evaluate
-from fusekit.view import Unread, read
+from fusekit.reading import Unread
+from fusekit.view import read
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-NETS = ("test_laws", "test_readings", "test_passes", "test_driver", "test_miscompiles")
+NETS = ("test_laws", "test_readings", "test_pass_laws", "test_passes", "test_driver", "test_miscompiles")
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Bug:
     nets: tuple[str, ...] = NETS
 
 
+ARITHMETIC = "fusekit/arithmetic.py"
 CONV, VIEW, VERIFY, ATTEMPT = "fusekit/algebra/conv.py", "fusekit/view.py", "fusekit/verify.py", "fusekit/attempt.py"
 BORDER = "fusekit/algebra/border.py"
 
@@ -58,21 +59,21 @@ FIRST = (
     ),
     Bug("transposed kernel not transposed", CONV, "kernel.transpose(1, 2) if transposed else kernel", "kernel"),
     Bug("shift before padding allowed", CONV, "if any(low > 0 or high > 0 for low, high in self.padding)", "if False"),
-    Bug("alpha ignored", VIEW, "(1.0, alpha * right)", "(1.0, right)"),
+    Bug("alpha ignored", ARITHMETIC, "(1.0, alpha * right)", "(1.0, right)"),
     Bug("batch norm on the last axis", VIEW, 'a["eps"], 1 - rank)', 'a["eps"], -1)'),
     Bug(
         "axis of a constant not compared",
-        VIEW,
+        ARITHMETIC,
         "if axes and source.size(axes[0]) !=",
         "if False and source.size(axes[0]) !=",
     ),
     Bug(
         "constant on the wrong axis",
-        VIEW,
+        ARITHMETIC,
         "return (flat.flatten(), axes[0])",
         "return (flat.flatten(), 1 - (source.rank or 2))",
     ),
-    Bug("dividing by the reciprocal", VIEW, "(1.0 / right, 0.0)", "(right, 0.0)"),
+    Bug("dividing by the reciprocal", ARITHMETIC, "(1.0 / right, 0.0)", "(right, 0.0)"),
     Bug("training batch norm read", VIEW, 'if a["training"] or computed', "if computed"),
     Bug("pad value ignored", VIEW, 'if mode == "constant" and a.get("value"):', 'if mode == "constant" and False:'),
     Bug("tolerance ignored", ATTEMPT, "if not self.error <= TOLERANCE:", "if self.error == 17:"),

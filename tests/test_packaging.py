@@ -21,7 +21,8 @@ LAYERS = """
 errors
 algebra
 graph longconv
-activation
+reading
+activation arithmetic
 view write
 branches pattern
 cost verify report inputs output

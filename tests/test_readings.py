@@ -22,7 +22,8 @@ from fusekit.errors import Inapplicable
 from fusekit.graph import Facts, evaluate
 from fusekit.inputs import Inputs
 from fusekit.pipeline import own_copy
-from fusekit.view import Unread, read
+from fusekit.reading import Unread
+from fusekit.view import read
 from tests import ledger
 from tests.graphs import Calls, X, captured, graph_of, result_of
 from tests.strategies import convs, gaussian, inputs_of, relative_error

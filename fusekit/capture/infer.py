@@ -19,7 +19,8 @@ from fusekit.capture.spelling import is_spelled, spell
 from fusekit.graph import UNKNOWN, Facts, Graph, evaluate, facts
 from fusekit.inputs import Inputs
 from fusekit.program import evaluation_copy, quiet
-from fusekit.view import Unread, read
+from fusekit.reading import Unread
+from fusekit.view import read
 
 _SAME_SHAPE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish),
