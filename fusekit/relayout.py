@@ -56,8 +56,12 @@ class Plane:
     @property
     def results(self) -> list[fx.Node]:
         """What is read outside."""
+        return [node for node in self.nodes if self.readers(node)]
+
+    def readers(self, node: fx.Node) -> list[fx.Node]:
+        """Who outside looks at its numbers, whose order matters; its sizes are the same in any layout."""
         inside = set(self.nodes)
-        return [node for node in self.nodes if set(node.users) - inside]
+        return [user for user in node.users if user not in inside and not _asks_for_sizes(user)]
 
 
 def relay(graph: Graph, clock: Clock, vetoed: Iterable[tuple[str, str]] = ()) -> list[Event]:
@@ -93,6 +97,12 @@ def planes(graph: Graph) -> list[Plane]:
         plane.nodes.sort(key=order.__getitem__)
     usable = [plane for plane in distinct if any(_is_conv(graph, node) for node in plane.nodes)]
     return sorted(usable, key=lambda plane: order[plane.nodes[0]])
+
+
+def _asks_for_sizes(node: fx.Node) -> bool:
+    if node.op == "call_method":
+        return node.target in ("size", "dim")
+    return node.target is aten.sym_size.int or (node.target is getattr and node.args[1] in ("shape", "ndim", "dtype"))
 
 
 def _is_conv(graph: Graph, node: fx.Node) -> bool:
@@ -163,7 +173,7 @@ def _lay_out(graph: Graph, plane: Plane) -> None:
         for user in [user for user in source.users if user in inside]:
             user.replace_input_with(source, converted)
     for node in results:
-        outside = set(node.users) - inside
+        outside = plane.readers(node)
         with graph.fx.inserting_after(node):
             converted = _called(graph, channels_first, node)
         for user in outside:

@@ -26,7 +26,7 @@ from fusekit.report import Event, Report
 from fusekit.timing import Times, interleaved
 from tests.architectures import randomize
 from tests.compare import assert_same
-from tests.graphs import captured
+from tests.graphs import Calls, captured
 from tests.strategies import convs, inputs_of, relative_error
 
 
@@ -168,6 +168,22 @@ def test_regions_stop_at_what_needs_the_layout() -> None:
     names = {str(node.target) for plane in found for node in plane.nodes}
     assert {"aten.conv2d.default", "aten.cat.default", "aten.add.Tensor"} <= names
     assert not {"aten.view.default", "aten.linear.default", "aten.slice.Tensor"} & names
+
+
+def test_who_asks_for_sizes_gets_no_copy(known: dict[str, float]) -> None:
+    known["channels last"] = 0.5
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        y = torch.relu(m.a(x))
+        torch._assert(y.shape[1] == 4, "four channels")
+        return m.b(y) * y.size(1) + y.ndim  # type: ignore[no-any-return]
+
+    model = Calls(forward, a=nn.Conv2d(3, 4, 3), b=nn.Conv2d(4, 4, 1)).eval()
+    result: Any = fusekit.optimize(model, IMAGE, strict=True)
+    assert decisions(report_of(result))[CHANNELS_LAST] == "applied"
+    assert sum("channels_" in str(node.target) for node in result.graph.nodes) == 2
+    with torch.no_grad():
+        assert relative_error(result(IMAGE), model(IMAGE)) < 1e-6
 
 
 def test_single_convolutions_inside_a_region_are_not_converted_twice(known: dict[str, float]) -> None:
