@@ -21,6 +21,7 @@ from fusekit.emit import emit
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph
 from fusekit.inputs import Inputs
+from fusekit.overwrite import overwrite
 from fusekit.relayout import relay
 from fusekit.report import Event, Outcome, Report, Totals
 from fusekit.rewrite import Stage
@@ -77,6 +78,8 @@ class Pipeline:
         if self.relays and self.clock is not None and self.target == "torch":
             self.events += relay(graph, self.clock, self.vetoed)
         self.after.append(totals(graph))
+        if self.target == "torch":
+            overwrite(graph)
         return emit(graph)
 
     def _run_children(self, module: nn.Module, path: str, reason: str) -> nn.Module:

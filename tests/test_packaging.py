@@ -38,7 +38,7 @@ timing
 capture emit nn compare probes onnxfile tidy validation validate export receptive
 measurements
 clock
-relayout
+relayout overwrite
 pipeline
 filekind statedict archive arguments factory samples checkpoint rivals
 promise versions

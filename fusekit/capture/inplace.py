@@ -158,6 +158,7 @@ def _is_fresh(graph: Graph, node: fx.Node) -> bool:
 
 
 def _make_plain(graph: Graph, node: fx.Node) -> None:
+    node.meta["wrote_in_place"] = True
     if node.op == "call_module":
         path = str(node.target)
         module: Any = copy.copy(graph.modules[path])
