@@ -49,8 +49,9 @@ WRONG = 1e-3  # relative; what differs by more than rounding is no competitor
 
 @dataclass
 class Prepared:
-    """One network in all its versions, optimized once for every number of threads."""
+    """One network in the versions that do not depend on the number of threads."""
 
+    name: str
     x: Tensor
     modules: dict[str, nn.Module] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
@@ -65,7 +66,7 @@ def plain_export(model: nn.Module, x: Tensor, path: Path, *, optimize: bool = Tr
 def prepare(name: str, network: Network, room: Path) -> Prepared:
     torch.manual_seed(0)
     model, x = network.build(), torch.randn(network.shape)
-    ready = Prepared(x, {"original": model})
+    ready = Prepared(name, x, {"original": model})
     others: dict[str, Callable[[], nn.Module]] = {"torch.fx": lambda: fuse(model)}
     if network.merge is not None:
         merge = network.merge
@@ -73,7 +74,6 @@ def prepare(name: str, network: Network, room: Path) -> Prepared:
     for key, build in others.items():
         with noted(name, key):
             ready.modules[key] = sound(torch_runner(model, (x,)), build(), x)
-    ready.modules["fusekit"] = fusekit.optimize(model, (x,))
 
     files = ready.files
     files["export"] = plain_export(model, x, room / "export.onnx")
@@ -91,19 +91,26 @@ def prepare(name: str, network: Network, room: Path) -> Prepared:
         if key in files and differs(onnx_runner(files[key], (x,), 1)(), expected):
             print(f"{name}: {key} computes something else: left out", file=sys.stderr)
             del files[key]
-    validation = fusekit.export(
-        model, room / "fusekit.onnx", (x,), dynamic=False
-    )  # like for like: the others are fixed
-    assert validation.ok, f"{name}: {validation}"
-    files["fusekit"] = room / "fusekit.onnx"
 
-    counted = files | {"onnxruntime": runtime_file(files["export"], room / "onnxruntime.onnx")}
-    for key, path in counted.items():
-        ready.facts[f"{key} operators"], ready.facts[f"{key} batch norms"] = count(path)
-    ready.facts |= {"error": validation.error, "own error": validation.reference_error}
+    for key, path in (files | {"onnxruntime": runtime_file(files["export"], room / "onnxruntime.onnx")}).items():
+        ready.facts |= count(key, path)
     if "author" in files:
         ready.facts["author error"] = fusekit.validate(model, files["author"], (x,), tolerance=math.inf).error
     return ready
+
+
+def optimized(ready: Prepared, room: Path) -> Prepared:
+    """With fusekit's module and file, for the number of threads that torch has now; sizes fixed as the others'."""
+    model, path = ready.modules["original"], room / "fusekit.onnx"
+    validation = fusekit.export(model, path, (ready.x,), dynamic=False)
+    assert validation.ok, f"{ready.name}: {validation}"
+    return Prepared(
+        ready.name,
+        ready.x,
+        ready.modules | {"fusekit": fusekit.optimize(model, (ready.x,))},
+        ready.files | {"fusekit": path},
+        ready.facts | count("fusekit", path) | {"error": validation.error, "own error": validation.reference_error},
+    )
 
 
 @contextmanager
@@ -136,10 +143,13 @@ def runtime_file(path: Path, saved: Path) -> Path:
     return saved
 
 
-def count(path: Path) -> tuple[int, int]:
+def count(version: str, path: Path) -> dict[str, int]:
     """Operators, and batch norms among them; a constant is no operator."""
     kinds = [node.op_type for node in onnx.load(path).graph.node]
-    return len(kinds) - kinds.count("Constant"), kinds.count("BatchNormalization")
+    return {
+        f"{version} operators": len(kinds) - kinds.count("Constant"),
+        f"{version} batch norms": kinds.count("BatchNormalization"),
+    }
 
 
 def better_layout(module: nn.Module, x: Tensor) -> tuple[str, Call]:
@@ -156,7 +166,6 @@ def better_layout(module: nn.Module, x: Tensor) -> tuple[str, Call]:
 
 def measure(ready: Prepared, threads: int, rounds: int) -> dict[str, Any]:
     """One row: milliseconds, and how many times faster than the original, with the spread."""
-    torch.set_num_threads(threads)
     facts, x = dict(ready.facts), ready.x
     eager = {}
     for key, module in ready.modules.items():
@@ -209,7 +218,9 @@ def main(
         with tempfile.TemporaryDirectory() as room:
             ready = prepare(name, network, Path(room))
             for number, table in rows.items():
-                row = {"network": name, "ordinary": network.ordinary, **measure(ready, number, rounds)}
+                torch.set_num_threads(number)
+                row = {"network": name, "ordinary": network.ordinary}
+                row |= measure(optimized(ready, Path(room)), number, rounds)
                 table.append(row)
                 print(f"{name}, {number} thread(s): {families_table.brief(row)}", file=sys.stderr)
     for number, table in rows.items():

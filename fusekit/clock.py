@@ -61,7 +61,7 @@ class Clock:
         """Milliseconds of each map on an input of this shape; None where the budget is spent or one cannot run."""
         labels = [_describe(m) for m in maps]
         key = {"maps": labels, "shape": list(shape), "dtype": str(dtype)}
-        modules = {label: partial(_module_of, m, dtype) for label, m in zip(labels, maps, strict=True)}
+        modules = {label: partial(module_of, m, dtype) for label, m in zip(labels, maps, strict=True)}
         device = next((c.device for m in maps for c in m.constants()), torch.device("cpu"))
         found = self.race(key, modules, Inputs((torch.ones(shape, dtype=dtype, device=device),)))
         return None if found is None else [found[label] for label in labels]
@@ -163,7 +163,7 @@ def onnx_call(module: nn.Module, inputs: Inputs, path: Path) -> Call:
     return OnnxFile(path, spinning=False).bound(inputs, inputs.names(module))
 
 
-def _module_of(value: Map, dtype: torch.dtype) -> nn.Module:
+def module_of(value: Map, dtype: torch.dtype) -> nn.Module:
     """The module that the optimized model would hold for this map."""
     graph = Graph(fx.Graph(), name="Candidate")
     x = graph.fx.placeholder("x")

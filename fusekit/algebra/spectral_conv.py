@@ -8,7 +8,7 @@ one of least effort is taken.
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ class Realization:
     sizes: Shape
     transposed: bool
 
-    @property
+    @cached_property
     def key(self) -> tuple[object, ...]:
         """What the spectrum depends on beside the kernel: sizes that share it have the same key."""
         axes = self.transform.plan.axes
@@ -62,11 +62,16 @@ class Realization:
 
     def spectrum_bytes(self, dtype: torch.dtype) -> int:
         """The size of the spectrum for signals of this dtype; of real ones only half the bins are stored."""
+        is_complex = dtype.is_complex
+        return self._entries[is_complex] * dtype.itemsize * (1 if is_complex else 2)
+
+    @cached_property
+    def _entries(self) -> tuple[int, int]:
+        """How many complex numbers the spectrum for real signals has, and that for complex ones."""
         transform = self.transform
-        points, is_complex = transform.plan.points, dtype.is_complex
-        bins = math.prod(points[:-1]) * (points[-1] if is_complex else points[-1] // 2 + 1)
+        *others, last = transform.plan.points
         pairs = transform.groups * transform.outputs * transform.inputs
-        return pairs * bins * dtype.itemsize * (1 if is_complex else 2)
+        return pairs * math.prod(others) * (last // 2 + 1), pairs * math.prod(others) * last
 
     def spectrum(self, kernel: Tensor) -> Tensor:
         """The spectrum of a kernel [g, out, in, *window], in its precision."""

@@ -157,7 +157,8 @@ class Transform:
         least = FRAMES if self.by_matrices else -(-least // (groups * self.inputs))
         frames = max(least, BLOCK // (samples * groups))
         at_once = min(tiles, max(1, frames // rest))
-        return (max(1, frames // (rest * at_once)) if at_once == tiles else 1), at_once, groups
+        whole_images = min(images, max(1, frames // (rest * at_once)))
+        return (whole_images if at_once == tiles else 1), at_once, groups
 
     def blocks(self, images: int, tiles: int) -> int:
         """About how many blocks the work is done in."""
