@@ -40,8 +40,11 @@ OPERATOR = 100_000.0
 _OPERATORS_A_SIDE = {"onnxruntime": 7, "torch": 48}
 
 # Multiply-accumulates a nanosecond of a direct convolution with a large kernel in its better memory layout, which one
-# by transforms must beat: dense, depthwise. Measured on 13 shapes, one thread of a core with AVX-512.
+# by transforms must beat: dense, depthwise; and of how many channels a vector is full: with one of 16 channels, such a
+# convolution takes as long as with 16. Measured on 107 shapes, one thread of a core with AVX-512.
 _DIRECT = {"torch": (60.0, 50.0), "onnxruntime": (50.0, 30.0)}
+_LANES = {"torch": (16, 16), "onnxruntime": (16, 8)}
+_DIRECT_3D = {"torch": (1.0, 1.0), "onnxruntime": (0.5, 0.15)}  # times that: ONNX Runtime has no kernels for it
 
 # A depthwise convolution of one axis takes 1.3 to 6 times as long in ONNX Runtime as the same one of a plane.
 _ONE_AXIS_DEPTHWISE = 3
@@ -81,10 +84,8 @@ def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> W
         return _work_relaid(value, shape, itemsize, target)
     if isinstance(value, SpectralConv):
         # its time is known better than the bytes it moves, most of which stay in the cache
-        dense, depthwise = _DIRECT[target]
-        rate = depthwise if value.conv.groups == value.conv.in_channels else dense
         moved = (math.prod(shape) + math.prod(value.output_shape(shape))) * itemsize
-        return Work(int(rate * value.nanoseconds(shape, itemsize, target)), moved, 1)
+        return Work(int(_direct_rate(value.conv, target) * value.nanoseconds(shape, itemsize, target)), moved, 1)
     if isinstance(value, Conv) and not value.transposed and _pads_first(value, target):
         first, common = value.symmetric_padding()
         bare = replace(value, padding=tuple((amount, amount) for amount in common))
@@ -101,6 +102,13 @@ def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> W
         further = (len(value.stages) - 1) * len(value.padding)
         total = total + Work(0, further * 2 * math.prod(value.output_shape(shape)) * itemsize, 3 * further)
     return total
+
+
+def _direct_rate(conv: Conv, target: str) -> float:
+    """Multiply-accumulates a nanosecond of the direct convolution."""
+    kind = int(conv.groups == conv.in_channels)
+    rate = _DIRECT[target][kind] * min(1.0, conv.out_channels / _LANES[target][kind])
+    return rate * _DIRECT_3D[target][kind] if conv.n == 3 else rate
 
 
 def _work_relaid(value: Relaid, shape: Shape, itemsize: int, target: str) -> Work:

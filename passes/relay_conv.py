@@ -16,7 +16,7 @@ from fusekit.pattern import Compose
 from fusekit.rewrite import Rewrite
 
 _DENSE_TAPS = 9  # of one axis; below, what a plane brings a dense convolution is noise
-_DEPTHWISE_TAPS = 100  # of a plane; below, the conversions eat the gain
+_WIDE_TAPS = 49  # of a plane; below, the conversions eat the gain
 
 
 def _is_depthwise(c: Conv) -> bool:
@@ -27,8 +27,8 @@ def _of_one_axis(c: Conv) -> bool:
     return c.n == 1 and c.window[0] > 1 and (_is_depthwise(c) or c.window[0] >= _DENSE_TAPS) and not _is_complex(c)
 
 
-def _wide_and_depthwise(c: Conv) -> bool:
-    return c.n == 2 and _is_depthwise(c) and math.prod(c.window) >= _DEPTHWISE_TAPS and not _is_complex(c)
+def _wide(c: Conv) -> bool:
+    return c.n == 2 and math.prod(c.window) >= _WIDE_TAPS and not _is_complex(c)
 
 
 def _is_complex(c: Conv) -> bool:
@@ -65,10 +65,10 @@ class UsePlanarChannelsLast(Rewrite):
 
 @dataclass(frozen=True)
 class UseChannelsLast(Rewrite):
-    """c = c with its channels last: one wide depthwise convolution, the conversions around it included."""
+    """c = c with its channels last: one wide convolution of a plane, the conversions around it included."""
 
     name = "use-channels-last"
-    pattern = Compose(Conv, when=_wide_and_depthwise)
+    pattern = Compose(Conv, when=_wide)
     gain = 0.0
     sized = True
     hope = 10.0
