@@ -4,15 +4,18 @@ All in one interleaved run for each configuration: fusekit's layer with a frozen
 ONNX file; fft-conv-pytorch, torch-fftconv, julius, scipy's oaconvolve; torch's direct convolution in every layout;
 ONNX Runtime's Conv. Every answer is compared with float64. Rows as CSV, plots and a summary go to docs/benchmarks.
 `--quick` is a look in a minute, `--only grid` or `--only workloads` one half. The first run also exports the files,
-which are kept in out/fft for as long as fusekit does not change: `--prepare` does only that. Figures are medians; on a
+which are kept in out/fft for as long as fusekit does not change: `--prepare` does only that. `--again TEXT` measures
+anew those of the grid whose name holds the text; the other rows are those of the last run. Figures are medians; on a
 machine that others use, `--least` takes the shortest times instead.
 """
 
+import csv
 import hashlib
 import logging
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -22,7 +25,7 @@ import fusekit
 from benchmarks.fft_contenders import FUSEKIT_ONNX, contenders, missing
 from benchmarks.fft_floor import Rates
 from benchmarks.fft_goals import by_case, floor_table, goal_table
-from benchmarks.fft_grid import cases
+from benchmarks.fft_grid import Case, cases
 from benchmarks.fft_measure import Row, measure
 from benchmarks.fft_plots import plot_speed_up, plot_winners
 from benchmarks.fft_workloads import measure_workloads, workload_table
@@ -52,11 +55,36 @@ def prepare(quick: bool, files: Path) -> None:
             print(f"{case.name}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
 
 
+def rows_of(path: Path) -> dict[Case, list[Row]]:
+    """The rows of a run before."""
+    known = {_identity(Row(case, "").as_dict()): case for case in cases()}
+    found: dict[Case, list[Row]] = {}
+    with path.open(newline="") as lines:
+        for read in csv.DictReader(lines):
+            case = known[_identity(read)]
+            found.setdefault(case, []).append(Row.of(case, read))
+    return found
+
+
+def _identity(read: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(str(read[name]) for name in ("family", "channels", "groups", "kernel", "size", "batch"))
+
+
 def run_grid(
-    threads: int, rounds: int, seconds: float, rates: Rates, quick: bool, least: bool, files: Path
+    threads: int,
+    rounds: int,
+    seconds: float,
+    rates: Rates,
+    quick: bool,
+    least: bool,
+    files: Path,
+    before: Mapping[Case, list[Row]],
 ) -> list[Row]:
     rows = []
     for case in cases(quick):
+        if case in before:
+            rows += before[case]
+            continue
         found = measure(case, threads, rates, files, rounds, seconds, least)
         rows += found
         shown = ", ".join(f"{row.contender} {row.ms:.3g}" if row.ms else f"({row.contender})" for row in found)
@@ -71,6 +99,7 @@ def main(
     quick: bool = False,
     only: str = "",
     least: bool = False,
+    again: str = "",
     prepare_only: bool = typer.Option(False, "--prepare"),
     speech: Path = Path("/usr/share/sounds/alsa/Front_Center.wav"),
     where: Path = WHERE,
@@ -90,8 +119,10 @@ def main(
     lines += [f"{machine(*VERSIONS)}; {threads} thread(s); {rates}.", ""]
     start = time.perf_counter()
     if only != "workloads":
-        rows = run_grid(threads, rounds, seconds, rates, quick, least, files)
-        write_csv(where / f"fft-grid-{ending}.csv", [row.as_dict() for row in rows])
+        path = where / f"fft-grid-{ending}.csv"
+        before = {case: each for case, each in rows_of(path).items() if again not in case.name} if again else {}
+        rows = run_grid(threads, rounds, seconds, rates, quick, least, files, before)
+        write_csv(path, [row.as_dict() for row in rows])
         found = by_case(rows)
         lines += ["## Grid", "", *goal_table(found), "", *floor_table(found), ""]
         noted = [row for row in rows if row.note and "not tried" not in row.note]

@@ -1,7 +1,7 @@
 """One configuration, all its contenders: are they right, and how long do they take."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,14 @@ class Row:
             "floor ms": "" if self.floor is None else f"{self.floor:.3g}",
             "note": self.note,
         }
+
+    @classmethod
+    def of(cls, case: Case, read: Mapping[str, str]) -> "Row":
+        """As `as_dict` wrote it."""
+        ms, spread, rounds, error, floor = (
+            float(read[name]) if read[name] else None for name in ("ms", "spread", "rounds", "error", "floor ms")
+        )
+        return cls(case, read["contender"], ms, spread or 0.0, int(rounds or 0), error, floor, read["note"])
 
 
 def measure(case: Case, threads: int, rates: Rates, files: Path, rounds: int, seconds: float, least: bool) -> list[Row]:

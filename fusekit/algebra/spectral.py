@@ -16,7 +16,7 @@ R - low: `spread` = s, stride 1.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from fusekit.algebra.map import Pairs, Shape
 
@@ -139,7 +139,7 @@ class Plan:
 
     axes: tuple[Frames, ...]
 
-    @property
+    @cached_property
     def points(self) -> Shape:
         """The transform size per axis."""
         return tuple(axis.points for axis in self.axes)

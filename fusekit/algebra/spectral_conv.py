@@ -79,10 +79,18 @@ class Realization:
 
     def __call__(self, x: Tensor, spectrum: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution of x [B, g·in, *size], contiguous, without gradients."""
+        if self._is_unit:
+            return self.transform(x, spectrum, self.unit_sizes, bias)
         phases = math.prod(axis.outputs for axis in self.axes)
         bias = bias if bias is None or phases == 1 else bias.repeat_interleave(phases)
         y = self.transform(deal(x, self.axes), spectrum, self.unit_sizes, bias)
         return gather(y, self.axes).contiguous()
+
+    @cached_property
+    def _is_unit(self) -> bool:
+        """Whether nothing is dealt to phases, and all outputs are kept."""
+        dealt = any(axis.deals or axis.outputs > 1 or axis.skipped for axis in self.axes)
+        return not dealt and self.unit_sizes == self.sizes
 
     def effort(self, batch: int, itemsize: int = 4) -> Effort:
         """The work for so many images."""

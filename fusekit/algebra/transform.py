@@ -13,6 +13,7 @@ at once.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +64,7 @@ class Transform:
         axes, channels = self.plan.axes, self.groups * self.outputs
         if x.numel() == 0:  # which MKL refuses
             return x.new_zeros(len(x), channels, *sizes)
-        if all(axis.one_shot for axis in axes) and self._at_once(len(x), 1, 1) == (len(x), 1, self.groups):
+        if self._one_shot and self._at_once(len(x), 1, 1) == (len(x), 1, self.groups):
             return self._whole(x, h, bias)
         frames = self._frames(x, sizes)
         tiles = tuple(frames.shape[1 : 1 + len(sizes)])
@@ -84,9 +85,13 @@ class Transform:
         y = self._circular(x, h)
         return y.contiguous() if bias is None else torch.add(y, bias.view(-1, *(1,) * self._n)).contiguous()
 
-    @property
+    @cached_property
     def _n(self) -> int:
         return len(self.plan.axes)
+
+    @cached_property
+    def _one_shot(self) -> bool:
+        return all(axis.one_shot for axis in self.plan.axes)
 
     @property
     def _as_frames(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ import itertools
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -65,14 +66,14 @@ class Spectra:
             self._entries.clear()
             self._source = None
 
-    def of(self, realization: Realization, weight: Tensor, kernel: Tensor, dtype: torch.dtype) -> Tensor:
-        """The spectrum of `kernel`, a view of `weight`, for signals of `dtype`."""
+    def of(self, realization: Realization, weight: Tensor, kernel: Callable[[], Tensor], dtype: torch.dtype) -> Tensor:
+        """The spectrum of the kernel that is a view of `weight`, for signals of `dtype`."""
         if (
             type(weight) not in _PLAIN
             or weight.is_inference()
             or torch._C._functorch.is_functorch_wrapped_tensor(weight)
         ):
-            return wide_spectrum(realization, kernel, dtype)
+            return wide_spectrum(realization, kernel(), dtype)
         key = (realization.key, dtype)
         with self._lock:
             if not self._is_of(weight):
@@ -84,7 +85,7 @@ class Spectra:
                 return found
             version, steps = weight._version, _STEPS[0]
         with torch.inference_mode(False), torch.no_grad():
-            spectrum = wide_spectrum(realization, kernel.detach(), dtype)
+            spectrum = wide_spectrum(realization, kernel().detach(), dtype)
         if type(spectrum) is Tensor and spectrum.dtype == COMPLEX.get(dtype, dtype) and spectrum.nbytes <= self.limit:
             with self._lock:
                 if self._is_of(weight) and weight._version == version and _STEPS[0] == steps:

@@ -8,6 +8,7 @@ The gradients of a convolution are convolutions, and are computed as such: ∂w 
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ def spectral_convolve(
 
     `spectra`: where the weight's spectrum is kept while no gradient is asked of it.
     """
-    if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+    if torch.compiler.is_exporting() or (torch._C._get_tracing_state() is not None and torch.onnx.is_in_onnx_export()):
         return _exported(x, weight, bias, geometry)
     recorded = torch.is_grad_enabled()
     if spectra is not None and recorded and weight.requires_grad:
@@ -68,19 +69,30 @@ def _exported(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
 def _computed(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, spectra: Spectra | None) -> Tensor:
     """The value, without gradients."""
     dtype = WIDER.get(x.dtype, x.dtype)
+    if dtype is not x.dtype:
+        shift = None if bias is None else bias.to(dtype)
+        return _computed(x.to(dtype), weight, shift, geometry, spectra).to(x.dtype)
+    if spectra is None:
+        return _in_parts(x, _kernel(weight, geometry).to(dtype), bias, geometry, _spectrum, MAX_SPECTRUM_BYTES)
+    rows, columns, *window = weight.shape
+    outputs, inputs = (columns, rows) if geometry.transposed else (rows, columns)
+    each = (outputs, inputs // geometry.groups) if geometry.transposed else (outputs // geometry.groups, inputs)
+    realized = realize(geometry, tuple(window), each, tuple(x.shape[2:]), x.shape[0])
+    if realized.spectrum_bytes(dtype) <= spectra.limit:
+        return realized(x, spectra.of(realized, weight, partial(_kernel, weight, geometry), dtype), bias)
+    wide = partial(wide_spectrum, dtype=dtype)
+    return _in_parts(x, _kernel(weight, geometry), bias, geometry, wide, spectra.limit)
+
+
+def _kernel(weight: Tensor, geometry: Geometry) -> Tensor:
+    """The weight as [group, out, in, *window]."""
     if geometry.transposed:
-        kernel = Conv.from_torch(weight, None, groups=geometry.groups, transposed=True).kernel
-    else:
-        kernel = weight.unflatten(0, (geometry.groups, -1))
-    limit = MAX_SPECTRUM_BYTES if spectra is None else spectra.limit
-    wide_bias = None if bias is None else bias.to(dtype)
+        return Conv.from_torch(weight, None, groups=geometry.groups, transposed=True).kernel
+    return weight.reshape(geometry.groups, -1, *weight.shape[1:])
 
-    def spectrum(realized: Realization, part: Tensor) -> Tensor:
-        if spectra is not None and part is kernel:
-            return spectra.of(realized, weight, kernel, dtype)
-        return wide_spectrum(realized, part, dtype) if spectra is not None else realized.spectrum(part.to(dtype))
 
-    return _in_parts(x.to(dtype), kernel, wide_bias, geometry, spectrum, limit).to(x.dtype)
+def _spectrum(realized: Realization, kernel: Tensor) -> Tensor:
+    return realized.spectrum(kernel)
 
 
 def _in_parts(

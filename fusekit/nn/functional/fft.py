@@ -122,18 +122,23 @@ def _autocast(
 
 def _agree(n: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Of one known dtype and device, of matching ranks, with something to compute."""
-    tensors = [x, weight] if bias is None else [x, weight, bias]
-    alike = all(t.dtype == x.dtype and t.device == x.device for t in tensors) and x.dtype in DTYPES
-    ranks = x.dim() in (n + 1, n + 2) and weight.dim() == n + 2 and (bias is None or bias.dim() == 1)
-    return alike and ranks and all(size > 0 for t in tensors for size in t.shape)
+    dtype, device = x.dtype, x.device
+    if dtype not in DTYPES or weight.dtype != dtype or weight.device != device:
+        return False
+    if bias is not None and (bias.dtype != dtype or bias.device != device or bias.dim() != 1 or not bias.shape[0]):
+        return False
+    return x.dim() in (n + 1, n + 2) and weight.dim() == n + 2 and 0 not in x.shape and 0 not in weight.shape
 
 
 def _each(value: Any, n: int, least: int = 1) -> Shape | None:
     """One integer for each axis, none below `least`; None if torch must say what is wrong."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not all(isinstance(v, int) and v >= least for v in values) or len(values) not in (1, n):
-        return None
-    return values * n if len(values) == 1 else values
+    for v in values:
+        if not isinstance(v, int) or v < least:
+            return None
+    if len(values) == n:
+        return values
+    return values * n if len(values) == 1 else None
 
 
 def _pairs(padding: Any, window: Sequence[int], stride: Shape, dilation: Shape) -> Pairs | None:
