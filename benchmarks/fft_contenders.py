@@ -95,6 +95,8 @@ def session(path: Path, x: Tensor, threads: int) -> Run:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.log_severity_level = 3
+    # its threads would still hold the cores when the next contender runs
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     opened = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     feed = {opened.get_inputs()[0].name: x.numpy()}
     return lambda: torch.from_numpy(opened.run(None, feed)[0])

@@ -24,7 +24,7 @@ from fusekit.algebra.pad import flat_padding
 from fusekit.algebra.spectral import Plan
 
 POINTWISE = 8
-BLOCK = 1 << 18  # samples of a block, inputs and outputs together
+BLOCK = 1 << 19  # samples of a block, inputs and outputs together
 SIDE_BY_SIDE = 8  # transforms of one axis a block holds at least: MKL computes a few at once in the time of one
 FRAMES = 16  # frames of a block for which it is worth to stream a dense spectrum from memory
 
