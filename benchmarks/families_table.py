@@ -1,6 +1,8 @@
 """What benchmarks/families.py measured, as tables, a plot and a verdict."""
 
+import csv
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +115,28 @@ def _errors(row: Row) -> list[str]:
     return [row["network"], *("" if error is None else f"{error:.1e}" for error in errors)]
 
 
+def read(where: Path, threads: int) -> list[Row]:
+    """The rows that `write` wrote."""
+    with (where / f"{_name(threads)}.csv").open(newline="") as lines:
+        return [{key: _value(text) for key, text in row.items() if text} for row in csv.DictReader(lines)]
+
+
+def _value(text: str) -> Any:
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _name(threads: int) -> str:
+    return f"families-{threads}-thread{'s' * (threads > 1)}"
+
+
 def write(where: Path, rows: Sequence[Row], threads: int, rounds: int) -> str:
     """The rows as CSV, Markdown and bars; the Markdown is returned."""
-    name = f"families-{threads}-thread{'s' * (threads > 1)}"
+    name = _name(threads)
     shown = [{key: f"{value:.5g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
     write_csv(where / f"{name}.csv", shown)
     bars = {runtime: [float(row[f"{kind} against best"]) for row in rows] for kind, runtime in RUNTIMES.items()}

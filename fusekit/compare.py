@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fusekit.inputs import spell
@@ -66,11 +66,12 @@ def compare(
     exact: Tensor,
     tolerance: float | None = None,
     noise: float = 0.0,
+    longest: int = 1,
 ) -> OutputError:
     """The candidate's output against the reference's in its own dtype and in float64 (`exact`).
 
     `tolerance`: an absolute bound on the relative error, in place of the one derived from the reference's own error;
-    `noise`: what else is known of the reference's own error on this output.
+    `noise`: what else is known of the reference's own error on this output; `longest`: products in the longest sum.
     """
     shape = tuple(reference.shape)
     if reference.is_complex() and candidate.is_floating_point() and candidate.shape == (*shape, 2):
@@ -86,7 +87,7 @@ def compare(
         bound = max(FACTOR * own, FLOOR_FLIPPED) if tolerance is None else tolerance
         return _judged(name, shape, flipped, own, bound)
     own = relative_error(reference, reference, exact)
-    bound = tolerance if tolerance is not None else derived_tolerance(max(own, noise), reference.dtype)
+    bound = tolerance if tolerance is not None else derived_tolerance(max(own, noise), reference.dtype, longest)
     if not _kind(candidate).equal(_kind(reference)):
         reason = "NaN or infinity where the reference has none, or none where it has"
         return OutputError(name, shape, math.inf, own, bound, reason)
@@ -110,12 +111,25 @@ def compare_quiet(
     return _judged(name, tuple(reference.shape), error, own, max(tolerance, FACTOR * own))
 
 
-def derived_tolerance(reference_error: float, dtype: torch.dtype) -> float:
-    """max(16 · the reference's own error, 32 · eps), with other floors for half precision and float64."""
+def derived_tolerance(reference_error: float, dtype: torch.dtype, longest: int = 1) -> float:
+    """max(16 · the reference's own error, 32 · eps, eps √K), with other floors for half precision and float64.
+
+    K, `longest`: products in the longest sum. Added one after the other, as some kernels do, they are off by some
+    eps/2 √K, however well the reference adds (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2).
+    """
     eps = torch.finfo(dtype).eps
     if eps <= torch.finfo(torch.float64).eps:
         return max(FACTOR * reference_error, FLOOR_FLOAT64)
-    return max(FACTOR * reference_error, eps * (FLOOR if eps <= torch.finfo(torch.float32).eps else FLOOR_HALF))
+    if eps > torch.finfo(torch.float32).eps:
+        return max(FACTOR * reference_error, eps * FLOOR_HALF)
+    return max(FACTOR * reference_error, eps * FLOOR, eps * math.sqrt(longest))
+
+
+def longest_sum(model: nn.Module) -> int:
+    """How many products the longest sum in one of its convolutions and linear layers has."""
+    layers = (module for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd | nn.Linear))
+    weights = [layer.weight for layer in layers if layer.weight.numel()]
+    return max((weight[0].numel() for weight in weights), default=1)
 
 
 def relative_error(value: Tensor, reference: Tensor, exact: Tensor) -> float:

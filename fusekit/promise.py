@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from fusekit.clock import Clock, torch_call
-from fusekit.compare import compare, outputs_of
+from fusekit.compare import compare, longest_sum, outputs_of
 from fusekit.driver import Progress
 from fusekit.errors import ExportError, FusekitError, VerificationError
 from fusekit.export import export_onnx
@@ -268,7 +268,7 @@ def _fault(model: nn.Module, result: nn.Module, inputs: Inputs | None, tolerance
     if not reason and len(given) != len(reference):
         reason = f"the result has {len(given)} outputs, the model {len(reference)}"
     for (name, ours), (_, theirs), (_, exact) in zip(given, reference, truth, strict=False):
-        judged = compare(name, ours, theirs, exact, None)
+        judged = compare(name, ours, theirs, exact, longest=longest_sum(model))
         if not judged.ok:
             reason = (
                 f"output {name or 0} is off by {judged.error:.1e}, the model itself by {judged.reference_error:.1e}"

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusekit.compare import compare, compare_quiet, outputs_of, relative_error
+from fusekit.compare import compare, compare_quiet, longest_sum, outputs_of, relative_error
 from fusekit.errors import FusekitError
 from fusekit.float64 import run_float64
 from fusekit.inputs import Inputs
@@ -76,6 +76,7 @@ class _Judge:
         self._original = original
         self._run = run
         self._tolerance = tolerance
+        self._longest = longest_sum(original)
 
     def results(self, probe: Probe) -> Iterator[tuple[Probe, ProbeResult]]:
         """The result of this probe, or, where the reference refuses it, of those to try instead."""
@@ -113,7 +114,8 @@ class _Judge:
         named = [
             (*ours, theirs, truth) for ours, (_, theirs), (_, truth) in zip(candidate, reference, exact, strict=True)
         ]
-        judged = (compare(*each, self._tolerance, own) for each, own in zip(named, noise, strict=True))
+        pairs = zip(named, noise, strict=True)
+        judged = (compare(*each, self._tolerance, own, self._longest) for each, own in pairs)
         yield ProbeResult(probe.name, tuple(judged))
         if probe.name == WIDE_RANGE and self._tolerance is not None:
             quiet = [compare_quiet(*each, self._tolerance) for each in named]

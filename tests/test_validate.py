@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from fusekit.compare import FLOOR_FLOAT64, compare, derived_tolerance, outputs_of
+from fusekit.compare import FLOOR_FLOAT64, compare, derived_tolerance, longest_sum, outputs_of
 from fusekit.errors import FusekitError
 from fusekit.inputs import Inputs
 from fusekit.onnxfile import OnnxFile, symbolic_dims
@@ -205,11 +205,19 @@ def test_zero_norms_are_absolute_and_empty_outputs_are_equal() -> None:
 def test_the_tolerance_follows_the_references_own_error() -> None:
     assert derived_tolerance(1e-4, torch.float32) == pytest.approx(16e-4)
     assert derived_tolerance(0.0, torch.float16) == 4 * torch.finfo(torch.float16).eps
-    assert derived_tolerance(0.0, torch.float64) == FLOOR_FLOAT64
+    assert derived_tolerance(0.0, torch.float64) == FLOOR_FLOAT64 == derived_tolerance(0.0, torch.float64, 1 << 20)
+    assert derived_tolerance(0.0, torch.float32, 1 << 16) == 256 * torch.finfo(torch.float32).eps
+    assert derived_tolerance(0.0, torch.float32, 1 << 8) == derived_tolerance(0.0, torch.float32)
     exact = torch.full((8,), 1.0, dtype=torch.float64)
     reference, candidate = (exact + 1e-4).float(), (exact + 1.5e-3).float()
     assert compare("y", candidate, reference, exact).ok
     assert not compare("y", candidate, reference, exact, tolerance=1e-3).ok
+
+
+def test_long_sums_may_be_off_by_more() -> None:
+    """What ONNX Runtime adds one after the other is further off than what torch adds in blocks."""
+    model = nn.Sequential(nn.Conv1d(64, 8, 32), nn.ReLU(), nn.Flatten(), nn.Linear(40, 3))
+    assert longest_sum(model) == 64 * 32 and longest_sum(nn.ReLU()) == 1
 
 
 def test_an_explicit_tolerance_replaces_the_derived_one() -> None:
