@@ -23,6 +23,7 @@ from fusekit.algebra import (
     Flatten,
     Identity,
     Map,
+    Mixing,
     Pad,
     Relaid,
     Shape,
@@ -97,6 +98,9 @@ def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> W
     if isinstance(value, BorderedConv):
         sides = len(value.ring.sides)
         total = total + Work(0, value.copied(shape) * itemsize, _OPERATORS_A_SIDE[target] * sides)
+    if isinstance(value, Mixing):  # with its blocks as an axis, and back
+        copies = (value.reads_inner * math.prod(shape) + value.writes_inner * math.prod(value.output_shape(shape))) * 2
+        total = total + Work(0, copies * itemsize, 2)
     if isinstance(value, EdgePad):  # a further stage cuts two ends and joins three parts, axis by axis
         further = (len(value.stages) - 1) * len(value.padding)
         total = total + Work(0, further * 2 * math.prod(value.output_shape(shape)) * itemsize, 3 * further)

@@ -18,8 +18,10 @@ from fusekit.algebra import (
     Elementwise,
     Flatten,
     GlobalMean,
+    GroupedLinear,
     Identity,
     Map,
+    Mixing,
     PixelShuffle,
     Relaid,
     SpectralConv,
@@ -28,6 +30,7 @@ from fusekit.algebra import (
 from fusekit.algebra.bordered import bordered_conv, geometry_of
 from fusekit.algebra.edge import circular_pad
 from fusekit.algebra.layout import channels_first, channels_last
+from fusekit.algebra.mixing import grouped_linear, mix
 from fusekit.algebra.pad import flat_padding
 from fusekit.algebra.spectral_conv import spectral_conv
 from fusekit.graph import Graph
@@ -97,6 +100,12 @@ def _write_map(graph: Graph, value: Map, source: fx.Node, name: str) -> list[fx.
         return _write_spectral(graph, value.conv, source, name)
     if isinstance(value, Relaid):
         return _write_relaid(graph, value, source, name)
+    if isinstance(value, Mixing):
+        return [_write_mixing(graph, value, source, name)]
+    if isinstance(value, GroupedLinear):
+        weight = graph.add_constant(value.kernel, f"{name}.weight")
+        bias = None if value.bias is None else graph.add_constant(value.bias, f"{name}.bias")
+        return [graph.fx.call_function(grouped_linear, (source, weight, bias))]
     if isinstance(value, PixelShuffle):
         return [graph.fx.call_function(aten.pixel_shuffle.default, (source, value.factor))]
     if isinstance(value, Flatten):
@@ -154,6 +163,14 @@ def _write_bordered(graph: Graph, value: BorderedConv, source: fx.Node, name: st
     )
     geometry = (geometry_of(folded), geometry_of(inner), geometry_of(outer))
     return graph.fx.call_function(bordered_conv, (source, *tensors, geometry))
+
+
+def _write_mixing(graph: Graph, value: Mixing, source: fx.Node, name: str) -> fx.Node:
+    """The matrix belongs to the algorithm and does not train; the bias belongs to the layer."""
+    matrix = graph.add_constant(value.matrix, f"{name}.mixing")
+    matrix.meta["fixed"] = True
+    bias = None if value.bias is None else graph.add_constant(value.bias, f"{name}.bias")
+    return graph.fx.call_function(mix, (source, matrix, bias, value.n, value.reads_inner, value.writes_inner))
 
 
 def _known(graph: Graph, tensor: Tensor | None, name: str) -> fx.Node | None:

@@ -14,6 +14,7 @@ from fusekit.passes.merge_concat import FoldConcat, MergeConcat, SplitAffine
 from fusekit.passes.merge_siblings import MergeSiblings
 from fusekit.passes.merge_sum import MergeSum
 from fusekit.passes.relay_conv import UseChannelsLast, UsePlanarChannelsLast, UsePlanarConv
+from fusekit.passes.use_product import DropBlocks, MergeMixings, UseProduct
 from fusekit.passes.use_spectral_conv import UseSpectralConv
 from fusekit.rewrite import Rewrite, Stage
 
@@ -36,7 +37,13 @@ STAGES: tuple[Stage, ...] = (
     Stage("fold-border", (FoldConvBorder(), FoldAffineBorder())),
     # what is handed out in parts is no row any more
     Stage("merge-siblings", (MergeSiblings(),)),
-    Stage(CHOOSE, (UseSpectralConv(), UsePlanarConv(), UsePlanarChannelsLast(), UseChannelsLast()), contest=True),
+    Stage(
+        CHOOSE,
+        (UseProduct(), DropBlocks(), UseSpectralConv(), UsePlanarConv(), UsePlanarChannelsLast(), UseChannelsLast()),
+        contest=True,
+    ),
+    # where two such layers meet
+    Stage("mix", (MergeMixings(),)),
 )
 
 PASSES: dict[str, Rewrite] = {rewrite.name: rewrite for stage in STAGES for rewrite in stage.passes}
@@ -45,6 +52,7 @@ __all__ = [
     "CHOOSE",
     "PASSES",
     "STAGES",
+    "DropBlocks",
     "DropChannels",
     "DropIdentity",
     "DropLinearChannels",
@@ -68,6 +76,7 @@ __all__ = [
     "FoldShuffled",
     "MeanFirst",
     "MergeConcat",
+    "MergeMixings",
     "MergeSiblings",
     "MergeSum",
     "SplitAffine",
@@ -75,5 +84,6 @@ __all__ = [
     "UseChannelsLast",
     "UsePlanarChannelsLast",
     "UsePlanarConv",
+    "UseProduct",
     "UseSpectralConv",
 ]

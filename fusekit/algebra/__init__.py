@@ -23,6 +23,7 @@ from fusekit.algebra.hypercomplex import (
 )
 from fusekit.algebra.layout import Relaid
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.mixing import GroupedLinear, Mixing
 from fusekit.algebra.ones import AppendOnes
 from fusekit.algebra.pad import Pad
 from fusekit.algebra.pool import AvgPool
@@ -54,9 +55,11 @@ __all__ = [
     "Flatten",
     "Fork",
     "GlobalMean",
+    "GroupedLinear",
     "HypercomplexAlgebra",
     "Identity",
     "Map",
+    "Mixing",
     "Pad",
     "PixelShuffle",
     "Relaid",
