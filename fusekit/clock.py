@@ -185,7 +185,9 @@ def _describe(value: Map) -> str:
     if isinstance(value, Mixing):
         sides = [word for word, is_so in (("from", value.reads_inner), ("to", value.writes_inner)) if is_so]
         bias = "" if value.bias is None else " + bias"
-        return " ".join(["mixing", "x".join(map(str, value.matrix.shape)), *sides, "inner"][: 2 + 2 * len(sides)]) + bias
+        return (
+            " ".join(["mixing", "x".join(map(str, value.matrix.shape)), *sides, "inner"][: 2 + 2 * len(sides)]) + bias
+        )
     if isinstance(value, GroupedLinear):
         return f"grouped linear {'x'.join(map(str, value.kernel.shape))}{'' if value.bias is None else ' + bias'}"
     if isinstance(value, Conv):

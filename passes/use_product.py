@@ -1,13 +1,13 @@
 """Compute layers over an algebra in fewer products (`fusekit/algebra/product_conv.py`).
 
-    c = mix(C) ∘ Conv(A·F, groups = P) ∘ mix(B)        complex numbers in 3 products for 4 blocks, quaternions in 8 for 16
+    c = mix(C) ∘ Conv(A·F, groups = P) ∘ mix(B)        complex: 3 products for 4 blocks, quaternion: 8 for 16
     c = mix(Eᵀ) ∘ c' ∘ mix(E)                          parts that are never read or always zero left out: rotations
     mix(M₁) ∘ mix(M₂) = mix(M₁ M₂)                     between two such layers
 
-The blocks are found in the numbers of the kernel, whoever put them there. What is saved are multiplications; what is paid
-are two small matrices on whole signals, so it takes channels enough: that is for the clock to say. Sums of products
-cancel where the definition has none, so the errors of half precision are not for here unless asked for (`half`): they
-grow by some 1.7, where those of single precision stay what they are.
+The blocks are found in the numbers of the kernel, whoever put them there. What is saved are multiplications; what is
+paid are two small matrices on whole signals, so it takes channels enough: that is for the clock to say. The products
+are larger than their sum, so rounding grows; in half precision by some 1.7, which must be asked for (`half`), while in
+single precision it stays near what the convolution's own sums make.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,9 @@ class UseProduct(Rewrite):
 
     def propose(self, c: Conv) -> Composition:
         if c.kernel.dtype in _HALF and not self.half:
-            raise Inapplicable("products in half precision round more than the convolution: ask for them with half=True")
+            raise Inapplicable(
+                "products in half precision round more than the convolution: ask for them with half=True"
+            )
         return by_products(c)
 
 

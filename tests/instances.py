@@ -9,7 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.algebra import COMPLEX, QUATERNION, Affine, Combination, Conv, EdgePad, Elementwise, Identity, Map, Mixing, Pad
+from fusekit.algebra import (
+    COMPLEX,
+    QUATERNION,
+    Affine,
+    Combination,
+    Conv,
+    EdgePad,
+    Elementwise,
+    Identity,
+    Map,
+    Mixing,
+    Pad,
+)
 from fusekit.algebra.bilinear import product_tensor
 from fusekit.algebra.combination import Composition, Term
 from fusekit.algebra.factor import factored
@@ -278,8 +290,9 @@ def mixings(draw: st.DrawFn) -> tuple[tuple[Map, ...], Tensor]:
 def instances(pattern: Any) -> st.SearchStrategy[tuple[tuple[Map, ...], Tensor]]:
     """Chains of maps that match the pattern, each with an input."""
     if isinstance(pattern, Having):
-        drawn = {factored: products(), algebra_of: over_algebras(), without_zero_blocks: partial()}
-        return drawn.get(pattern.law, sparse()).map(lambda drawn: ((drawn[0],), drawn[1]))
+        strategies: dict[Any, Any] = {factored: products(), algebra_of: over_algebras(), without_zero_blocks: partial()}
+        chosen: st.SearchStrategy[tuple[Conv, Tensor]] = strategies.get(pattern.law, sparse())
+        return chosen.map(lambda drawn: ((drawn[0],), drawn[1]))
     if isinstance(pattern, Siblings):
         return forks().map(lambda drawn: ((drawn[0],), drawn[1]))
     if isinstance(pattern, Row):

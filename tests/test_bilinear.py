@@ -13,7 +13,7 @@ from fusekit.algebra import COMPLEX, OCTONION, QUATERNION, SPLIT_QUATERNION, Hyp
 from fusekit.algebra.bilinear import GAUSS, HAMILTON, KNOWN, STRASSEN, Bilinear, known, product_tensor
 from fusekit.algebra.polyadic import algorithm, decompose
 from fusekit.algebra.toom_cook import POINTS, toom_cook, winograd
-from tests.strategies import gaussian, relative_error
+from tests.strategies import gaussian, gaussians, relative_error
 
 
 @st.composite
@@ -42,7 +42,7 @@ def filter_tensor(m: int, r: int) -> Tensor:
 @given(st.data())
 def test_the_product_is_that_of_its_tensor(data: st.DataObject) -> None:
     b = data.draw(algorithms())
-    w, x = gaussian(data.draw, b.a.shape[1]), gaussian(data.draw, b.b.shape[1])
+    w, x = data.draw(gaussians(b.a.shape[1])), data.draw(gaussians(b.b.shape[1]))
     assert relative_error(b(w, x), product_of(b.tensor, w, x)) <= 1e-12
 
 
@@ -78,8 +78,8 @@ def test_one_in_the_other(data: st.DataObject) -> None:
 @given(st.data())
 def test_of_other_variables(data: st.DataObject) -> None:
     b = data.draw(algorithms())
-    w, x = gaussian(data.draw, b.a.shape[1], 3), gaussian(data.draw, b.b.shape[1], 2)
-    y = gaussian(data.draw, 3, len(b.c))
+    w, x = data.draw(gaussians(b.a.shape[1], 3)), data.draw(gaussians(b.b.shape[1], 2))
+    y = data.draw(gaussians(3, len(b.c)))
     changed = torch.einsum("po,owx,wv,xz->pvz", y, b.tensor, w, x)
     assert b.of(w=w, x=x, y=y).computes(changed) and b.of().computes(b.tensor)
 

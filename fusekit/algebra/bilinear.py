@@ -123,8 +123,8 @@ GAUSS = Bilinear(
     torch.tensor([[1, 0, -1], [1, 1, 0]]),
 )
 
-# Eight is the least over the reals: Howell and Lafon, The complexity of the quaternion product, Cornell TR 75-245, 1975.
-# Four outputs read a product of their own, which is where a bias goes.
+# Eight is the least over the reals: Howell and Lafon, The complexity of the quaternion product, Cornell TR 75-245.
+# Each output reads a product of its own, which is where a bias goes.
 HAMILTON = Bilinear(
     torch.tensor(
         [

@@ -9,6 +9,7 @@ apart on a few entries. What the blocks of a kernel span tells all: n² of them,
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ def parted(kernel: Tensor, n: int, inner: bool) -> Tensor | None:
     if kernel.shape[0] % n or kernel.shape[1] % n or not kernel.numel():
         return None
     sizes = (-1, n) if inner else (n, -1)
-    split = kernel.unflatten(1, sizes).unflatten(0, sizes)
+    split: Tensor = kernel.unflatten(1, sizes).unflatten(0, sizes)
     order = (1, 3, 0, 2) if inner else (0, 2, 1, 3)
     return split.permute(*order, *range(4, split.ndim))
 
@@ -125,4 +126,5 @@ def _sampled(parts: Tensor) -> Tensor:
     total, count = shape.numel(), 4 * len(parts) ** 2
     # evenly spread over all the axes; an odd step meets every row and column
     index = torch.arange(total) if total <= count else torch.linspace(0, total - 1, count).long()
-    return wide(parts[(slice(None), slice(None), *torch.unravel_index(index, shape))])
+    place: Any = (slice(None), slice(None), *torch.unravel_index(index, shape))
+    return wide(parts[place])

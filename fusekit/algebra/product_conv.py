@@ -3,8 +3,8 @@
     c = mix(C) ∘ Conv(A·F, groups = P) ∘ mix(B)          K = Σ_p C[:, p] (A F)_p B[p, :]          (`bilinear.py`)
     c = mix(Eᵀ) ∘ Conv(K without its zero blocks) ∘ mix(E)
 
-Zeros outside stay zeros under B, so every padding, stride, dilation and transposition is the convolution's own. A bias b
-goes into the products, b = C b', where C has a right inverse: where an output reads a product of its own, as in
+Zeros outside stay zeros under B, so every padding, stride, dilation and transposition is the convolution's own. A bias
+b goes into the products, b = C b', where C has a right inverse: where an output reads a product of its own, as in
 Hamilton's eight, at no rounding. A quaternion layer takes 8 products for 16 blocks, a complex one 3 for 4; rotations
 of three of four parts have 9 blocks that are not zero.
 """
@@ -93,7 +93,8 @@ def _right_inverse(c: Tensor) -> Tensor:
     """X [P, n] with C X = I where there is one: an output that has a product to itself takes that."""
     own = [torch.nonzero((c[row] != 0) & ((c != 0).sum(0) == 1)).flatten() for row in range(len(c))]
     if not all(len(columns) for columns in own):
-        return torch.linalg.pinv(c)
+        pseudo: Tensor = torch.linalg.pinv(c)
+        return pseudo
     inverse = torch.zeros_like(c.mT)
     for row, columns in enumerate(own):
         inverse[columns[0], row] = 1 / c[row, columns[0]]

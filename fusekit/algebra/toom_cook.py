@@ -3,10 +3,10 @@
     s = V⁻¹ ((V_r w) ∘ (V_m g))            s(t) = w(t) g(t) from its values at m + r - 1 points       (Toom-Cook)
     y = V_mᵀ ((V_r w) ∘ (V⁻ᵀ x))           y_i = Σ_j w_j x_{i+j}: m outputs of an r-tap filter F(m, r) (Winograd)
 
-The second is the first transposed: the same m + r - 1 products where the definition has m r. The points are 0, 1, -1, 2,
--2, 1/2, -1/2 and so on, and infinity, which stands for the highest coefficients; rounding grows fast with their number.
-References: Winograd, Arithmetic Complexity of Computations (1980); Lavin and Gray, arXiv:1509.09308; Barabasz and
-Gregg, arXiv:1803.10986, on which points round least.
+The second is the first transposed: the same m + r - 1 products where the definition has m r. The points are 0, 1, -1,
+2, -2, 1/2, -1/2 and so on, and infinity, which stands for the highest coefficients; rounding grows fast with their
+number. References: Winograd, Arithmetic Complexity of Computations (1980); Lavin and Gray, arXiv:1509.09308; Barabasz
+and Gregg, arXiv:1803.10986, on which points round least.
 """
 
 from collections.abc import Sequence
