@@ -17,7 +17,7 @@ import torch
 from torch import fx, nn
 
 from fusekit import __version__
-from fusekit.algebra import Composition, Conv, GroupedLinear, Map, Mixing, Relaid, Shape, SpectralConv
+from fusekit.algebra import Composition, Conv, GroupedLinear, Map, Mixing, Relaid, Shape, SpectralConv, WinogradConv
 from fusekit.emit import emit
 from fusekit.errors import FusekitError
 from fusekit.export import export_plain
@@ -182,6 +182,8 @@ def _describe(value: Map) -> str:
         return f"{' '.join(how)} {_describe(value.conv)}"
     if isinstance(value, SpectralConv):
         return f"spectral {_describe(value.conv)}"
+    if isinstance(value, WinogradConv):
+        return f"winograd {value.outputs} {_describe(value.conv)}"
     if isinstance(value, Mixing):
         sides = [word for word, is_so in (("from", value.reads_inner), ("to", value.writes_inner)) if is_so]
         bias = "" if value.bias is None else " + bias"

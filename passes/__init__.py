@@ -16,6 +16,7 @@ from fusekit.passes.merge_sum import MergeSum
 from fusekit.passes.relay_conv import UseChannelsLast, UsePlanarChannelsLast, UsePlanarConv
 from fusekit.passes.use_product import DropBlocks, MergeMixings, UseProduct
 from fusekit.passes.use_spectral_conv import UseSpectralConv
+from fusekit.passes.use_winograd import UseWinograd
 from fusekit.rewrite import Rewrite, Stage
 
 CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way
@@ -39,7 +40,10 @@ STAGES: tuple[Stage, ...] = (
     Stage("merge-siblings", (MergeSiblings(),)),
     Stage(
         CHOOSE,
-        (UseProduct(), DropBlocks(), UseSpectralConv(), UsePlanarConv(), UsePlanarChannelsLast(), UseChannelsLast()),
+        (
+            *(UseProduct(), DropBlocks(), UseWinograd(), UseSpectralConv()),
+            *(UsePlanarConv(), UsePlanarChannelsLast(), UseChannelsLast()),
+        ),
         contest=True,
     ),
     # where two such layers meet
@@ -86,4 +90,5 @@ __all__ = [
     "UsePlanarConv",
     "UseProduct",
     "UseSpectralConv",
+    "UseWinograd",
 ]

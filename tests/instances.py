@@ -271,6 +271,16 @@ def partial(draw: st.DrawFn) -> tuple[Conv, Tensor]:
 
 
 @st.composite
+def short_windows(draw: st.DrawFn) -> tuple[tuple[Map, ...], Tensor]:
+    """A convolution with one to three taps on its last axis, which mostly has stride and dilation 1."""
+    like = draw(convs(n=draw(st.integers(1, 3)), transposed=draw(st.sampled_from((False, False, False, None)))))
+    if draw(st.integers(0, 5)) and not like.transposed:
+        like = replace(like, kernel=coarsen(like.kernel, 1))
+        like = replace(like, stride=(*like.stride[:-1], 1), dilation=(*like.dilation[:-1], 1))
+    return (like,), draw(inputs_of(like))
+
+
+@st.composite
 def mixings(draw: st.DrawFn) -> tuple[tuple[Map, ...], Tensor]:
     """Two mixings of blocks, with biases and layouts, that mostly fit each other."""
     n, channels = draw(st.integers(0, 3)), draw(st.integers(1, 3))
@@ -300,6 +310,8 @@ def instances(pattern: Any) -> st.SearchStrategy[tuple[tuple[Map, ...], Tensor]]
     assert isinstance(pattern, Compose), f"{type(pattern).__name__} has no instances to draw yet"
     if pattern.when is not None and pattern.when.__name__ == "_has_dead_channels":
         return pruned(pattern.kinds)
+    if pattern.when is not None and pattern.when.__name__ == "_is_wide":
+        return short_windows()
     if Mixing in pattern.kinds:
         return mixings()
     if EdgePad in pattern.kinds:

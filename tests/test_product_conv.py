@@ -30,7 +30,13 @@ from fusekit.algebra.product_conv import as_direct, by_products, with_products, 
 from fusekit.clock import Clock, module_of
 from fusekit.cost import work_of
 from fusekit.errors import Inapplicable
-from fusekit.nn import ComplexConv2d, QuaternionConv2d, QuaternionLinear, QuaternionRotationConv2d
+from fusekit.nn import (
+    ComplexConv2d,
+    QuaternionBatchNorm,
+    QuaternionConv2d,
+    QuaternionLinear,
+    QuaternionRotationConv2d,
+)
 from fusekit.passes import PASSES
 from fusekit.passes.use_product import UseProduct
 from tests.architectures import randomize
@@ -86,6 +92,8 @@ def test_a_bias_goes_into_hamiltons_products(bias: bool) -> None:
     if bias:
         parts = products.bias.unflatten(0, (8, 2))
         assert torch.equal(parts[[1, 0, 2, 3]], torch.ones(4, 2).double()) and not bool(parts[4:].any())
+        numbers = Conv.from_torch(kernel_of(COMPLEX, torch.randn(2, 3, 2, 3).double())[0], torch.randn(6).double())
+        assert by_products(numbers).maps[0].bias is None, "Gauss's three have a product for each part, too"
     else:
         assert products.bias is None
 
@@ -214,6 +222,7 @@ def off(conv: Conv, entry: float) -> Conv:
 LEFT_ALONE: dict[str, Callable[[], Conv]] = {
     "a trained kernel": lambda: replace(quaternion_conv(), kernel=torch.randn(1, 8, 12, 3, 3)),
     "one entry off": lambda: off(quaternion_conv(), 1e-9),
+    "one of many entries off": lambda: off(quaternion_conv(16, 16), 1e-9),
     "a sign": lambda: off(quaternion_conv(), -2 * float(quaternion_conv().kernel[0, 1, 2, 0, 0])),
     "all zero": lambda: replace(quaternion_conv(), kernel=torch.zeros(1, 8, 12, 3, 3)),
     "odd channels": lambda: Conv.from_torch(torch.randn(5, 7, 3), None),
@@ -313,6 +322,16 @@ def test_a_linear_layer() -> None:
         x = torch.randn(shape, dtype=torch.float64)
         fast: Any = fusekit.optimize(model, x, strict=True)
         assert names_of(fast) == ["use-product"]
+        assert_same(fast, model, x)
+
+
+def test_behind_a_batch_norm() -> None:
+    """One that the parts of a number share folds into the blocks; a scale for each channel takes them apart."""
+    x = torch.randn(1, 256, 9, 9, dtype=torch.float64)
+    for norm, found in ((QuaternionBatchNorm(256), True), (nn.BatchNorm2d(256), False)):
+        model = randomize(nn.Sequential(QuaternionConv2d(256, 256, 3), norm)).double().eval()
+        fast = fusekit.optimize(model, x, strict=True)
+        assert ("use-product" in names_of(fast)) == found
         assert_same(fast, model, x)
 
 

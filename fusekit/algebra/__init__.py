@@ -30,6 +30,7 @@ from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
 from fusekit.algebra.spectral_conv import SpectralConv
 from fusekit.algebra.trivial import Constant, Identity
+from fusekit.algebra.winograd_conv import WinogradConv
 
 __all__ = [
     "COMPLEX",
@@ -67,5 +68,6 @@ __all__ = [
     "SpectralConv",
     "Split",
     "Term",
+    "WinogradConv",
     "concat",
 ]

@@ -66,7 +66,7 @@ def parted(kernel: Tensor, n: int, inner: bool) -> Tensor | None:
 
 
 def _structure(parts: Tensor, inner: bool) -> Blocks | None:
-    sample = _sampled(parts)
+    sample = sampled(parts)
     n = len(parts)
     for _, tensor, _ in KNOWN:
         if len(tensor) == n and _agree(_made(tensor, sample[:, 0]), sample):
@@ -120,7 +120,7 @@ def _agree(made: Tensor, parts: Tensor) -> bool:
     return bool((made - parts).abs().max() <= _EXACT * parts.abs().max())
 
 
-def _sampled(parts: Tensor) -> Tensor:
+def sampled(parts: Tensor) -> Tensor:
     """Some entries of every block [n, n, ...], in float64: [n, n, entries]."""
     shape = parts.shape[2:]
     total, count = shape.numel(), 4 * len(parts) ** 2
