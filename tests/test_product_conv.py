@@ -16,6 +16,7 @@ import fusekit
 from fusekit.algebra import (
     COMPLEX,
     DUAL,
+    DUAL_QUATERNION,
     QUATERNION,
     SPLIT_COMPLEX,
     SPLIT_QUATERNION,
@@ -26,7 +27,7 @@ from fusekit.algebra import (
 from fusekit.algebra.bilinear import HAMILTON, Bilinear, product_tensor
 from fusekit.algebra.blocks import blocks_of
 from fusekit.algebra.mixing import GroupedLinear
-from fusekit.algebra.product_conv import as_direct, by_products, with_products, without_zero_blocks
+from fusekit.algebra.product_conv import by_products, with_products, without_zero_blocks
 from fusekit.clock import Clock, module_of
 from fusekit.cost import work_of
 from fusekit.errors import Inapplicable
@@ -116,7 +117,7 @@ def test_any_algorithm_for_the_product_is_right(data: st.DataObject) -> None:
     conv = quaternion_conv()
     (blocks,) = (found for found in blocks_of(conv) if found.n == 4)
     x = data.draw(gaussians(data.draw(st.integers(0, 2)), 12, 4, 5))
-    direct = as_direct(conv, blocks)
+    direct = with_products(conv, blocks, Bilinear.direct(blocks.tensor))
     assert len(direct.maps[1].kernel) == 16 and relative_error(direct(x), conv(x)) <= 1e-13
     scale = data.draw(gaussians(8))
     other = Bilinear(HAMILTON.a * scale[:, None], HAMILTON.b, HAMILTON.c / scale)
@@ -148,6 +149,18 @@ def test_parts_that_are_zero() -> None:
         assert relative_error(fast(x), conv(x)) <= 1e-14
         assert [m.groups for m in fast.maps if isinstance(m, Conv)] == [2]
         assert len(fast.maps) == (1 if part == 0 else 2), "a diagonal takes no mixing"
+
+
+def test_dual_quaternions() -> None:
+    """Three quaternion products; two where the dual part is zero."""
+    x = torch.randn(2, 8, 5, dtype=torch.float64)
+    for zero, count in ((8, 24), (4, 16)):
+        weight = torch.randn(8, 2, 1, 3, dtype=torch.float64)
+        weight[zero:] = 0
+        conv = Conv.from_torch(kernel_of(DUAL_QUATERNION, weight)[0], torch.ones(16).double())
+        fast = by_products(conv)
+        assert relative_error(fast(x), conv(x)) <= 1e-13
+        assert [m.groups for m in fast.maps if isinstance(m, Conv)] == [count]
 
 
 def test_rotations_read_and_write_three_parts() -> None:

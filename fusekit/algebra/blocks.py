@@ -27,7 +27,7 @@ _EXACT = 1e-12
 @dataclass(frozen=True, eq=False)
 class Blocks:
     """`tensor` T [n, r, n] and `weight` F [r, out / n, in / n, *window] in float64; `inner`: the parts of a number lie
-    side by side in the channels, not in planes one behind the other."""
+    side by side in the channels, not in planes one behind the other. Both on the CPU."""
 
     tensor: Tensor
     weight: Tensor
@@ -47,9 +47,10 @@ def require_plain(conv: Conv) -> None:
 def blocks_of(conv: Conv) -> Iterator[Blocks]:
     """Every structure that the kernel has, larger algebras first."""
     require_plain(conv)
+    kernel = conv.kernel[0].cpu()
     for n in SIZES:
         for inner in (False, True):
-            parts = parted(conv.kernel[0], n, inner)
+            parts = parted(kernel, n, inner)
             found = None if parts is None else _structure(parts, inner)
             if found is not None:
                 yield found

@@ -42,14 +42,19 @@ def by_products(conv: Conv) -> Composition:
 
 
 def with_products(conv: Conv, blocks: Blocks, bilinear: Bilinear) -> Composition:
-    """The convolution, whose kernel has these blocks, by this algorithm for their product."""
-    kernel = torch.einsum("pu,uoi...->poi...", bilinear.a, blocks.weight)
-    inside, outside = _bias_of(conv.bias, bilinear.c, blocks.inner)
+    """The convolution, whose kernel has these blocks, by this algorithm for their product, without the products of
+    parts that are zero."""
+    used = blocks.weight.flatten(1).any(1)
+    bilinear = bilinear.of(w=torch.diag(used.double())).without_zeros()
+    device = conv.kernel.device
+    kernel = torch.einsum("pu,uoi...->poi...", bilinear.a, blocks.weight).to(device)
+    b, c = bilinear.b.to(device), bilinear.c.to(device)
+    inside, outside = _bias_of(conv.bias, c, blocks.inner)
     products: Conv | GroupedLinear = GroupedLinear(kernel, inside)
     if conv.n:
         products = replace(conv, kernel=kernel, bias=inside)
-    before = Mixing(bilinear.b, conv.n, reads_inner=blocks.inner)
-    after = Mixing(bilinear.c, conv.n, outside, writes_inner=blocks.inner)
+    before = Mixing(b, conv.n, reads_inner=blocks.inner)
+    after = Mixing(c, conv.n, outside, writes_inner=blocks.inner)
     return Composition(tuple(m for m in (after, products, before) if not _does_nothing(m)))
 
 
@@ -64,17 +69,12 @@ def without_zero_blocks(conv: Conv) -> Composition:
         reads, writes = used.any(0), used.any(1)
         if bool(reads.all() and writes.all()) or not bool(used.any()):
             continue
-        eye = torch.eye(n, dtype=torch.float64)
+        eye = torch.eye(n, dtype=torch.float64, device=parts.device)
         inside, outside = _bias_of(conv.bias, eye[:, writes], False)
         kernel = wide(parts[writes][:, reads]).transpose(1, 2).flatten(2, 3).flatten(0, 1)[None]
         maps = (Mixing(eye[:, writes], conv.n, outside), replace(conv, kernel=kernel, bias=inside))
         return Composition(tuple(m for m in (*maps, Mixing(eye[reads], conv.n)) if not _does_nothing(m)))
     raise Inapplicable("no part of the channels goes unused")
-
-
-def as_direct(conv: Conv, blocks: Blocks) -> Composition:
-    """The convolution by one product for each block that is not zero: what the shorter forms are compared with."""
-    return with_products(conv, blocks, Bilinear.direct(blocks.tensor))
 
 
 def _bias_of(bias: Tensor | None, c: Tensor, inner: bool) -> tuple[Tensor | None, Tensor | None]:
@@ -105,4 +105,4 @@ def _does_nothing(value: object) -> bool:
     if not isinstance(value, Mixing) or value.bias is not None or value.reads_inner or value.writes_inner:
         return False
     out, inputs = value.matrix.shape
-    return bool(out == inputs and torch.equal(value.matrix, torch.eye(out, dtype=value.matrix.dtype)))
+    return bool(out == inputs and torch.equal(value.matrix, torch.eye(out).to(value.matrix)))

@@ -43,7 +43,7 @@ class WinogradConv:
     def taps(self) -> int:
         return self.conv.window[-1]
 
-    @property
+    @cached_property
     def algorithm(self) -> Bilinear:
         return winograd(self.outputs, self.taps).balanced()
 
@@ -60,11 +60,11 @@ class WinogradConv:
 
     @property
     def before(self) -> Mixing:
-        return Mixing(self.algorithm.b, self.conv.n)
+        return Mixing(self.algorithm.b.to(self.conv.kernel.device), self.conv.n)
 
     @property
     def after(self) -> Mixing:
-        return Mixing(self.algorithm.c, self.conv.n)
+        return Mixing(self.algorithm.c.to(self.conv.kernel.device), self.conv.n)
 
     def __call__(self, x: Tensor) -> Tensor:
         c, geometry = self.conv, (self.outputs, self.taps, *self.conv.padding[-1])
@@ -85,7 +85,7 @@ class WinogradConv:
         return self.before.macs(columns) + self.products.macs(columns) + self.after.macs(made)
 
     def constants(self) -> tuple[Tensor, ...]:
-        return (*self.products.constants(), self.algorithm.b, self.algorithm.c)
+        return (*self.products.constants(), self.before.matrix, self.after.matrix)
 
     def on_meta(self) -> "WinogradConv":
         return replace(self, conv=self.conv.on_meta())
