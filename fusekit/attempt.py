@@ -139,7 +139,9 @@ class Attempt:
         for node in constants_of(new):
             value = self.graph.constants[str(node.target)].detach()
             value = value.to(dtype or value.dtype).contiguous()
-            self.graph.constants[str(node.target)] = value.requires_grad_(trains and value.is_floating_point())
+            self.graph.constants[str(node.target)] = value.requires_grad_(
+                trains and value.is_floating_point() and not node.meta.get("fixed")
+            )
             node.meta["facts"] = Facts(tuple(value.shape), value.dtype)
         for node in new:
             node.meta.setdefault("where", where(outputs[-1]))

@@ -17,7 +17,7 @@ import torch
 from torch import fx, nn
 
 from fusekit import __version__
-from fusekit.algebra import Composition, Conv, Map, Relaid, Shape, SpectralConv
+from fusekit.algebra import Composition, Conv, GroupedLinear, Map, Mixing, Relaid, Shape, SpectralConv, WinogradConv
 from fusekit.emit import emit
 from fusekit.errors import FusekitError
 from fusekit.export import export_plain
@@ -171,7 +171,7 @@ def module_of(value: Map, dtype: torch.dtype) -> nn.Module:
     x.meta["facts"] = Facts(None, dtype)
     nodes = write(graph, value, [x], ["layer"])
     graph.fx.output(nodes[-1] if nodes else x)
-    return emit(graph).eval().requires_grad_(False)
+    return emit(graph).eval().requires_grad_(False).to(dtype)  # what is new is in float64 until it is committed
 
 
 def _describe(value: Map) -> str:
@@ -183,6 +183,16 @@ def _describe(value: Map) -> str:
         return f"{' '.join(how)} {_describe(value.conv)}"
     if isinstance(value, SpectralConv):
         return f"spectral {_describe(value.conv)}"
+    if isinstance(value, WinogradConv):
+        return f"winograd {value.outputs} {_describe(value.conv)}"
+    if isinstance(value, Mixing):
+        sides = [word for word, is_so in (("from", value.reads_inner), ("to", value.writes_inner)) if is_so]
+        bias = "" if value.bias is None else " + bias"
+        return (
+            " ".join(["mixing", "x".join(map(str, value.matrix.shape)), *sides, "inner"][: 2 + 2 * len(sides)]) + bias
+        )
+    if isinstance(value, GroupedLinear):
+        return f"grouped linear {'x'.join(map(str, value.kernel.shape))}{'' if value.bias is None else ' + bias'}"
     if isinstance(value, Conv):
         kind = "convT" if value.transposed else "conv"
         kernel = "x".join(map(str, value.kernel.shape))

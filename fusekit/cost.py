@@ -23,11 +23,13 @@ from fusekit.algebra import (
     Flatten,
     Identity,
     Map,
+    Mixing,
     Pad,
     Relaid,
     Shape,
     SpectralConv,
     Split,
+    WinogradConv,
 )
 from fusekit.algebra.combination import preimage
 from fusekit.errors import Inapplicable
@@ -86,6 +88,8 @@ def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> W
         # its time is known better than the bytes it moves, most of which stay in the cache
         moved = (math.prod(shape) + math.prod(value.output_shape(shape))) * itemsize
         return Work(int(_direct_rate(value.conv, target) * value.nanoseconds(shape, itemsize, target)), moved, 1)
+    if isinstance(value, WinogradConv):
+        return _work_winograd(value, shape, itemsize, target)
     if isinstance(value, Conv) and not value.transposed and _pads_first(value, target):
         first, common = value.symmetric_padding()
         bare = replace(value, padding=tuple((amount, amount) for amount in common))
@@ -98,6 +102,9 @@ def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> W
     if isinstance(value, BorderedConv):
         sides = len(value.ring.sides)
         total = total + Work(0, value.copied(shape) * itemsize, _OPERATORS_A_SIDE[target] * sides)
+    if isinstance(value, Mixing):  # with its blocks as an axis, and back
+        copies = (value.reads_inner * math.prod(shape) + value.writes_inner * math.prod(value.output_shape(shape))) * 2
+        total = total + Work(0, copies * itemsize, 2)
     if isinstance(value, EdgePad):  # a further stage cuts two ends and joins three parts, axis by axis
         further = (len(value.stages) - 1) * len(value.padding)
         total = total + Work(0, further * 2 * math.prod(value.output_shape(shape)) * itemsize, 3 * further)
@@ -124,6 +131,20 @@ def _work_relaid(value: Relaid, shape: Shape, itemsize: int, target: str) -> Wor
         copied = 2 * (math.prod(shape) + math.prod(value.output_shape(shape))) * itemsize
         return plain + Work(0, copied, 2)
     return replace(plain, macs=conv.macs(shape))
+
+
+def _work_winograd(value: WinogradConv, shape: Shape, itemsize: int, target: str) -> Work:
+    """The products and both mixings; the columns of the windows copied one by one and then together, the outputs once
+    or twice. In PyTorch the copies take 2.5 times as long, and whole networks gained nothing."""
+    if target == "torch":
+        raise Inapplicable("in PyTorch the copies take what the products save")
+    columns = value.cut_shape(shape)
+    made = value.products.output_shape(columns)
+    windows, outputs = math.prod(columns), math.prod(value.output_shape(shape))
+    copied = (2 * math.prod(shape) + 3 * windows + 2 * outputs) * itemsize
+    steps = ((value.before, columns), (value.products, columns), (value.after, made))
+    works = (work(each, seen, itemsize, target=target) for each, seen in steps)
+    return sum(works, Work(0, copied, value.algorithm.rank + 5))
 
 
 def work_of(value: Map | Combination, shapes: Sequence[Shape], itemsize: int, *, target: str = "torch") -> Work:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from fusekit.algebra.mixing import mix
 from fusekit.graph import Graph
 
 aten = torch.ops.aten
@@ -21,6 +22,7 @@ _FRESH = {
     *(aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.linear.default, aten.batch_norm.default),
     *(aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding, aten.add.Tensor, aten.cat.default),
     *(aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input),
+    mix,
 }
 
 

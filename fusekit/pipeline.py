@@ -12,7 +12,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
 from torch.utils import _pytree as pytree
 
-from fusekit.algebra import BorderedConv, Conv, SpectralConv
+from fusekit.algebra import BorderedConv, Conv, GroupedLinear, Mixing, SpectralConv
 from fusekit.capture import capture, has_hooks
 from fusekit.capture.only_called import only_called
 from fusekit.clock import Clock
@@ -168,7 +168,7 @@ def totals(graph: Graph) -> Totals:
     macs: int | None = 0
     for node in graph.nodes:
         reading = read(graph, node)
-        if reading is not None and isinstance(reading.map, Conv | BorderedConv | SpectralConv):
+        if reading is not None and isinstance(reading.map, Conv | BorderedConv | SpectralConv | Mixing | GroupedLinear):
             shape = reading.source.meta.get("shape")
             macs = None if macs is None or shape is None else macs + reading.map.macs(shape)
     return Totals(operators, sum(t.numel() for t in tensors.values()), macs)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import AvgPool, Combination, Composition, Conv, EdgePad, Identity, Map, Pad, Shape
+from fusekit.algebra import AvgPool, Combination, Composition, Conv, EdgePad, Identity, Map, Mixing, Pad, Shape
 from fusekit.algebra.combination import preimage
 from fusekit.algebra.values import wide
 from fusekit.cost import flat_sizes
@@ -80,6 +80,8 @@ def probe_shapes(
     multiply-accumulates than `affordable`."""
     inner_first = maps[::-1]
     conv = next((m for m in inner_first if isinstance(m, Conv)), None)
+    if isinstance(inner_first[0], Mixing):
+        return _mixed_shapes(inner_first[0])
     if conv is None:
         rank = rank or next((axes + 2 for axes in map(_padded_axes, maps) if axes), 5)
         return [shape[:rank] for shape in ((2, 3, 4, 5, 6), (1, 2, 3, 4, 5), (3, 2, 4, 4, 4))]
@@ -99,6 +101,13 @@ def probe_shapes(
     if real is not None and sum(m.macs(real) for m in maps) <= affordable:
         shapes.append(real)
     return shapes
+
+
+def _mixed_shapes(mixing: Mixing) -> list[Shape]:
+    """Blocks of as many channels as the bias has entries for, else of several sizes."""
+    out, inputs = mixing.matrix.shape
+    channels = [1, 2, 3] if mixing.bias is None else [len(mixing.bias) // out] * 3
+    return [(3 - k, inputs * c, *(2 + (k + i) % 3 for i in range(mixing.n))) for k, c in enumerate(channels)]
 
 
 def _padded_axes(value: Map) -> int | None:

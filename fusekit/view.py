@@ -18,13 +18,16 @@ from fusekit.algebra import (
     EdgePad,
     Flatten,
     GlobalMean,
+    GroupedLinear,
     Identity,
+    Mixing,
     Pad,
     PixelShuffle,
 )
 from fusekit.algebra.bordered import bordered_conv, bordered_of
 from fusekit.algebra.edge import circular_pad
 from fusekit.algebra.map import Pairs, Shape
+from fusekit.algebra.mixing import grouped_linear, mix
 from fusekit.algebra.spectral_conv import spectral_conv, spectral_of
 from fusekit.arithmetic import ARITHMETIC
 from fusekit.graph import Graph, facts
@@ -147,6 +150,23 @@ def _read_spectral(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     return Reading(spectral_of(values[0], values[1], *shaped), source)
 
 
+def _read_mix(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    source, matrix, bias, n, reads_inner, writes_inner = node.args
+    values = graph.constant(matrix), graph.constant(bias)
+    if values[0] is None or (values[1] is None and bias is not None) or not isinstance(source, fx.Node):
+        return None
+    layout: Any = (reads_inner, writes_inner)
+    return Reading(Mixing(values[0], int(n), values[1], *layout), source)  # type: ignore[arg-type]
+
+
+def _read_grouped_linear(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    source, weight, bias = node.args
+    values = graph.constant(weight), graph.constant(bias)
+    if values[0] is None or (values[1] is None and bias is not None) or not isinstance(source, fx.Node):
+        return None
+    return Reading(GroupedLinear(values[0], values[1]), source)
+
+
 def _read_identity(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     return None if a.get("train") else Reading(Identity(), a["input"] if "input" in a else a["self"])
 
@@ -242,6 +262,8 @@ _POOL_AXES: dict[Any, int] = {
 _READERS: dict[Any, Reader] = {
     bordered_conv: _read_bordered,
     circular_pad: _read_circular_pad,
+    grouped_linear: _read_grouped_linear,
+    mix: _read_mix,
     spectral_conv: _read_spectral,
     **dict.fromkeys(_CONVS, _read_conv),
     aten.linear.default: _read_linear,

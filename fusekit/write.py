@@ -18,18 +18,23 @@ from fusekit.algebra import (
     Elementwise,
     Flatten,
     GlobalMean,
+    GroupedLinear,
     Identity,
     Map,
+    Mixing,
     PixelShuffle,
     Relaid,
     SpectralConv,
     Split,
+    WinogradConv,
 )
 from fusekit.algebra.bordered import bordered_conv, geometry_of
 from fusekit.algebra.edge import circular_pad
 from fusekit.algebra.layout import channels_first, channels_last
+from fusekit.algebra.mixing import grouped_linear, mix
 from fusekit.algebra.pad import flat_padding
 from fusekit.algebra.spectral_conv import spectral_conv
+from fusekit.algebra.winograd_conv import cut, join
 from fusekit.graph import Graph
 
 aten = torch.ops.aten
@@ -97,6 +102,14 @@ def _write_map(graph: Graph, value: Map, source: fx.Node, name: str) -> list[fx.
         return _write_spectral(graph, value.conv, source, name)
     if isinstance(value, Relaid):
         return _write_relaid(graph, value, source, name)
+    if isinstance(value, WinogradConv):
+        return _write_winograd(graph, value, source, name)
+    if isinstance(value, Mixing):
+        return [_write_mixing(graph, value, source, name)]
+    if isinstance(value, GroupedLinear):
+        weight = graph.add_constant(value.kernel, f"{name}.weight")
+        bias = None if value.bias is None else graph.add_constant(value.bias, f"{name}.bias")
+        return [graph.fx.call_function(grouped_linear, (source, weight, bias))]
     if isinstance(value, PixelShuffle):
         return [graph.fx.call_function(aten.pixel_shuffle.default, (source, value.factor))]
     if isinstance(value, Flatten):
@@ -154,6 +167,22 @@ def _write_bordered(graph: Graph, value: BorderedConv, source: fx.Node, name: st
     )
     geometry = (geometry_of(folded), geometry_of(inner), geometry_of(outer))
     return graph.fx.call_function(bordered_conv, (source, *tensors, geometry))
+
+
+def _write_mixing(graph: Graph, value: Mixing, source: fx.Node, name: str) -> fx.Node:
+    """The matrix belongs to the algorithm and does not train; the bias belongs to the layer."""
+    matrix = graph.add_constant(value.matrix, f"{name}.mixing")
+    matrix.meta["fixed"] = True
+    bias = None if value.bias is None else graph.add_constant(value.bias, f"{name}.bias")
+    return graph.fx.call_function(mix, (source, matrix, bias, value.n, value.reads_inner, value.writes_inner))
+
+
+def _write_winograd(graph: Graph, value: WinogradConv, source: fx.Node, name: str) -> list[fx.Node]:
+    geometry = (value.conv.n, value.outputs, value.taps, *value.conv.padding[-1])
+    nodes = [graph.fx.call_function(cut, (source, *geometry))]
+    for each in (value.before, value.products, value.after):
+        nodes += _write_map(graph, each, nodes[-1], name)
+    return [*nodes, graph.fx.call_function(join, (nodes[-1], source, *geometry))]
 
 
 def _known(graph: Graph, tensor: Tensor | None, name: str) -> fx.Node | None:

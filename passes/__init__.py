@@ -14,7 +14,9 @@ from fusekit.passes.merge_concat import FoldConcat, MergeConcat, SplitAffine
 from fusekit.passes.merge_siblings import MergeSiblings
 from fusekit.passes.merge_sum import MergeSum
 from fusekit.passes.relay_conv import UseChannelsLast, UsePlanarChannelsLast, UsePlanarConv
+from fusekit.passes.use_product import DropBlocks, MergeMixings, UseProduct
 from fusekit.passes.use_spectral_conv import UseSpectralConv
+from fusekit.passes.use_winograd import UseWinograd
 from fusekit.rewrite import Rewrite, Stage
 
 CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way
@@ -36,7 +38,16 @@ STAGES: tuple[Stage, ...] = (
     Stage("fold-border", (FoldConvBorder(), FoldAffineBorder())),
     # what is handed out in parts is no row any more
     Stage("merge-siblings", (MergeSiblings(),)),
-    Stage(CHOOSE, (UseSpectralConv(), UsePlanarConv(), UsePlanarChannelsLast(), UseChannelsLast()), contest=True),
+    Stage(
+        CHOOSE,
+        (
+            *(UseProduct(), DropBlocks(), UseWinograd(), UseSpectralConv()),
+            *(UsePlanarConv(), UsePlanarChannelsLast(), UseChannelsLast()),
+        ),
+        contest=True,
+    ),
+    # where two such layers meet
+    Stage("mix", (MergeMixings(),)),
 )
 
 PASSES: dict[str, Rewrite] = {rewrite.name: rewrite for stage in STAGES for rewrite in stage.passes}
@@ -45,6 +56,7 @@ __all__ = [
     "CHOOSE",
     "PASSES",
     "STAGES",
+    "DropBlocks",
     "DropChannels",
     "DropIdentity",
     "DropLinearChannels",
@@ -68,6 +80,7 @@ __all__ = [
     "FoldShuffled",
     "MeanFirst",
     "MergeConcat",
+    "MergeMixings",
     "MergeSiblings",
     "MergeSum",
     "SplitAffine",
@@ -75,5 +88,7 @@ __all__ = [
     "UseChannelsLast",
     "UsePlanarChannelsLast",
     "UsePlanarConv",
+    "UseProduct",
     "UseSpectralConv",
+    "UseWinograd",
 ]

@@ -9,11 +9,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.algebra import Affine, Combination, Conv, EdgePad, Elementwise, Identity, Map, Pad
+from fusekit.algebra import (
+    COMPLEX,
+    QUATERNION,
+    Affine,
+    Combination,
+    Conv,
+    EdgePad,
+    Elementwise,
+    Identity,
+    Map,
+    Mixing,
+    Pad,
+)
+from fusekit.algebra.bilinear import product_tensor
 from fusekit.algebra.combination import Composition, Term
 from fusekit.algebra.factor import factored
 from fusekit.algebra.kernel import coarsen
 from fusekit.algebra.pool import AvgPool
+from fusekit.algebra.product_conv import algebra_of, without_zero_blocks
 from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
 from fusekit.graph import Graph
 from fusekit.pattern import Compose, Expression, Having, Match, Row, Siblings
@@ -221,10 +235,74 @@ def products(draw: st.DrawFn) -> tuple[Conv, Tensor]:
     return conv, draw(inputs_of(conv))
 
 
+@st.composite
+def over_algebras(draw: st.DrawFn) -> tuple[Conv, Tensor]:
+    """A convolution whose kernel is made of the blocks of an algebra, in planes or with the parts side by side; some of
+    its parts zero; now and then it is not."""
+    algebra = draw(st.sampled_from((COMPLEX, QUATERNION)))
+    tensor = product_tensor(algebra, right=draw(st.booleans()))
+    n, like = algebra.n, draw(convs(n=draw(st.integers(0, 2)), in_channels=2, out_channels=3, transposed=None))
+    weight = gaussian(draw, n, 3, 2, *like.window)
+    weight[draw(st.integers(0, 3)) :] = 0
+    weight[0] = gaussian(draw, 3, 2, *like.window)
+    blocks = torch.einsum("kuj,uoi...->koji...", tensor, weight)
+    if draw(st.booleans()):
+        blocks = blocks.transpose(0, 1).transpose(2, 3)
+    kernel = blocks.flatten(2, 3).flatten(0, 1)[None].clone()
+    if draw(st.integers(0, 5)) == 0:
+        kernel[0, 0, 0] += 1e-9
+    bias = gaussian(draw, 3 * n) if draw(st.booleans()) else None
+    conv = replace(like, kernel=kernel, bias=bias)
+    return conv, draw(inputs_of(conv))
+
+
+@st.composite
+def partial(draw: st.DrawFn) -> tuple[Conv, Tensor]:
+    """A convolution that does not read some parts of its channels, or writes zeros, or the bias alone, to some."""
+    n = draw(st.integers(2, 4))
+    conv = draw(convs(n=draw(st.integers(0, 2)), in_channels=2 * n, out_channels=3 * n, transposed=None))
+    kernel = coarsen(conv.kernel, 1).clone()
+    parts = kernel[0].unflatten(1, (n, 2)).unflatten(0, (n, 3))
+    parts[draw(st.integers(0, n - 1))] = 0
+    if draw(st.booleans()):
+        parts[:, :, draw(st.integers(0, n - 1))] = 0
+    conv = replace(conv, kernel=kernel)
+    return conv, draw(inputs_of(conv))
+
+
+@st.composite
+def short_windows(draw: st.DrawFn) -> tuple[tuple[Map, ...], Tensor]:
+    """A convolution with one to three taps on its last axis, which mostly has stride and dilation 1."""
+    like = draw(convs(n=draw(st.integers(1, 3)), transposed=draw(st.sampled_from((False, False, False, None)))))
+    if draw(st.integers(0, 5)) and not like.transposed:
+        like = replace(like, kernel=coarsen(like.kernel, 1))
+        like = replace(like, stride=(*like.stride[:-1], 1), dilation=(*like.dilation[:-1], 1))
+    return (like,), draw(inputs_of(like))
+
+
+@st.composite
+def mixings(draw: st.DrawFn) -> tuple[tuple[Map, ...], Tensor]:
+    """Two mixings of blocks, with biases and layouts, that mostly fit each other."""
+    n, channels = draw(st.integers(0, 3)), draw(st.integers(1, 3))
+    read, written, last = (draw(st.integers(1, 4)) for _ in range(3))
+    between = draw(st.booleans())
+
+    def mixing(out: int, inputs: int, reads_inner: bool, writes_inner: bool) -> Mixing:
+        bias = gaussian(draw, out * channels) if draw(st.booleans()) else None
+        return Mixing(gaussian(draw, out, inputs), n, bias, reads_inner, writes_inner)
+
+    inner = mixing(written, read, draw(st.booleans()), between)
+    outer = mixing(last, written, between != (draw(st.integers(0, 5)) == 0), draw(st.booleans()))
+    leading = [draw(st.integers(0, 2)) for _ in range(draw(st.integers(0, 2)))]
+    return (outer, inner), gaussian(draw, *leading, read * channels, *(draw(st.integers(1, 3)) for _ in range(n)))
+
+
 def instances(pattern: Any) -> st.SearchStrategy[tuple[tuple[Map, ...], Tensor]]:
     """Chains of maps that match the pattern, each with an input."""
     if isinstance(pattern, Having):
-        return (products() if pattern.law is factored else sparse()).map(lambda drawn: ((drawn[0],), drawn[1]))
+        strategies: dict[Any, Any] = {factored: products(), algebra_of: over_algebras(), without_zero_blocks: partial()}
+        chosen: st.SearchStrategy[tuple[Conv, Tensor]] = strategies.get(pattern.law, sparse())
+        return chosen.map(lambda drawn: ((drawn[0],), drawn[1]))
     if isinstance(pattern, Siblings):
         return forks().map(lambda drawn: ((drawn[0],), drawn[1]))
     if isinstance(pattern, Row):
@@ -232,6 +310,10 @@ def instances(pattern: Any) -> st.SearchStrategy[tuple[tuple[Map, ...], Tensor]]
     assert isinstance(pattern, Compose), f"{type(pattern).__name__} has no instances to draw yet"
     if pattern.when is not None and pattern.when.__name__ == "_has_dead_channels":
         return pruned(pattern.kinds)
+    if pattern.when is not None and pattern.when.__name__ == "_is_wide":
+        return short_windows()
+    if Mixing in pattern.kinds:
+        return mixings()
     if EdgePad in pattern.kinds:
         return edged(pattern.kinds)
     special = {PixelShuffle, GlobalMean, Flatten} & set(pattern.kinds)

@@ -21,10 +21,11 @@ from pathlib import Path
 from tests.planted import FIRST, Bug
 from tests.planted_laws import LAWS
 from tests.planted_plans import PLANS
+from tests.planted_products import PRODUCTS
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 600
-BUGS = (*FIRST, *LAWS, *PLANS)
+BUGS = (*FIRST, *LAWS, *PLANS, *PRODUCTS)
 WORKERS = int(os.environ.get("PLANT_WORKERS", "2"))
 
 

@@ -18,6 +18,12 @@ def gaussian(draw: st.DrawFn, *shape: int) -> Tensor:
 
 
 @st.composite
+def gaussians(draw: st.DrawFn, *shape: int) -> Tensor:
+    """One such tensor."""
+    return gaussian(draw, *shape)
+
+
+@st.composite
 def convs(
     draw: st.DrawFn,
     n: int | None = None,

@@ -20,12 +20,13 @@ from fusekit.algebra.layout import channels_last
 from fusekit.clock import Clock
 from fusekit.errors import FusekitError, Inapplicable
 from fusekit.measurements import FILE, Measurements
+from fusekit.nn import QuaternionConv2d
 from fusekit.relayout import NAME as CHANNELS_LAST
 from fusekit.relayout import planes
 from fusekit.report import Event, Report
 from fusekit.timing import Times, interleaved
 from tests.architectures import randomize
-from tests.compare import assert_same
+from tests.compare import assert_same, call, error_of
 from tests.graphs import Calls, captured
 from tests.strategies import convs, inputs_of, relative_error
 
@@ -305,6 +306,19 @@ def test_no_budget() -> None:
 def test_a_budget_is_a_time(budget: float) -> None:
     with pytest.raises(FusekitError, match="budget must be a number of seconds"):
         fusekit.optimize(one_axis(), X, budget=budget)
+
+
+@pytest.mark.parametrize("label", ["mixing 4x8 after conv 8x8x8x3x3", "conv 1x32x32x3x3"])
+def test_products_compete(known: dict[str, float], label: str) -> None:
+    """Whatever their price says of so narrow a layer."""
+    known[label] = 0.5
+    model, x = randomize(QuaternionConv2d(32, 32, 3)).eval(), torch.randn(1, 32, 28, 28)
+    result = fusekit.optimize(model, x, strict=True)
+    fast = label.startswith("mixing")
+    events = {event.rewrite: event for event in report_of(result).events}
+    assert str(events["use-product"].outcome) == ("applied" if fast else "refused")
+    assert events["use-product"].times == ((1.0, 0.5) if fast else (0.5, 1.0))
+    assert error_of(call(result, x), call(model, x)) <= 1e-6
 
 
 # --- the cache ---------------------------------------------------------------------------------------------------

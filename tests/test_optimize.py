@@ -30,6 +30,8 @@ EXPECTED = dict.fromkeys(PASSES, 3)
 EXPECTED |= {"fold-affine": 100, "fold-conv": 50, "fold-flattened": 10, "merge-concat": 10, "split-affine": 8}
 EXPECTED |= {"use-spectral-conv": 1}
 EXPECTED |= dict.fromkeys(("use-planar-conv", "use-planar-channels-last", "use-channels-last"), 0)  # only by the clock
+# wider than what is drawn, and with blocks in their kernels: tests/test_product_conv.py, tests/test_winograd_conv.py
+EXPECTED |= dict.fromkeys(("use-product", "drop-blocks", "merge-mixings", "use-winograd"), 0)
 
 _tally = Tally()
 

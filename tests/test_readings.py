@@ -16,6 +16,7 @@ from fusekit import view
 from fusekit.algebra import Affine, BorderedConv, Conv, Identity, Pad
 from fusekit.algebra.bordered import bordered_conv, geometry_of
 from fusekit.algebra.edge import circular_pad
+from fusekit.algebra.mixing import grouped_linear, mix
 from fusekit.algebra.spectral_conv import spectral_conv
 from fusekit.capture.exported import export
 from fusekit.errors import Inapplicable
@@ -205,9 +206,24 @@ def _bordered(draw: Draw) -> Case:
     return (X, *tensors, geometry), {}, draw(inputs_of(inner, outer))
 
 
+def _mix(draw: Draw) -> Case:
+    n, channels, out, inputs = (draw(st.integers(0, 2)), *(draw(st.integers(1, 3)) for _ in range(3)))
+    bias = gaussian(draw, out * channels) if draw(st.booleans()) else None
+    x = gaussian(draw, 2, inputs * channels, *(3,) * n)
+    return (X, gaussian(draw, out, inputs), bias, n, draw(st.booleans()), draw(st.booleans())), {}, x
+
+
+def _grouped_linear(draw: Draw) -> Case:
+    groups, out, inputs = (draw(st.integers(1, 3)) for _ in range(3))
+    bias = gaussian(draw, groups * out) if draw(st.booleans()) else None
+    return (X, gaussian(draw, groups, out, inputs), bias), {}, gaussian(draw, 2, 3, groups * inputs)
+
+
 CASES: dict[Any, Callable[[Draw], Case]] = {
     bordered_conv: _bordered,
     circular_pad: _circular_pad,
+    grouped_linear: _grouped_linear,
+    mix: _mix,
     spectral_conv: _spectral,
     aten.matmul.default: _matmul,
     aten.mm.default: _mm,

@@ -23,12 +23,14 @@ from fusekit.algebra.hypercomplex import (
 )
 from fusekit.algebra.layout import Relaid
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.mixing import GroupedLinear, Mixing
 from fusekit.algebra.ones import AppendOnes
 from fusekit.algebra.pad import Pad
 from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
 from fusekit.algebra.spectral_conv import SpectralConv
 from fusekit.algebra.trivial import Constant, Identity
+from fusekit.algebra.winograd_conv import WinogradConv
 
 __all__ = [
     "COMPLEX",
@@ -54,9 +56,11 @@ __all__ = [
     "Flatten",
     "Fork",
     "GlobalMean",
+    "GroupedLinear",
     "HypercomplexAlgebra",
     "Identity",
     "Map",
+    "Mixing",
     "Pad",
     "PixelShuffle",
     "Relaid",
@@ -64,5 +68,6 @@ __all__ = [
     "SpectralConv",
     "Split",
     "Term",
+    "WinogradConv",
     "concat",
 ]
