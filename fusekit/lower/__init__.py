@@ -123,7 +123,7 @@ class _Interpreter:
 
     def _value(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
-            proxy = self._proxy(node)
+            proxy: Any = self._proxy(node)
             return Pair(torch.real(proxy), torch.imag(proxy))
         if node.op == "get_attr":
             value = self.graph.constants[str(node.target)].detach().resolve_conj()
@@ -132,7 +132,8 @@ class _Interpreter:
             trains = self.graph.constants[str(node.target)].requires_grad
             values = [part.clone().requires_grad_(trains) for part in parts]
             nodes = [self.graph.add_constant(v, name) for v, name in zip(values, names, strict=True)]
-            return Pair(*(self._proxy(n) for n in nodes))
+            re, im = map(self._proxy, nodes)
+            return Pair(re, im)
         if node.op == "call_module":
             raise self._refusal(node, f"the module {node.target}")
         args, kwargs = pytree.tree_map_only(fx.Node, self._given, (node.args, node.kwargs))

@@ -19,7 +19,8 @@ Call = Callable[..., Part]
 
 def split(y: Part, axis: int) -> Pair:
     """Planar halves along an axis counted from the right."""
-    return Pair(*(part for part in _halves(y, axis)), joined=(y, axis))
+    re, im = _halves(y, axis)
+    return Pair(re, im, (y, axis))
 
 
 def _halves(y: Part, axis: int) -> tuple[Part, Part]:
