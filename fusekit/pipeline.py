@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from fusekit.algebra import BorderedConv, Conv, GroupedLinear, Mixing, SpectralConv
 from fusekit.capture import capture, has_hooks
+from fusekit.capture.infer import run_on_fakes, spell_and_infer
 from fusekit.capture.only_called import only_called
 from fusekit.clock import Clock
 from fusekit.driver import Driver, Progress
@@ -21,11 +22,15 @@ from fusekit.emit import emit
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph
 from fusekit.inputs import Inputs
+from fusekit.lower import difference, holds_complex, holds_layers, lowered
 from fusekit.overwrite import overwrite
 from fusekit.relayout import relay
 from fusekit.report import Event, Outcome, Report, Totals
 from fusekit.rewrite import Stage
 from fusekit.view import read
+
+LOWERING = "lower-complex"
+LOWERING_ERROR = 1e-10  # of the largest entry, in complex128
 
 
 @dataclass
@@ -70,6 +75,8 @@ class Pipeline:
             if name.rpartition(".")[2].startswith("computed_")
         ]
         self.before.append(totals(graph))
+        if inputs is not None:
+            self._lower(graph, inputs, path)
         driver = Driver(graph, self.target, self.strict, self.progress, self.clock, self.vetoed)
         try:
             driver.run(self.stages)
@@ -81,6 +88,30 @@ class Pipeline:
         if self.target == "torch":
             overwrite(graph)
         return emit(graph)
+
+    def _lower(self, graph: Graph, inputs: Inputs, path: str) -> None:
+        """Complex arithmetic as real arithmetic, if that computes the same; else the graph stays as it is.
+
+        For torch, whose complex kernels are good at single elements, only where there are complex layers.
+        """
+        place, worth = path or "model", holds_layers if self.target == "torch" else holds_complex
+        if not self.stages or (LOWERING, place) in self.vetoed or not worth(graph):
+            return
+        try:
+            real = lowered(graph)
+            error = difference(graph, real, inputs)
+        except Exception as failure:  # an operator without a rule; a module that takes no float64
+            self.events.append(Event(LOWERING, place, Outcome.REFUSED, reason=str(failure)))
+            return
+        if not error <= LOWERING_ERROR:
+            reason = f"the real form differs by {error:.1e}"
+            self.events.append(Event(LOWERING, place, Outcome.REJECTED, error=error, reason=reason))
+            return
+        graph.fx, graph.constants = real.fx, real.constants
+        run_on_fakes(graph, inputs)
+        spell_and_infer(graph)
+        graph.prune()
+        self.events.append(Event(LOWERING, place, Outcome.APPLIED, error=error))
 
     def _run_children(self, module: nn.Module, path: str, reason: str) -> nn.Module:
         """Optimize in place those children that the module's code does nothing with but call them."""

@@ -36,6 +36,7 @@ program
 float64
 timing
 capture emit nn compare probes onnxfile tidy validation validate export receptive
+lower
 measurements
 clock
 relayout overwrite

@@ -1,0 +1,216 @@
+"""Lower complex arithmetic to real arithmetic: an interpretation of the graph on pairs (re, im).
+
+Every operator that reads or makes a complex value is replaced by its rule (`table`), in a copy of the graph, which is
+compared with the original in complex128 before it takes its place. Complex values remain at the edges: inputs are taken
+apart, outputs put together. An operator without a rule raises `CaptureError`, which names it, its module and its line.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from fusekit.errors import CaptureError
+from fusekit.float64 import in_float64
+from fusekit.graph import Graph, evaluate, facts, where
+from fusekit.inputs import Inputs
+from fusekit.lower.pair import Pair
+from fusekit.lower.table import CALLS, PARTWISE, RULES, SEVERAL, WHOLE
+from fusekit.nn import ShapeGuard
+
+__all__ = ["Pair", "difference", "holds_complex", "holds_layers", "lowered"]
+
+_WIDE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+
+
+def holds_complex(graph: Graph) -> bool:
+    """Whether a value of the graph is known to be complex."""
+    return any(_is_complex(node) for node in graph.nodes)
+
+
+def holds_layers(graph: Graph) -> bool:
+    """Whether a convolution or a linear layer is complex: torch computes it in 3 or 4 real ones."""
+    return any(_is_complex(node) and _name(node) in CALLS for node in graph.nodes)
+
+
+def lowered(graph: Graph) -> Graph:
+    """The graph in real arithmetic, in a copy of its own; raises CaptureError."""
+    copy = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    result = copy.graph_copy(graph.fx, copies)
+    copy.output(result)
+    new = replace(graph, fx=copy, constants=dict(graph.constants))
+    _Interpreter(new).run()
+    new.lint()
+    return new
+
+
+def difference(graph: Graph, other: Graph, inputs: Inputs) -> float:
+    """The largest error of any output of `other`, relative to the output's largest entry, both in complex128."""
+    first, second = (_outputs(g, inputs) for g in (graph, other))
+    if [(t.shape, t.dtype) for t in first] != [(t.shape, t.dtype) for t in second]:
+        return float("inf")
+    worst = 0.0
+    for a, b in zip(first, second, strict=True):
+        if a.numel() == 0 or torch.equal(a, b):
+            continue
+        if not torch.equal(a.isfinite(), b.isfinite()):
+            return float("inf")
+        a, b = (torch.where(t.isfinite(), t, torch.zeros_like(t)) for t in (a, b))
+        worst = max(worst, float((a - b).abs().max() / a.abs().max().clamp_min(1e-300)))
+    return worst
+
+
+def _outputs(graph: Graph, inputs: Inputs) -> list[Tensor]:
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    wide = inputs.map(lambda t: t.to(_WIDE.get(t.dtype, t.dtype)))
+    given = {**dict(zip((str(n.target) for n in placeholders), wide.args, strict=False)), **wide.kwargs}
+    values: dict[fx.Node, Any] = {n: given.get(str(n.target), (*n.args, None)[0]) for n in placeholders}
+    constants = {name: t.detach().to(_WIDE.get(t.dtype, t.dtype)) for name, t in graph.constants.items()}
+    wide_graph = replace(graph, constants=constants)
+    with torch.no_grad(), in_float64():
+        output = next(node for node in graph.nodes if node.op == "output")
+        evaluate(wide_graph, [node for node in graph.nodes if node.op != "output"], values)
+        result = fx.map_arg(output.args[0], lambda node: values[node])
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+
+
+def _is_complex(node: fx.Node) -> bool:
+    dtype = facts(node).dtype
+    return dtype is not None and dtype.is_complex
+
+
+class _Interpreter:
+    """Runs over the nodes in order; `values` holds what became of those that were complex."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.tracer = fx.proxy.GraphAppendingTracer(graph.fx)
+        self.values: dict[fx.Node, Any] = {}
+        self.real: set[fx.Node] = set()  # read complex values, and are replaced by a real one
+        self.made: set[fx.Node] = set()
+
+    def run(self) -> None:
+        last = [node for node in self.graph.nodes if node.op == "placeholder"][-1:]
+        for node in list(self.graph.nodes):
+            touched = _is_complex(node) or any(source in self.values for source in node.all_input_nodes)
+            if not touched or self._is_guard(node):
+                continue
+            if node.op == "output":
+                self._put_together(node)
+                continue
+            here = last[0].next if node.op == "placeholder" else node
+            start = here.prev
+            with self.graph.fx.inserting_before(here):
+                value = self._value(node)
+            while (start := start.next) is not here:
+                start.meta.setdefault("where", where(node))
+                self.made.add(start)
+            if isinstance(value, fx.Proxy):
+                for key in ("facts", "shape"):
+                    if key in node.meta:
+                        value.node.meta.setdefault(key, node.meta[key])
+                node.replace_all_uses_with(value.node)
+                self.real.add(node)
+            else:
+                self.values[node] = value
+        for node in reversed(list(self.graph.nodes)):
+            replaced = node in self.values or node in self.made or node in self.real
+            if replaced and not node.users and node.op != "placeholder":
+                self.graph.fx.erase_node(node)
+
+    def _value(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            proxy: Any = self._proxy(node)
+            return Pair(torch.real(proxy), torch.imag(proxy))
+        if node.op == "get_attr":
+            value = self.graph.constants[str(node.target)].detach().resolve_conj()
+            parts = (value.real.contiguous(), value.imag.contiguous())
+            names = (f"{node.target}_re", f"{node.target}_im")
+            trains = self.graph.constants[str(node.target)].requires_grad
+            values = [part.clone().requires_grad_(trains) for part in parts]
+            nodes = [self.graph.add_constant(v, name) for v, name in zip(values, names, strict=True)]
+            re, im = map(self._proxy, nodes)
+            return Pair(re, im)
+        if node.op == "call_module":
+            raise self._refusal(node, f"the module {node.target}")
+        args, kwargs = pytree.tree_map_only(fx.Node, self._given, (node.args, node.kwargs))
+        name = _name(node)
+        try:
+            return self._interpret(node, name, args, kwargs)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise self._refusal(node, name, str(error)) from error
+
+    def _interpret(self, node: fx.Node, name: str, args: Any, kwargs: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            arguments = pytree.tree_map_only(fx.Proxy, lambda proxy: proxy.node, (args, kwargs))
+            return self._proxy(self.graph.fx.create_node(node.op, node.target, *arguments))
+
+        first = args[0] if args else None
+        if name == "getitem" and isinstance(first, dict):
+            return first[args[1]]
+        if name == "getattr" and args[1] in ("real", "imag"):
+            return RULES[args[1]](first)
+        if name in ("getattr", "size", "dim") and isinstance(first, Pair) and args[1:2] != ("dtype",):
+            if name == "getattr" and args[1] not in ("shape", "ndim", "device"):
+                raise self._refusal(node, f"the attribute {args[1]}")
+            return call(first.re if first.re is not None else first.im, *args[1:], **kwargs)
+        if name in CALLS:
+            return CALLS[name](call, *args, **kwargs)
+        if name in RULES:
+            return RULES[name](*args, **kwargs)
+        if name == "pad" and isinstance(first, Pair) and (args[3:4] or [None])[0]:
+            raise TypeError("padding with another value than zero is not lowered")
+        if name in PARTWISE and isinstance(first, Pair):
+            return first.map(lambda part: call(part, *args[1:], **kwargs))
+        if name in SEVERAL and isinstance(first, Pair):
+            count = sum(1 for _ in node.users)
+            indices = [user.args[1] for user in node.users if _name(user) == "getitem"]
+            if len(indices) != count:
+                raise TypeError("its results are not taken one by one")
+            several = first.map(lambda part: call(part, *args[1:], **kwargs))
+            return {i: Pair(*(None if p is None else p[i] for p in (several.re, several.im))) for i in indices}
+        if name in WHOLE:
+            whole = pytree.tree_map_only(Pair, lambda z: torch.complex(*z.full()), (args, kwargs))
+            result = call(*whole[0], **whole[1])
+            return Pair(torch.real(result), torch.imag(result)) if _is_complex(node) else result
+        raise self._refusal(node, name)
+
+    def _is_guard(self, node: fx.Node) -> bool:
+        """The check at the entrance reads the inputs as they come."""
+        return node.op == "call_module" and isinstance(self.graph.modules[str(node.target)], ShapeGuard)
+
+    def _given(self, node: fx.Node) -> Any:
+        return self.values[node] if node in self.values else self._proxy(node)
+
+    def _proxy(self, node: fx.Node) -> fx.Proxy:
+        return fx.Proxy(node, self.tracer)
+
+    def _put_together(self, node: fx.Node) -> None:
+        def whole(source: fx.Node) -> fx.Node:
+            value = self.values.get(source)
+            if value is None:
+                return source
+            if not isinstance(value, Pair):
+                raise self._refusal(source, _name(source))
+            return torch.complex(*value.full()).node  # type: ignore[attr-defined,no-any-return]
+
+        with self.graph.fx.inserting_before(node):
+            node.args = (fx.map_arg(node.args[0], whole),)
+
+    def _refusal(self, node: fx.Node, name: str, detail: str = "") -> CaptureError:
+        lines = [line.strip() for line in str(node.meta.get("stack_trace") or node.stack_trace or "").splitlines()]
+        line = f", {lines[-2]}: {lines[-1]}" if len(lines) > 1 else ""
+        why = f" ({detail})" if detail else ""
+        return CaptureError(f"no real form of {name} on complex numbers at {where(node)}{line}{why}")
+
+
+def _name(node: fx.Node) -> str:
+    """The operator without its overload or its trailing aliases: add.Tensor, operator.add and the method are `add`."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        return node.target._schema.name.split("::")[1]
+    if node.op == "call_method":
+        return str(node.target)
+    return str(getattr(node.target, "__name__", node.target))
