@@ -30,7 +30,7 @@ class UseProduct(Rewrite):
     name = "use-product"
     pattern = Having(Conv, algebra_of)
     by_value = True
-    gain = 0.9
+    gain = 0.75
     sized = True
     hope = 1.5
 
