@@ -203,7 +203,8 @@ def test_what_cannot_be_lowered_stays_and_is_reported() -> None:
             self.linear = nn.Linear(3, 3, dtype=C64)
 
         def forward(self, x: Tensor) -> Tensor:
-            return torch.linalg.inv(self.linear(x))
+            inverse: Tensor = torch.linalg.inv(self.linear(x))
+            return inverse
 
     model, x = Model().eval(), torch.randn(3, 3, dtype=C64)
     result = fusekit.optimize(model, x, measure=False)
