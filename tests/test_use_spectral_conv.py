@@ -17,7 +17,7 @@ from fusekit.cost import work
 from fusekit.graph import facts
 from fusekit.nn import FFTConv1d, FFTConv2d, FFTConvTranspose1d
 from fusekit.passes import STAGES, UseSpectralConv
-from fusekit.report import Event, Report
+from fusekit.report import Event, Outcome, Report
 from fusekit.verify import TOLERANCE
 from fusekit.view import read
 from tests.architectures import randomize
@@ -94,10 +94,6 @@ LEAVES: dict[str, Case] = {
     "pointwise": (lambda: nn.Sequential(nn.Conv1d(4, 8, 1)), X),
     "24 taps": (lambda: nn.Sequential(nn.Conv1d(4, 4, 24)), X),
     "linear": (lambda: nn.Sequential(nn.Linear(100, 100)), noise(2, 100)),
-    "complex": (
-        lambda: Calls(lambda m, x: F.conv1d(x, m.w.to(torch.complex64), groups=4), w=noise(4, 1, 1025)),
-        X.to(torch.complex64),
-    ),
     "weights that are computed from the input": (lambda: Calls(lambda m, x: F.conv1d(x, x[:, :, :1025])), X),
 }
 
@@ -111,6 +107,13 @@ REFUSES: dict[str, tuple[Callable[[], nn.Module], Tensor | None, str]] = {
     "one output position": (lambda: nn.Sequential(long(padding=0)), X[..., :1025], "does not pay"),
     "no example": (lambda: nn.Sequential(long()), None, "unknown: pass example inputs"),
 }
+
+
+def test_a_complex_convolution_is_made_real_first() -> None:
+    model = Calls(lambda m, x: F.conv1d(x, m.w.to(torch.complex64), groups=4), w=noise(4, 1, 1025))
+    x = X.to(torch.complex64)
+    _, events = chosen(model, x)
+    assert events and all(event.outcome is Outcome.APPLIED for event in events)
 
 
 @pytest.mark.parametrize("name", LEAVES)
