@@ -94,11 +94,22 @@ def _div(left: Tensor | None, right: Tensor | None, alpha: float) -> Spelled:
     return (1.0 / right, 0.0) if right is not None and bool(torch.all(right != 0)) else None
 
 
+def _read_neg(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    """-x."""
+    source = a["self"]
+    dtype = facts(source).dtype
+    if graph.constant(source) is not None or dtype is None or not dtype.is_floating_point:
+        return None
+    minus = torch.tensor(-1.0, dtype=torch.float64)
+    return Reading(Affine(minus, torch.zeros_like(minus), None), source)
+
+
 ARITHMETIC: dict[Any, Reader] = {
     **dict.fromkeys((aten.add.Tensor, aten.add.Scalar), _read_arithmetic(_add)),
     **dict.fromkeys((aten.sub.Tensor, aten.sub.Scalar), _read_arithmetic(_sub)),
     **dict.fromkeys((aten.subtract.Tensor, aten.subtract.Scalar), _read_arithmetic(_sub)),
     **dict.fromkeys((aten.rsub.Tensor, aten.rsub.Scalar), _read_arithmetic(_rsub)),
+    aten.neg.default: _read_neg,
     **dict.fromkeys((aten.mul.Tensor, aten.mul.Scalar), _read_arithmetic(_mul)),
     **dict.fromkeys((aten.multiply.Tensor, aten.multiply.Scalar), _read_arithmetic(_mul)),
     **dict.fromkeys((aten.div.Tensor, aten.div.Scalar), _read_arithmetic(_div)),

@@ -153,7 +153,7 @@ class Attempt:
                 _hand_over(outputs[-1], node)
             elif node not in results:
                 self._note_shape(node, dtype)
-        self.touched = [*(user for output in outputs for user in output.users), *results]
+        self.touched = [*(user for output in outputs for user in output.users), *(new or results)]
         for output, result in zip(outputs, results, strict=True):
             if new:
                 _hand_over(output, result)
@@ -165,9 +165,9 @@ class Attempt:
         reading = read(self.graph, node)
         if reading is not None and not isinstance(reading.map, Unread) and "shape" in reading.source.meta:
             node.meta.setdefault("shape", reading.map.output_shape(reading.source.meta["shape"]))
-        elif reading is None and node.op == "call_function" and "shape" in node.all_input_nodes[0].meta:
-            source = node.all_input_nodes[0]
-            value = evaluate(self.graph, [node], {source: torch.empty(source.meta["shape"], device="meta")})[node]
+        elif reading is None and node.op == "call_function" and all("shape" in n.meta for n in node.all_input_nodes):
+            given = {n: torch.empty(n.meta["shape"], device="meta") for n in node.all_input_nodes}
+            value = evaluate(self.graph, [node], given)[node]
             if not isinstance(value, Tensor):
                 return
             node.meta.setdefault("shape", tuple(value.shape))

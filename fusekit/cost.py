@@ -26,6 +26,7 @@ from fusekit.algebra import (
     Mixing,
     Pad,
     Relaid,
+    Selection,
     Shape,
     SpectralConv,
     Split,
@@ -82,6 +83,9 @@ def work(value: Map, shape: Shape, itemsize: int, *, target: str = "torch") -> W
         views = target == "torch" and (len(shape) == value.conv.n + 1 or shape[0] == 1)
         copied = 0 if views else 2 * math.prod(value.output_shape(shape)) * itemsize
         return work(value.conv, shape, itemsize, target=target) + Work(0, copied, 1)
+    if isinstance(value, Selection):
+        copied = value.copied(shape, target) * itemsize
+        return Work(0, copied, 1) if copied else FREE
     if isinstance(value, Relaid):
         return _work_relaid(value, shape, itemsize, target)
     if isinstance(value, SpectralConv):
@@ -151,15 +155,15 @@ def work_of(value: Map | Combination, shapes: Sequence[Shape], itemsize: int, *,
     """The work of any proposal, on sources of these shapes."""
     if isinstance(value, Combination):
         terms = (work_of(term.map, [shapes[term.source]], itemsize, target=target) for term in value.terms)
-        joined = joint(value, shapes, itemsize) if len(value.terms) > 1 else FREE
-        return sum(terms, joined)
+        total = sum(terms, joint(value, shapes, itemsize) if len(value.terms) > 1 else FREE)
+        return total + work_of(value.after, [value.joint_shape(*shapes)], itemsize, target=target)
     maps = [m for m in (value.maps if isinstance(value, Composition) else (value,)) if not isinstance(m, Identity)]
     return sum(work_of_chain(tuple(maps), shapes[0], itemsize, target=target), FREE)
 
 
 def joint(value: Combination, shapes: Sequence[Shape], itemsize: int) -> Work:
     """Adding branches reads two tensors and writes one, each time; concatenating reads and writes everything once."""
-    entries, count = math.prod(value.output_shape(*shapes)), len(value.terms) - 1
+    entries, count = math.prod(value.joint_shape(*shapes)), len(value.terms) - 1
     if value.axis is None:
         return Work(0, 3 * count * entries * itemsize, count)
     return Work(0, 2 * entries * itemsize, 1)

@@ -27,6 +27,7 @@ from fusekit.overwrite import overwrite
 from fusekit.relayout import relay
 from fusekit.report import Event, Outcome, Report, Totals
 from fusekit.rewrite import Stage
+from fusekit.unjoin import unjoin
 from fusekit.view import read
 
 LOWERING = "lower-complex"
@@ -82,6 +83,7 @@ class Pipeline:
             driver.run(self.stages)
         finally:
             self.events += driver.events
+        unjoin(graph)
         if self.relays and self.clock is not None and self.target == "torch":
             self.events += relay(graph, self.clock, self.vetoed)
         self.after.append(totals(graph))

@@ -76,10 +76,9 @@ class Region:
             works = work_of_chain(branch.maps, shapes[match.sources.index(branch.source)], itemsize, target=target)
             found.update(zip(branch.nodes, works, strict=True))
         whole: Combination = match.maps[-1]
-        joined = joint(whole, shapes, itemsize)
         outer = [work(m, whole.output_shape(*shapes), itemsize, target=target) for m in match.maps[:-1]]
-        joint_node = match.nodes[-1 - len(outer)]
-        return [*found.items(), (joint_node, joined), *((match.output, each) for each in outer)]
+        found.setdefault(match.nodes[-1 - len(outer)], joint(whole, shapes, itemsize))
+        return [*found.items(), *((match.output, each) for each in outer)]
 
     def alive(self) -> set[fx.Node]:
         """The nodes that must be computed all the same: those read from outside, and what they need."""

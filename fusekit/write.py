@@ -83,13 +83,15 @@ def _write_combination(
         branch = write(graph, term.map, [sources[term.source]], [names[min(index, len(names) - 1)]])
         ends.append(branch[-1] if branch else sources[term.source])
         nodes += branch
-    if value.axis is not None and len(ends) > 1:
-        return [*nodes, graph.fx.call_function(aten.cat.default, (ends, value.axis))]
     total = ends[0]
-    for end in ends[1:]:
-        total = graph.fx.call_function(aten.add.Tensor, (total, end))
+    if value.axis is not None and len(ends) > 1:
+        total = graph.fx.call_function(aten.cat.default, (ends, value.axis))
         nodes.append(total)
-    return nodes
+    else:
+        for end in ends[1:]:
+            total = graph.fx.call_function(aten.add.Tensor, (total, end))
+            nodes.append(total)
+    return [*nodes, *write(graph, value.after, [total], names)]
 
 
 def _write_map(graph: Graph, value: Map, source: fx.Node, name: str) -> list[fx.Node]:

@@ -11,6 +11,7 @@ from fusekit.passes.fold_pad import FoldPad
 from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
 from fusekit.passes.fold_rearrange import FoldAffineShuffled, FoldFlattened, FoldShuffled, MeanFirst
 from fusekit.passes.merge_concat import FoldConcat, MergeConcat, SplitAffine
+from fusekit.passes.merge_parts import JoinParts, MergeParts
 from fusekit.passes.merge_siblings import MergeSiblings
 from fusekit.passes.merge_sum import MergeSum
 from fusekit.passes.relay_conv import UseChannelsLast, UsePlanarChannelsLast, UsePlanarConv
@@ -30,7 +31,7 @@ STAGES: tuple[Stage, ...] = (
     # with nothing left between them, rows of convolutions are seen whole
     Stage("fold-rows", (*_FAR, *_NEAR)),
     # a merged sum or concatenation is a convolution again, with neighbours to fold
-    Stage("merge", (MergeSum(), FoldConcat(), MergeConcat(), SplitAffine(), *_NEAR, *_FAR)),
+    Stage("merge", (MergeParts(), JoinParts(), MergeSum(), FoldConcat(), MergeConcat(), SplitAffine(), *_NEAR, *_FAR)),
     # before anything is split: filters of zeros are of low rank too
     Stage("drop", (DropChannels(), DropLinearChannels())),
     Stage("structure", (TrimWindow(), FindGroups(), FactorKernel())),
@@ -78,9 +79,11 @@ __all__ = [
     "FoldPool",
     "FoldPoolIn",
     "FoldShuffled",
+    "JoinParts",
     "MeanFirst",
     "MergeConcat",
     "MergeMixings",
+    "MergeParts",
     "MergeSiblings",
     "MergeSum",
     "SplitAffine",

@@ -21,6 +21,7 @@ from fusekit.algebra import (
     Map,
     Mixing,
     Pad,
+    Selection,
 )
 from fusekit.algebra.bilinear import product_tensor
 from fusekit.algebra.combination import Composition, Term
@@ -194,6 +195,46 @@ def after_concats(draw: st.DrawFn, kind: type[Map]) -> tuple[Affine | Conv, Comb
     channels = sum(term.map.maps[0].out_channels for term in terms)
     axis = whole.axis
     return draw(affines(channels, axis)), Combination(terms, axis), sources[:1]
+
+
+@st.composite
+def parts_of(draw: st.DrawFn) -> tuple[Combination, list[Tensor]]:
+    """Places filled with sums of maps of parts: of one tensor, perhaps made by a convolution, or of several."""
+    n, width = draw(st.integers(0, 2)), draw(st.integers(1, 2))
+    count, places = draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    total = width * draw(st.integers(1, 3))
+    before = draw(convs(n=n, in_channels=2, out_channels=total, transposed=None)) if draw(st.booleans()) else None
+    kind = draw(st.sampled_from(("affine", "pointwise", "conv")))
+    like = draw(convs(n=n, in_channels=width, out_channels=width, stride=(1,) * n, padded=kind == "conv"))
+
+    def path(place: int) -> tuple[Any, ...]:
+        start = width * draw(st.integers(0, total // width - 1))
+        select = Selection(start, width, total, n)
+        kernel = gaussian(draw, *like.kernel.shape)
+        pointwise = Conv.from_torch(gaussian(draw, width, width, *(1,) * n), gaussian(draw, width))
+        between = {"affine": draw(affines(width, -n - 1)), "pointwise": pointwise, "conv": replace(like, kernel=kernel)}
+        maps = (Selection(width * place, width, width * places, n, places=True), between[kind], select)
+        return maps if before is None else (*maps, before)
+
+    paths = [(source, path(place)) for place in range(places) for source in range(count)]
+    terms = tuple(Term(source, Composition(maps)) for source, maps in paths)
+    size = [reach + 1 + draw(st.integers(0, 2)) for reach in like.reach]
+    if before is not None:
+        size = [k * s + reach for k, s, reach in zip(size, before.stride, before.reach, strict=True)]
+    sources = [gaussian(draw, 2, total if before is None else 2, *size) for _ in range(count)]
+    return Combination(terms), sources
+
+
+@st.composite
+def alike_parts(draw: st.DrawFn) -> tuple[Combination, list[Tensor]]:
+    """One function of several tensors, side by side."""
+    n = draw(st.integers(0, 3))
+    function = draw(st.sampled_from((Elementwise(torch.relu), Elementwise(torch.tanh), Elementwise(F.elu, (0.5,)))))
+    widths = [draw(st.integers(1, 3)) for _ in range(draw(st.integers(2, 4)))]
+    sizes = [draw(st.integers(1, 4)) for _ in range(n)]
+    sources = [gaussian(draw, 2, width, *sizes) for width in widths]
+    terms = tuple(Term(k, Composition((function,))) for k in range(len(widths)))
+    return Combination(terms, -n - 1), sources
 
 
 _UNARY = (aten.neg.default, aten.exp.default, aten.abs.default, aten.tanh.default)

@@ -20,12 +20,13 @@ from pathlib import Path
 
 from tests.planted import FIRST, Bug
 from tests.planted_laws import LAWS
+from tests.planted_parts import CUTS
 from tests.planted_plans import PLANS
 from tests.planted_products import PRODUCTS
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 600
-BUGS = (*FIRST, *LAWS, *PLANS, *PRODUCTS)
+BUGS = (*FIRST, *LAWS, *CUTS, *PLANS, *PRODUCTS)
 WORKERS = int(os.environ.get("PLANT_WORKERS", "2"))
 
 

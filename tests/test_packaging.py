@@ -25,6 +25,7 @@ reading
 activation arithmetic
 view write
 branches pattern
+parts
 cost verify report inputs output
 cut
 rewrite
@@ -39,7 +40,7 @@ capture emit nn compare probes onnxfile tidy validation validate export receptiv
 lower
 measurements
 clock
-relayout overwrite
+relayout overwrite unjoin
 pipeline
 filekind statedict archive arguments factory samples checkpoint rivals
 promise versions

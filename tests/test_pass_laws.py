@@ -12,11 +12,12 @@ from hypothesis import given, settings
 
 from fusekit.algebra import Chain, Choice, Constant
 from fusekit.errors import Inapplicable
+from fusekit.parts import AlikeParts, PartsOf
 from fusekit.passes import PASSES, STAGES
 from fusekit.pattern import AfterConcat, Concat, Deferred, Expression, Sum
 from fusekit.rewrite import Rewrite
 from tests import ledger
-from tests.instances import after_concats, branches, expressions, instances
+from tests.instances import after_concats, alike_parts, branches, expressions, instances, parts_of
 from tests.strategies import relative_error
 
 TOLERANCE = 1e-11
@@ -34,11 +35,14 @@ def check_law(rewrite: Rewrite, data: st.DataObject) -> bool:
         assert torch.equal(constant.value, expression.value())
         ledger.record(0.0)
         return True
-    if isinstance(pattern, Sum | Concat | AfterConcat):
+    if isinstance(pattern, Sum | Concat | AfterConcat | PartsOf | AlikeParts):
         arguments: tuple[Any, ...]
         if isinstance(pattern, AfterConcat):
             outer, whole, sources = data.draw(after_concats(pattern.kind))
             value, arguments = outer(whole(*sources)), (outer, whole)
+        elif isinstance(pattern, PartsOf | AlikeParts):
+            whole, sources = data.draw(parts_of() if isinstance(pattern, PartsOf) else alike_parts())
+            value, arguments = whole(*sources), (whole,)
         else:
             whole, sources = data.draw(branches(concat=isinstance(pattern, Concat)))
             value, arguments = whole(*sources), (whole,)

@@ -253,6 +253,7 @@ CASES: dict[Any, Callable[[Draw], Case]] = {
     aten.alpha_dropout.default: _dropout,
     aten.feature_alpha_dropout.default: _dropout,
     aten.alias.default: _alias,
+    aten.neg.default: _alias,
     aten.pad.default: _pad,
     aten.constant_pad_nd.default: _constant_pad,
     aten.add.Tensor: _arithmetic(left=True, alpha=True),

@@ -28,6 +28,7 @@ from fusekit.algebra.ones import AppendOnes
 from fusekit.algebra.pad import Pad
 from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
+from fusekit.algebra.selection import Selection
 from fusekit.algebra.spectral_conv import SpectralConv
 from fusekit.algebra.trivial import Constant, Identity
 from fusekit.algebra.winograd_conv import WinogradConv
@@ -64,6 +65,7 @@ __all__ = [
     "Pad",
     "PixelShuffle",
     "Relaid",
+    "Selection",
     "Shape",
     "SpectralConv",
     "Split",

@@ -1,7 +1,7 @@
 """Maps made of maps: compositions, and sums and concatenations of branches.
 
     Composition(m1, ..., mk)(x) = m1(...(mk(x)))
-    Combination(terms)(x0, ..., xn) = Σ m_t(x_s(t))   or   concat of m_t(x_s(t)) along an axis
+    Combination(terms)(x0, ..., xn) = Σ m_t(x_s(t))   or   concat of m_t(x_s(t)) along an axis, and maps `after` it
 
 Branches of one source merge: a sum of convolutions is a convolution, and so is their concatenation. Each branch is
 first collapsed to one map by the laws of composition, whatever that costs: the price is asked of the whole.
@@ -17,6 +17,7 @@ from torch import Tensor
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.selection import Selection
 from fusekit.algebra.trivial import Identity
 from fusekit.errors import Inapplicable
 
@@ -69,17 +70,23 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Combination:
-    """The sum of branches (`axis` None), or their concatenation along an axis counted from the right."""
+    """The sum of branches (`axis` None), or their concatenation along an axis counted from the right; `after`: what is
+    applied to it."""
 
     terms: tuple[Term, ...]
     axis: int | None = None
+    after: Composition = Composition(())
 
     def __call__(self, *sources: Tensor) -> Tensor:
         values = [term.map(sources[term.source]) for term in self.terms]
-        return sum(values[1:], values[0]) if self.axis is None else torch.cat(values, self.axis)
+        return self.after(sum(values[1:], values[0]) if self.axis is None else torch.cat(values, self.axis))
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """The shape of the whole for sources of these shapes."""
+        return self.after.output_shape(self.joint_shape(*shapes))
+
+    def joint_shape(self, *shapes: Shape) -> Shape:
+        """The shape of the sum or concatenation itself."""
         branches = [term.map.output_shape(shapes[term.source]) for term in self.terms]
         if self.axis is None:
             return branches[0]
@@ -94,13 +101,15 @@ class Combination:
         known: dict[int, Shape] = {}
         yielded: Shape | None = None
         for term in self.terms:
-            conv = next((m for m in reversed(term.map.maps) if isinstance(m, Conv)), None)
+            conv = next((m for m in reversed(term.map.maps) if isinstance(m, Conv | Selection)), None)
             if conv is None or term.source in known:
                 continue
             batch, n = shape[: len(shape) - conv.n - 1], conv.n
             first = (*batch, conv.in_channels, *shape[len(shape) - n :])
             known[term.source] = first if yielded is None else preimage(term.map, first, yielded[len(yielded) - n :])
             yielded = yielded or term.map.output_shape(first)
+        if yielded is None and self.axis is not None and not any(term.map.constants() for term in self.terms):
+            return [shape] * (1 + max(term.source for term in self.terms))
         if yielded is None:
             raise Inapplicable("no branch is a convolution")
         widths = [_width(term) for term in self.terms]
@@ -110,10 +119,37 @@ class Combination:
         return [known.get(source, yielded) for source in range(1 + max(term.source for term in self.terms))]
 
     def constants(self) -> tuple[Tensor, ...]:
-        return tuple(constant for term in self.terms for constant in term.map.constants())
+        branches = (constant for term in self.terms for constant in term.map.constants())
+        return (*branches, *self.after.constants())
 
     def on_meta(self) -> "Combination":
-        return Combination(tuple(Term(term.source, term.map.on_meta()) for term in self.terms), self.axis)
+        terms = tuple(Term(term.source, term.map.on_meta()) for term in self.terms)
+        return Combination(terms, self.axis, self.after.on_meta())
+
+    def gathered(self) -> "Combination":
+        """A sum of paths as ONE convolution, of the one source or of the concatenation of all.
+
+        Σ_t m_t(x_s(t)) = (Σ_t m_t S_s(t))(concat(x_0, ..., x_k))          S_j: the channels of x_j
+        """
+        sums: dict[int, Conv] = {}
+        for term in self.terms:
+            value = term.map.collapsed()
+            if isinstance(value, Selection):
+                value = value.as_conv()
+            if not isinstance(value, Conv):
+                raise Inapplicable("a path from the parts is no convolution")
+            sums[term.source] = sums[term.source] + value if term.source in sums else value
+        order = sorted(sums)
+        widths = [sums[source].in_channels for source in order]
+        n, device = sums[0].n, sums[0].kernel.device
+        if len(order) == 1:
+            return Combination((Term(0, Composition(() if sums[0].is_identity() else (sums[0],))),))
+        total: Conv | None = None
+        for source, width in zip(order, widths, strict=True):
+            seen = sums[source] @ Selection(sum(widths[: order.index(source)]), width, sum(widths), n, device=device)
+            total = seen if total is None else total + seen
+        nothing = Composition(())
+        return Combination(tuple(Term(source, nothing) for source in order), -n - 1, Composition((total,)))
 
     def merged_sum(self) -> "Combination":
         """All terms of source 0 as one convolution, first; the other terms behind it.

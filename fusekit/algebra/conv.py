@@ -123,6 +123,14 @@ class Conv:
         taps = all(k == 1 for k in self.window) and not any(self.output_padding)
         return taps and all(s == 1 for s in self.stride) and not any(low or high for low, high in self.padding)
 
+    def is_identity(self) -> bool:
+        """Whether it returns what it is given; unknown of shapes alone, and then not."""
+        plain = self.is_pointwise() and is_zero(self.bias) and self.in_channels == self.out_channels
+        if not plain or self.kernel.is_meta:
+            return False
+        kernel = coarsen(wide(self.kernel), 1).flatten(1).reshape(self.out_channels, self.in_channels)
+        return bool(torch.equal(kernel, torch.eye(self.in_channels, dtype=kernel.dtype, device=kernel.device)))
+
     @property
     def pads_same(self) -> bool:
         """Stride 1, and d (k - 1) zeros in all on each axis, the odd one on the high side: torch's padding='same'."""

@@ -307,7 +307,10 @@ def _conv_transpose_of(n: int) -> Callable[..., Call]:
     return speller
 
 
-_ARITHMETIC = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.rsub.Scalar)
+_ARITHMETIC = (
+    *(aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.rsub.Scalar),
+    aten.neg.default,
+)
 _mul, _div = _binary(aten.mul.Tensor), _binary(aten.div.Tensor)
 
 
@@ -345,6 +348,21 @@ def _cat(tensors: Any, dim: int = 0) -> Call | None:
     return (aten.cat.default, (list(tensors), dim)) if isinstance(tensors, tuple | list) else None
 
 
+def _neg(input: Any) -> Call:
+    return aten.neg.default, (input,)
+
+
+def _chunk(input: Any, chunks: Any, dim: Any = 0) -> Call | None:
+    return (aten.chunk.default, (input, chunks, dim)) if isinstance(chunks, int) and isinstance(dim, int) else None
+
+
+def _split(tensor: Any, split_size_or_sections: Any, dim: Any = 0) -> Call | None:
+    sizes = split_size_or_sections
+    if isinstance(sizes, int):
+        return aten.split.Tensor, (tensor, sizes, dim)
+    return (aten.split_with_sizes.default, (tensor, list(sizes), dim)) if isinstance(sizes, tuple | list) else None
+
+
 _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     F.conv1d: _conv_of(1),
     F.conv2d: _conv_of(2),
@@ -364,9 +382,12 @@ _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     F.avg_pool2d: _pool_of(2),
     F.avg_pool3d: _pool_of(3),
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _cat),
+    **dict.fromkeys((torch.chunk, "chunk"), _chunk),
+    **dict.fromkeys((torch.split, "split"), _split),
     F.batch_norm: _batch_norm,
     F.pad: _pad,
     **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout), _dropout),
+    **dict.fromkeys((operator.neg, torch.neg, torch.negative, "neg", "negative"), _neg),
     **dict.fromkeys((operator.add, torch.add, "add"), _add),
     **dict.fromkeys((operator.sub, torch.sub, torch.subtract, "sub"), _sub),
     **dict.fromkeys((operator.mul, torch.mul, torch.multiply, "mul"), _mul),

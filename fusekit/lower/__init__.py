@@ -16,6 +16,7 @@ from fusekit.errors import CaptureError
 from fusekit.float64 import in_float64
 from fusekit.graph import Graph, evaluate, facts, where
 from fusekit.inputs import Inputs
+from fusekit.lower.linear import joint
 from fusekit.lower.pair import Pair
 from fusekit.lower.table import CALLS, PARTWISE, RULES, SEVERAL, WHOLE
 from fusekit.nn import ShapeGuard
@@ -105,6 +106,7 @@ class _Interpreter:
             start = here.prev
             with self.graph.fx.inserting_before(here):
                 value = self._value(node)
+                value = joint(value, _name) if isinstance(value, Pair) else value
             while (start := start.next) is not here:
                 start.meta.setdefault("where", where(node))
                 self.made.add(start)
