@@ -10,6 +10,7 @@ from torch import nn
 
 from fusekit.clock import BUDGET, Clock
 from fusekit.driver import Progress
+from fusekit.ends import INTERLEAVED, between_real_ends
 from fusekit.errors import FusekitError
 from fusekit.inputs import Inputs
 from fusekit.passes import PASSES, STAGES
@@ -97,6 +98,7 @@ def export(
     progress: Progress | None = None,
     measure: bool = True,
     budget: float = BUDGET,
+    io: str = INTERLEAVED,
 ) -> Validation:
     """Optimize for ONNX Runtime, write `path`, run it and compare it with `model` in float64.
 
@@ -111,6 +113,8 @@ def export(
         tolerance: bound on the relative error, by default derived from the model's own (`validate`).
         passes, strict, target, progress, measure, budget: as for `optimize`; the file is timed against the model's own
             export.
+        io: what stands for a complex tensor [*] at the ends of the file. "interleaved": [*, 2]; "planar": the real
+            channels, then the imaginary ones, [N, 2C, *]; "pair": two tensors, NAME_re and NAME_im.
 
     Returns:
         The Validation, with the optimization's `.report`. If it is not `ok`, no file was written.
@@ -119,7 +123,8 @@ def export(
         ExportError: the file could not be written or did not pass its checks.
     """
     options = _options(target, passes if optimize else (), strict, progress, tolerance, measure and optimize, budget)
-    return Export(model, path, Inputs.of(example_inputs), options, dynamic, opset).run()
+    model, inputs = between_real_ends(model, Inputs.of(example_inputs), io)
+    return Export(model, path, inputs, options, dynamic, opset).run()
 
 
 def _options(

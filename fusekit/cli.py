@@ -71,6 +71,7 @@ def export(
     only: words.PassOption = None,
     opset: words.OpsetOption = None,
     static: words.StaticOption = False,
+    io: words.EndsOption = words.Ends.interleaved,
     tolerance: words.ToleranceOption = None,
     strict: words.StrictOption = False,
     no_measure: words.NoMeasureOption = False,
@@ -85,7 +86,7 @@ def export(
     path = check_output(out, ".onnx", _files(model))
     check_tolerance(tolerance)
     screen = _screen(quiet, machine, verbose, debug)
-    options = {"opset": opset, "static": static, "tolerance": tolerance}
+    options = {"opset": opset, "static": static, "tolerance": tolerance, "io": io.value}
 
     def work(commands: Any) -> int:
         choices = commands.Choices(target.value, tuple(only or ()), strict, not no_measure, budget)

@@ -21,6 +21,7 @@ from fusekit.arguments import Sample
 from fusekit.bench import Bench, measure, running_on
 from fusekit.checkpoint import load
 from fusekit.console import DIFFERENT, OK, Screen, Steps, complain
+from fusekit.ends import INTERLEAVED
 from fusekit.errors import ExportError, FusekitError
 from fusekit.filekind import Kind, recognise
 from fusekit.inputs import Inputs
@@ -79,6 +80,7 @@ def export(
     opset: int | None = None,
     static: bool = False,
     tolerance: float | None = None,
+    io: str = INTERLEAVED,
 ) -> int:
     """Checkpoint to ONNX, optimized, and compared with the original before it takes its place."""
     _check_opset(opset)
@@ -93,6 +95,7 @@ def export(
             dynamic=not static,
             opset=opset,
             tolerance=tolerance,
+            io=io,
             progress=steps.detail,
             **_spell(choices),
         )

@@ -13,6 +13,14 @@ class Target(str, Enum):
     onnxruntime = "onnxruntime"
 
 
+class Ends(str, Enum):
+    """What stands for a complex tensor at the ends of a file."""
+
+    interleaved = "interleaved"
+    planar = "planar"
+    pair = "pair"
+
+
 _SOURCE = "A .pt2 archive, package.module:factory, file.py:factory, or a state dict with --factory."
 _INPUT = "Example input: [name=]1x3x224x224[:dtype], or a .npy or .npz file. Repeat for more."
 SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE, show_default=False)]
@@ -34,6 +42,7 @@ ToleranceOption = Annotated[
     float | None, typer.Option(metavar="T", help="Largest relative error; default: from the original's own.")
 ]
 OpsetOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="The ONNX operator set.")]
+EndsOption = Annotated[Ends, typer.Option("--io", help="What stands for complex tensors at the ends of the file.")]
 StaticOption = Annotated[bool, typer.Option("--static", help="Fix all sizes to those of the example.")]
 NoMeasureOption = Annotated[bool, typer.Option("--no-measure", help="Judge by formulas alone; time nothing.")]
 BudgetOption = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="For timing what was never timed here.")]

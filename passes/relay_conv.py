@@ -15,16 +15,11 @@ from fusekit.algebra import Conv, Relaid
 from fusekit.pattern import Compose
 from fusekit.rewrite import Rewrite
 
-_DENSE_TAPS = 9  # of one axis; below, what a plane brings a dense convolution is noise
 _WIDE_TAPS = 49  # of a plane; below, the conversions eat the gain
 
 
-def _is_depthwise(c: Conv) -> bool:
-    return c.groups > 1 and c.groups == c.in_channels
-
-
 def _of_one_axis(c: Conv) -> bool:
-    return c.n == 1 and c.window[0] > 1 and (_is_depthwise(c) or c.window[0] >= _DENSE_TAPS) and not _is_complex(c)
+    return c.n == 1 and c.window[0] > 1 and not _is_complex(c)
 
 
 def _wide(c: Conv) -> bool:

@@ -43,7 +43,7 @@ clock
 relayout overwrite unjoin
 pipeline
 filekind statedict archive arguments factory samples checkpoint rivals
-promise versions
+promise versions ends
 bench
 api
 inspection console words commands cli
