@@ -165,7 +165,7 @@ def test_others_are_left_alone(name: str) -> None:
 def test_random_networks_of_parts() -> None:
     """Sums, shifts, cuts and joints at random, against the model itself."""
     merged = 0
-    for seed in range(60):
+    for seed in range(16):
         generator = torch.Generator().manual_seed(seed)
 
         def number(low: int, high: int, generator: torch.Generator = generator) -> int:
@@ -186,7 +186,7 @@ def test_random_networks_of_parts() -> None:
 
         _, laws = applied(Net(run, conv=conv), normal(2, 2, *(7, 8)[:n]).float())
         merged += "merge-parts" in laws
-    assert merged > 30
+    assert merged > 7
 
 
 class Whitening(nn.Module):

@@ -16,9 +16,21 @@ from fusekit.errors import CaptureError
 from fusekit.float64 import in_float64
 from fusekit.graph import Graph, evaluate, facts, where
 from fusekit.inputs import Inputs
+from fusekit.lower.known import settled
 from fusekit.lower.linear import joint
 from fusekit.lower.pair import Pair
-from fusekit.lower.table import CALLS, PARTWISE, RULES, SEVERAL, WHOLE
+from fusekit.lower.shapes import jointly
+from fusekit.lower.table import (
+    ATTRIBUTES,
+    CALLS,
+    JOINTLY,
+    PARTWISE,
+    QUESTIONS,
+    RULES,
+    SEVERAL,
+    THROUGH,
+    WHOLE,
+)
 from fusekit.nn import ShapeGuard
 
 __all__ = ["Pair", "difference", "holds_complex", "holds_layers", "lowered"]
@@ -140,8 +152,12 @@ class _Interpreter:
             raise self._refusal(node, f"the module {node.target}")
         args, kwargs = pytree.tree_map_only(fx.Node, self._given, (node.args, node.kwargs))
         name = _name(node)
+        kwargs = {key: value for key, value in kwargs.items() if (key, value) != ("out", None)}
+        if not args and "input" in kwargs:
+            args = (kwargs.pop("input"),)
         try:
-            return self._interpret(node, name, args, kwargs)
+            value = self._interpret(node, name, args, kwargs)
+            return settled(value, facts(node), self._is_even(node, name)) if type(value) is Pair else value
         except (TypeError, ValueError, AttributeError) as error:
             raise self._refusal(node, name, str(error)) from error
 
@@ -153,18 +169,23 @@ class _Interpreter:
         first = args[0] if args else None
         if name == "getitem" and isinstance(first, dict):
             return first[args[1]]
-        if name == "getattr" and args[1] in ("real", "imag"):
-            return RULES[args[1]](first)
-        if name in ("getattr", "size", "dim") and isinstance(first, Pair) and args[1:2] != ("dtype",):
-            if name == "getattr" and args[1] not in ("shape", "ndim", "device"):
+        if name == "getattr" and isinstance(first, Pair):
+            if args[1] in ATTRIBUTES:
+                return ATTRIBUTES[args[1]](first)
+            if args[1] == "dtype":
+                return facts(node.args[0]).dtype
+            if args[1] not in ("shape", "ndim", "device"):
                 raise self._refusal(node, f"the attribute {args[1]}")
+        if (name == "getattr" or name in QUESTIONS) and isinstance(first, Pair):
             return call(first.re if first.re is not None else first.im, *args[1:], **kwargs)
         if name in CALLS:
             return CALLS[name](call, *args, **kwargs)
         if name in RULES:
             return RULES[name](*args, **kwargs)
-        if name == "pad" and isinstance(first, Pair) and (args[3:4] or [None])[0]:
-            raise TypeError("padding with another value than zero is not lowered")
+        if name in THROUGH:
+            return THROUGH[name](call, *args, **kwargs)
+        if name in JOINTLY:
+            return jointly(call, JOINTLY[name], args, kwargs)
         if name in PARTWISE and isinstance(first, Pair):
             return first.map(lambda part: call(part, *args[1:], **kwargs))
         if name in SEVERAL and isinstance(first, Pair):
@@ -179,6 +200,18 @@ class _Interpreter:
             result = call(*whole[0], **whole[1])
             return Pair(torch.real(result), torch.imag(result)) if _is_complex(node) else result
         raise self._refusal(node, name)
+
+    def _is_even(self, node: fx.Node, name: str) -> bool:
+        """Whether both parts of its result are of one shape, whatever broadcasts: operands have both parts, or the
+        shape of the result; products with a real spread over both."""
+
+        def even(operand: fx.Node) -> bool:
+            value = self.values.get(operand)
+            full = isinstance(value, Pair) and value.re is not None and value.im is not None
+            shape = facts(operand).shape
+            return full or (shape is not None and shape == facts(node).shape)
+
+        return name in ("mul", "div", "truediv") or all(map(even, node.all_input_nodes))
 
     def _is_guard(self, node: fx.Node) -> bool:
         """The check at the entrance reads the inputs as they come."""

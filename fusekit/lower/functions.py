@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from fusekit.lower.pair import Pair, Part
+from fusekit.lower.pair import Pair, Part, minus
 
 Real = Any
 
@@ -26,29 +26,30 @@ def negative(x: Part) -> Any:
 
 
 def angle(z: Pair) -> Real:
-    """atan2(b, a) by the one-argument arctangent, exact in every quadrant and at ±0: ∠(-1 + 0j) = π, ∠(0j) = 0."""
+    """atan2(b, a) by the one-argument arctangent, exact in every quadrant, at ±0 and at ±∞: ∠(-1 + 0j) = π, ∠(0j) = 0,
+    ∠(∞ + j∞) = π/4."""
     x, y = z.full()
-    origin = (x == 0) & (y == 0)
-    slope = torch.atan(y / torch.where(origin, torch.ones_like(x), x))
-    base = torch.where(origin, y, slope)
+    origin, corner = (x == 0) & (y == 0), torch.isinf(x) & torch.isinf(y)
+    ratio = torch.where(corner, torch.sign(x) * torch.sign(y), y / torch.where(origin, torch.ones_like(x), x))
+    base = torch.where(origin, y, torch.atan(ratio))
     half_turn = torch.where(negative(y), torch.full_like(y, -math.pi), torch.full_like(y, math.pi))
     return torch.where(negative(x), torch.where(origin, half_turn, base + half_turn), base)
 
 
 def inverse(z: Pair) -> Pair:
-    """1/z = (c - jd)/m / (c² + d²), c + jd = z/m: squares of what is at most 1."""
+    """1/z, as `quotient` has it."""
     if z.im is None:
         return Pair(1 / z.re, None)
     if z.re is None:
         return Pair(None, -1 / z.im)
-    m = torch.maximum(torch.abs(z.re), torch.abs(z.im))
-    c, d = z.re / m, z.im / m
-    square = c * c + d * d
-    return Pair(c / square / m, -d / square / m)
+    return quotient(Pair(1.0, None), z)
 
 
 def quotient(z: Pair, w: Pair) -> Pair:
-    """z/w, w scaled to at most 1 as in `inverse`, the scale taken off last."""
+    """z/w = z (c - jd) / (c² + d²) / m, c + jd = w/m, m = max(|Re w|, |Im w|): squares of what is at most 1.
+
+    Where w = 0 the parts are divided by 0, each for itself; where w is infinite and z is not, the quotient is 0.
+    """
     if w.im is None:
         return z.map(lambda part: part / w.re)
     if w.re is None:
@@ -57,7 +58,10 @@ def quotient(z: Pair, w: Pair) -> Pair:
         one = 1 / complex(w.re, w.im)
         return z * Pair.of(one)
     m = torch.maximum(torch.abs(w.re), torch.abs(w.im))
-    c, d = w.re / m, w.im / m
+    zero = m == 0
+    scale = torch.where(zero | (m == math.inf), torch.ones_like(m), m)
+    c = torch.where(zero, torch.ones_like(m), torch.clamp(w.re / scale, -1, 1))
+    d = torch.clamp(w.im / scale, -1, 1)
     square = c * c + d * d
     return (z * Pair(c, -d)).map(lambda part: part / square / m)
 
@@ -66,32 +70,70 @@ def polar(r: Real, turn: Real) -> Pair:
     return Pair(r * torch.cos(turn), r * torch.sin(turn))
 
 
+def _times(s: Real, r: Real) -> Real:
+    """s·r, and 0·∞ = 0: what overflows on the real axis stays on it."""
+    return torch.where(s == 0, s, s * r)
+
+
 def exp(z: Pair) -> Pair:
+    if z.im is None:
+        return Pair(torch.exp(z.re), None)
+    if z.re is None:
+        return Pair(torch.cos(z.im), torch.sin(z.im))
+    r = torch.exp(z.re)
+    return Pair(r * torch.cos(z.im), _times(torch.sin(z.im), r))
+
+
+def expm1(z: Pair) -> Pair:
+    """e^a cos b - 1 = (e^a - 1) cos b - 2 sin²(b/2): no difference of neighbours."""
     a, b = z.full()
-    return polar(torch.exp(a), b)
+    half, grown = torch.sin(b / 2), torch.expm1(a)
+    return Pair(grown * torch.cos(b) - 2 * half * half, _times(torch.sin(b), grown + 1))
 
 
 def log(z: Pair) -> Pair:
     return Pair(torch.log(magnitude(z)), angle(z))
 
 
+def log1p(z: Pair) -> Pair:
+    """½ log1p(a (2 + a) + b²) + j ∠(1 + z), the first part by log|1 + z| where its argument would overflow."""
+    a, b = z.full()
+    one = Pair(1 + a, b)
+    square = a * (2 + a) + b * b
+    near = torch.log1p(torch.where(torch.abs(square) < 1, square, torch.zeros_like(square))) / 2
+    return Pair(torch.where(torch.abs(square) < 1, near, torch.log(magnitude(one))), angle(one))
+
+
 def sqrt(z: Pair) -> Pair:
     """t = √((|z| + |a|)/2) never cancels; the other part is |b|/2t."""
     a, b = z.full()
-    t = torch.sqrt((magnitude(Pair(a, b)) + torch.abs(a)) / 2)
-    u = torch.abs(b) / (2 * torch.where(t == 0, torch.ones_like(t), t))
+    beside = torch.abs(b)
+    t = torch.sqrt(magnitude(Pair(a, b)) / 2 + torch.abs(a) / 2)
+    u = torch.where(beside == math.inf, beside, beside / (2 * torch.where(t == 0, torch.ones_like(t), t)))
     re, im = torch.where(a < 0, u, t), torch.where(a < 0, t, u)
     return Pair(re, torch.where(negative(b), -im, im))
 
 
 def sin(z: Pair) -> Pair:
     a, b = z.full()
-    return Pair(torch.sin(a) * torch.cosh(b), torch.cos(a) * torch.sinh(b))
+    return Pair(_times(torch.sin(a), torch.cosh(b)), torch.cos(a) * torch.sinh(b))
 
 
 def cos(z: Pair) -> Pair:
     a, b = z.full()
-    return Pair(torch.cos(a) * torch.cosh(b), -torch.sin(a) * torch.sinh(b))
+    return Pair(torch.cos(a) * torch.cosh(b), _times(-torch.sin(a), torch.sinh(b)))
+
+
+def sinh(z: Pair) -> Pair:
+    """-j sin(jz)."""
+    a, b = z.full()
+    return Pair(torch.sinh(a) * torch.cos(b), _times(torch.sin(b), torch.cosh(a)))
+
+
+def cosh(z: Pair) -> Pair:
+    """cos(jz)."""
+    a, b = z.full()
+    return Pair(torch.cosh(a) * torch.cos(b), _times(torch.sin(b), torch.sinh(a)))
 
 
 def tanh(z: Pair) -> Pair:
@@ -103,11 +145,55 @@ def tanh(z: Pair) -> Pair:
     return Pair(t / below, s * c * sech * sech / below)
 
 
+def tan(z: Pair) -> Pair:
+    """-j tanh(jz)."""
+    a, b = z.full()
+    turned = tanh(Pair(-b, a))
+    return Pair(turned.im, -turned.re)
+
+
 def sigmoid(z: Pair) -> Pair:
-    return (tanh(z.map(lambda part: part / 2)) + Pair(1.0, None)).map(lambda part: part / 2)
+    """1/(1 + q) right of the imaginary axis, q/(1 + q) left of it, |q| = exp(-|a|): small values keep their digits."""
+    a, b = z.full()
+    left = a < 0
+    q = polar(torch.exp(-torch.abs(a)), torch.where(left, b, -b))
+    above = Pair(torch.where(left, q.re, torch.ones_like(q.re)), torch.where(left, q.im, torch.zeros_like(q.im)))
+    return quotient(above, Pair(1 + q.re, q.im))
 
 
 def sign(z: Pair) -> Pair:
     """z/|z|, and 0 at 0."""
     r = magnitude(z)
     return z.map(lambda part: part / torch.where(r == 0, torch.ones_like(r), r))
+
+
+def square(z: Pair) -> Pair:
+    """(a² - b²) + 2jab: three products instead of four."""
+    twice = None if z.re is None or z.im is None else 2 * z.re * z.im
+    return Pair(minus(*(None if p is None else p * p for p in (z.re, z.im))), twice)
+
+
+def whole_power(z: Pair, exponent: int) -> Pair:
+    """z^n by repeated squaring; z^-n = 1/z^n; z^0 = 1, at 0 and at NaN too."""
+    if exponent == 0:
+        return Pair(torch.ones_like(z.re if z.re is not None else z.im), None)
+    if exponent < 0:
+        return inverse(whole_power(z, -exponent))
+    if exponent == 1:
+        return z
+    half = square(whole_power(z, exponent // 2))
+    return half * z if exponent % 2 else half
+
+
+def power(z: Pair, w: Pair) -> Pair:
+    """exp(w log z); at z = 0 it is 0 where Re w > 0 and else NaN, as torch has it: log 0 times a zero is NaN."""
+    a, b = z.full()
+    nought = (a == 0) & (b == 0)
+    re, im = exp(w * log(Pair(torch.where(nought, torch.ones_like(a), a), b))).full()
+    exponent = w.full()[0]
+    at_zero: Part
+    if isinstance(exponent, int | float):
+        at_zero = 0.0 if exponent > 0 else math.nan
+    else:
+        at_zero = torch.where(exponent > 0, torch.zeros_like(exponent), torch.full_like(exponent, math.nan))
+    return Pair(torch.where(nought, at_zero, re), torch.where(nought, at_zero, im))

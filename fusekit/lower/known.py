@@ -1,0 +1,69 @@
+"""What is known of the parts of a pair, from the facts of the nodes they are; and pairs made even.
+
+A rule may leave parts of different shapes, `re` of [3, 4] and `im` of [4], or a part that is a number: what comes after
+it, a sum over an axis say, would not be linear in them. `settled` ends that.
+"""
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from fusekit.graph import Facts, facts
+from fusekit.lower.pair import Pair, Part
+
+REALS = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.complex128: torch.float64}
+
+
+def real_of(dtype: torch.dtype) -> torch.dtype:
+    """float32 of complex64, and so on; what is real stays."""
+    return REALS.get(dtype, dtype)
+
+
+def facts_of(part: Any) -> Facts:
+    """Of a proxy what its node says; of anything else nothing."""
+    return facts(part.node) if isinstance(part, fx.Proxy) else facts(None)
+
+
+def shape_of(value: Any) -> tuple[int | None, ...]:
+    """The shape of a part or of a pair; TypeError where it is unknown."""
+    part = value if not isinstance(value, Pair) else value.re if value.re is not None else value.im
+    shape = facts_of(part).shape
+    if shape is None:
+        raise TypeError("the shape of its operand is not known")
+    return shape
+
+
+def floating(part: Part) -> Part:
+    """Integers and truth values beside a complex number count as its real dtype: j·(a > b) has a floating part."""
+    dtype = facts_of(part).dtype
+    whole = dtype is not None and not dtype.is_floating_point and not dtype.is_complex
+    return part.to(torch.get_default_dtype()) if whole else part
+
+
+def number(value: Any) -> Pair:
+    """An operand of arithmetic as a pair with floating parts."""
+    return value if isinstance(value, Pair) else Pair.of(floating(value))
+
+
+def _filled(like: Part, value: float) -> Part:
+    return torch.full_like(like, value)
+
+
+def settled(value: Pair, known: Facts, even: bool) -> Pair:
+    """The pair with both parts of one shape, which they are already if `even`, and with what is known of it noted at the
+    parts."""
+    re: Part = value.re
+    im: Part = value.im
+    if isinstance(re, int | float) and isinstance(im, fx.Proxy):
+        re = _filled(im, re)
+    if isinstance(im, int | float) and isinstance(re, fx.Proxy):
+        im = _filled(re, im)
+    if not even and value.joined is None and isinstance(re, fx.Proxy) and isinstance(im, fx.Proxy):
+        both: Any = torch.broadcast_tensors(re, im)
+        re, im = both[0], both[1]
+    dtype = None if known.dtype is None else real_of(known.dtype)
+    for part in (re, im):
+        if isinstance(part, fx.Proxy):
+            part.node.meta.setdefault("facts", Facts(known.shape, dtype))
+    return value if re is value.re and im is value.im else Pair(re, im)

@@ -1,0 +1,160 @@
+"""What is linear over the reals: shapes, choices, writes. A part goes where the number goes.
+
+f(a + jb) = f(a) + j f(b)        f(a + jb, c + jd) = f(a, c) + j f(b, d)        for `SHAPES` and for `JOINTLY`
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from fusekit.lower.arithmetic import conj
+from fusekit.lower.known import real_of, shape_of
+from fusekit.lower.pair import Pair
+
+Rule = Callable[..., Any]
+
+# Of one argument: applied to each part with the same other arguments.
+SHAPES = frozenset(
+    (
+        *("neg", "negative", "pos", "positive", "unsqueeze", "squeeze", "select", "slice", "index", "gather", "take"),
+        *("expand", "repeat", "flatten", "reshape", "permute", "transpose", "t", "movedim", "moveaxis", "flip"),
+        *("fliplr", "flipud", "roll", "rot90", "unflatten", "swapaxes", "swapdims", "clone", "contiguous", "getitem"),
+        *("alias", "dropout", "index_select", "expand_as", "view_as", "reshape_as", "detach", "diagonal", "narrow"),
+        *("ravel", "tril", "triu", "diag", "diag_embed", "trace", "tile", "broadcast_to", "repeat_interleave"),
+        *("take_along_dim", "unfold", "fold", "im2col", "col2im", "resolve_conj", "resolve_neg", "lift_fresh_copy"),
+        *(
+            "_unsafe_view",
+            "nan_to_num",
+            "numpy_T",
+            "mT",
+            "T",
+            "masked_select",
+            "pixel_shuffle",
+            "fft_fftshift",
+            "fft_ifftshift",
+        ),
+        *("diff", "cumulative_trapezoid", "trapezoid", "avg_pool1d", "avg_pool2d", "avg_pool3d", "upsample_nearest1d"),
+    )
+)
+
+# Sums, which may name the dtype they are made in.
+SUMS = frozenset(("sum", "mean", "cumsum", "nansum"))
+
+# Several results: each part is taken apart, the pairs are put together again.
+SEVERAL = frozenset(("split", "chunk", "unbind", "split_with_sizes", "tensor_split", "unsafe_split", "unsafe_chunk"))
+
+# Of several values, at these positions or under these names: re of all of them, then im of all of them.
+JOINTLY: dict[str, tuple[int, ...]] = {
+    "where": (1, 2),
+    "masked_fill": (0, 2),
+    "masked_scatter": (0, 2),
+    "index_fill": (0, 3),
+    "index_add": (0, 3),
+    "index_copy": (0, 3),
+    "index_put": (0, 2),
+    "scatter": (0, 3),
+    "scatter_add": (0, 3),
+    "select_scatter": (0, 1),
+    "slice_scatter": (0, 1),
+    "diagonal_scatter": (0, 1),
+}
+_NAMED = ("value", "src", "source", "values", "other")
+
+
+def jointly(call: Rule, positions: tuple[int, ...], args: Any, kwargs: Any) -> Pair:
+    """A real among the values has the imaginary part 0; masks and indices are the same for both parts."""
+
+    def part(which: int) -> Any:
+        taken = [Pair.of(a).full()[which] if i in positions else a for i, a in enumerate(args)]
+        named = {name: Pair.of(a).full()[which] if name in _NAMED else a for name, a in kwargs.items()}
+        return call(*taken, **named)
+
+    return Pair(part(0), part(1))
+
+
+def _joined(function: Rule) -> Rule:
+    """Of a list of tensors: the parts joined each for itself, none at all where every one is absent."""
+
+    def rule(tensors: Any, dim: int = 0) -> Pair:
+        pairs = [Pair.of(tensor) for tensor in tensors]
+        full = [z.full() for z in pairs]
+        re = None if all(z.re is None for z in pairs) else function([z[0] for z in full], dim)
+        im = None if all(z.im is None for z in pairs) else function([z[1] for z in full], dim)
+        return Pair(re, im)
+
+    return rule
+
+
+def _side_by_side(dim: int) -> Rule:
+    def rule(tensors: Any) -> Pair:
+        at = 0 if dim == 1 and len(shape_of(tensors[0])) == 1 else dim
+        joined: Pair = _joined(torch.cat)(tensors, at)
+        return joined
+
+    return rule
+
+
+def _together(function: Rule) -> Rule:
+    """Several tensors in, as many out: grids, and operands brought to one shape."""
+
+    def rule(*tensors: Any, **options: Any) -> dict[int, Pair]:
+        flat = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], tuple | list) else tensors
+        full = [Pair.of(tensor).full() for tensor in flat]
+        re, im = (function(*(z[which] for z in full), **options) for which in (0, 1))
+        return {i: Pair(re[i], im[i]) for i in range(len(full))}
+
+    return rule
+
+
+def _pad(input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Pair:
+    """A value beside 0 is real or complex, and belongs to its own part."""
+    if mode != "constant":
+        padded: Pair = input.map(lambda part: F.pad(part, pad, mode))
+        return padded
+    number = complex(value or 0)
+    re = input.re if input.re is not None or not number.real else input.full()[0]
+    im = input.im if input.im is not None or not number.imag else input.full()[1]
+    return Pair(
+        None if re is None else F.pad(re, pad, "constant", number.real),
+        None if im is None else F.pad(im, pad, "constant", number.imag),
+    )
+
+
+def _constant_pad(input: Any, pad: Any, value: Any = 0) -> Pair:
+    return _pad(input, pad, "constant", value)
+
+
+def _adjoint(input: Any) -> Pair:
+    return conj(input).map(lambda part: part.transpose(-2, -1))
+
+
+def _view(call: Rule, input: Any, *args: Any, dtype: Any = None, **options: Any) -> Any:
+    """Another shape, or the same bytes as another dtype: a number of the one is two of the other."""
+    dtype = args[0] if args and isinstance(args[0], torch.dtype) else dtype
+    if dtype is None:
+        return input.map(lambda part: call(part, *args, **options))
+    if isinstance(input, Pair) and not dtype.is_complex:
+        return torch.stack(list(input.full()), -1).flatten(-2)
+    if not isinstance(input, Pair) and dtype.is_complex:
+        numbers = input.unflatten(-1, (-1, 2))
+        return Pair(numbers.select(-1, 0), numbers.select(-1, 1))
+    if isinstance(input, Pair) and dtype.is_complex:
+        return input.map(lambda part: part.to(real_of(dtype)))
+    raise TypeError(f"a view as {dtype}")
+
+
+ARRANGEMENT: dict[str, Rule] = {
+    **dict.fromkeys(("cat", "concat", "concatenate"), _joined(torch.cat)),
+    "stack": _joined(torch.stack),
+    "hstack": _side_by_side(1),
+    "meshgrid": _together(torch.meshgrid),
+    "broadcast_tensors": _together(torch.broadcast_tensors),
+    "pad": _pad,
+    "constant_pad_nd": _constant_pad,
+    **dict.fromkeys(("adjoint", "mH", "H", "matrix_H"), _adjoint),
+}
+
+# Rules that call their own operator on a part.
+THROUGH: dict[str, Rule] = {"view": _view}
