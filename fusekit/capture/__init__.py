@@ -2,7 +2,8 @@
 
 1. symbolic tracing: no example inputs, names kept, free in every size;
 2. torch.export, with example inputs: control flow on shapes, item assignment, writes in place;
-3. symbolic tracing around the sub-modules that cannot be traced, which are called as they are.
+3. either again, once layers that compute their weight in a way nothing traces are plain ones;
+4. symbolic tracing around the sub-modules that cannot be traced, which are called as they are.
 
 A model whose own `forward` cannot be traced either way raises CaptureError; its children may still be captured.
 """
@@ -15,6 +16,7 @@ from fusekit.capture.exported import export
 from fusekit.capture.flags import guard_ranks, trace_with_flags
 from fusekit.capture.infer import norms_of_unknown_rank, run_on_fakes, spell_and_infer
 from fusekit.capture.inplace import make_functional
+from fusekit.capture.materialise import materialise
 from fusekit.capture.queries import ask_sources
 from fusekit.capture.spelling import has_hooks
 from fusekit.capture.symbolic import TraceFailed
@@ -49,6 +51,10 @@ def capture(model: nn.Module, inputs: Inputs | None = None) -> Captured:
             return Captured(export(model, inputs), "torch.export", tuple(reasons))
         except CaptureError as error:
             reasons.append(f"no export: {error}")
+        if replaced := materialise(model, inputs):
+            reasons.append(f"weights that no trace follows, computed once and for all: {', '.join(replaced)}")
+            again = capture(model, inputs)
+            return Captured(again.graph, again.way, (*reasons, *again.reasons), again.untraced)
     untraced: list[str] = []
     while isinstance(failed, TraceFailed) and failed.path and failed.path not in untraced:
         untraced.append(failed.path)

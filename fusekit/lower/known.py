@@ -51,8 +51,7 @@ def _filled(like: Part, value: float) -> Part:
 
 
 def settled(value: Pair, known: Facts, even: bool) -> Pair:
-    """The pair with both parts of one shape, which they are already if `even`, and with what is known of it noted at the
-    parts."""
+    """The pair with both parts of one shape, which they are already if `even`; what is known of it is noted there."""
     re: Part = value.re
     im: Part = value.im
     if isinstance(re, int | float) and isinstance(im, fx.Proxy):
