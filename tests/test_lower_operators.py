@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from fusekit.capture import capture
+from fusekit.capture.exported import export
 from fusekit.capture.infer import run_on_fakes
 from fusekit.graph import Graph, facts
 from fusekit.inputs import Inputs
@@ -254,6 +255,21 @@ def graphs(function: Function, x: Tensor) -> tuple[Graph, Graph, Inputs]:
     inputs = Inputs.of(x)
     graph = capture(Calls(function).eval(), inputs).graph
     return graph, lowered(graph), inputs
+
+
+EXPORTED = [*[name for name in PROBES if "rank 2" not in name][::4], "tensordot dims, rank 3", "normalize, rank 3"]
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_of_an_exported_program_too(name: str) -> None:
+    """torch.export spells operators in ATen's words, and pins the dtype of the input."""
+    function, shape = PROBES[name]
+    inputs = Inputs.of(torch.randn(shape, dtype=C64))
+    graph = export(Calls(function).eval(), inputs)
+    real = lowered(graph)
+    assert difference(graph, real, inputs) < 1e-12
+    run_on_fakes(real, inputs)
+    assert complex_inside(real) == []
 
 
 def complex_inside(graph: Graph) -> list[str]:

@@ -81,6 +81,7 @@ def _outputs(graph: Graph, inputs: Inputs) -> list[Tensor]:
     wide = inputs.map(lambda t: t.to(_WIDE.get(t.dtype, t.dtype)))
     given = {**dict(zip((str(n.target) for n in placeholders), wide.args, strict=False)), **wide.kwargs}
     values: dict[fx.Node, Any] = {n: given.get(str(n.target), (*n.args, None)[0]) for n in placeholders}
+    values |= {node: None for node in graph.nodes if _is_guard(graph, node)}  # which insists on complex64
     constants = {name: t.detach().to(_WIDE.get(t.dtype, t.dtype)) for name, t in graph.constants.items()}
     wide_graph = replace(graph, constants=constants)
     with torch.no_grad(), in_float64():
@@ -93,6 +94,11 @@ def _outputs(graph: Graph, inputs: Inputs) -> list[Tensor]:
 def _is_complex(node: fx.Node) -> bool:
     dtype = facts(node).dtype
     return dtype is not None and dtype.is_complex
+
+
+def _is_guard(graph: Graph, node: fx.Node) -> bool:
+    """The check at the entrance reads the inputs as they come."""
+    return node.op == "call_module" and isinstance(graph.modules[str(node.target)], ShapeGuard)
 
 
 class _Interpreter:
@@ -109,7 +115,7 @@ class _Interpreter:
         last = [node for node in self.graph.nodes if node.op == "placeholder"][-1:]
         for node in list(self.graph.nodes):
             touched = _is_complex(node) or any(source in self.values for source in node.all_input_nodes)
-            if not touched or self._is_guard(node):
+            if not touched or _is_guard(self.graph, node):
                 continue
             if node.op == "output":
                 self._put_together(node)
@@ -212,10 +218,6 @@ class _Interpreter:
             return full or (shape is not None and shape == facts(node).shape)
 
         return name in ("mul", "div", "truediv") or all(map(even, node.all_input_nodes))
-
-    def _is_guard(self, node: fx.Node) -> bool:
-        """The check at the entrance reads the inputs as they come."""
-        return node.op == "call_module" and isinstance(self.graph.modules[str(node.target)], ShapeGuard)
 
     def _given(self, node: fx.Node) -> Any:
         return self.values[node] if node in self.values else self._proxy(node)

@@ -20,6 +20,11 @@ def bilinear(function: Rule) -> Rule:
     return rule
 
 
+def _tensordot(a: Any, b: Any, dims: Any = 2, dims_other: Any = None) -> Pair:
+    axes = dims if dims_other is None else (list(dims), list(dims_other))
+    return Pair.of(a).product(Pair.of(b), lambda a, b: torch.tensordot(a, b, axes))
+
+
 def _vdot(input: Any, other: Any) -> Pair:
     return conj(Pair.of(input)).product(Pair.of(other), torch.dot)
 
@@ -105,7 +110,7 @@ PRODUCTS: dict[str, Rule] = {
     "outer": bilinear(torch.outer),
     "ger": bilinear(torch.outer),
     "kron": bilinear(torch.kron),
-    "tensordot": bilinear(torch.tensordot),
+    "tensordot": _tensordot,
     "vdot": _vdot,
     "linalg_vecdot": _vecdot,
     "addmm": _plus(torch.mm),

@@ -21,7 +21,7 @@ SHAPES = frozenset(
         *("neg", "negative", "pos", "positive", "unsqueeze", "squeeze", "select", "slice", "index", "gather", "take"),
         *("expand", "repeat", "flatten", "reshape", "permute", "transpose", "t", "movedim", "moveaxis", "flip"),
         *("fliplr", "flipud", "roll", "rot90", "unflatten", "swapaxes", "swapdims", "clone", "contiguous", "getitem"),
-        *("alias", "dropout", "index_select", "expand_as", "view_as", "reshape_as", "detach", "diagonal", "narrow"),
+        *("alias", "dropout", "index_select", "detach", "diagonal", "narrow"),
         *("ravel", "tril", "triu", "diag", "diag_embed", "trace", "tile", "broadcast_to", "repeat_interleave"),
         *("take_along_dim", "unfold", "fold", "im2col", "col2im", "resolve_conj", "resolve_neg", "lift_fresh_copy"),
         *(
@@ -145,6 +145,12 @@ def _view(call: Rule, input: Any, *args: Any, dtype: Any = None, **options: Any)
     raise TypeError(f"a view as {dtype}")
 
 
+def _as_other(call: Rule, input: Any, other: Any) -> Any:
+    """To the shape of another tensor, either of them complex."""
+    model = other if not isinstance(other, Pair) else other.re if other.re is not None else other.im
+    return input.map(lambda part: call(part, model)) if isinstance(input, Pair) else call(input, model)
+
+
 ARRANGEMENT: dict[str, Rule] = {
     **dict.fromkeys(("cat", "concat", "concatenate"), _joined(torch.cat)),
     "stack": _joined(torch.stack),
@@ -157,4 +163,4 @@ ARRANGEMENT: dict[str, Rule] = {
 }
 
 # Rules that call their own operator on a part.
-THROUGH: dict[str, Rule] = {"view": _view}
+THROUGH: dict[str, Rule] = {"view": _view, **dict.fromkeys(("expand_as", "view_as", "reshape_as"), _as_other)}
