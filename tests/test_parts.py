@@ -238,6 +238,10 @@ def test_a_complex_network_is_convolutions_and_activations(layer: Callable[..., 
     first, last = operators.index("Conv"), len(operators) - operators[::-1].index("Conv")
     assert operators[first:last] == ["Conv", "Relu", "Conv"]
     assert len(operators) <= 10
+    result = fusekit.optimize(model, z, measure=False)
+    assert torch.allclose(result(z), model(z), atol=1e-4)
+    assert "lower-complex" in [event.rewrite for event in report_of(result).applied]
+    assert not any(parameter.is_complex() for parameter in result.parameters())
 
 
 def test_parts_that_no_law_joined_stay_apart() -> None:

@@ -17,7 +17,7 @@ from fusekit.float64 import in_float64
 from fusekit.graph import Graph, evaluate, facts, where
 from fusekit.inputs import Inputs
 from fusekit.lower.known import settled
-from fusekit.lower.linear import joint
+from fusekit.lower.linear import axis_of, joint
 from fusekit.lower.pair import Pair
 from fusekit.lower.shapes import jointly
 from fusekit.lower.table import (
@@ -44,8 +44,14 @@ def holds_complex(graph: Graph) -> bool:
 
 
 def holds_layers(graph: Graph) -> bool:
-    """Whether a convolution or a linear layer is complex: torch computes it in 3 or 4 real ones."""
-    return any(_is_complex(node) and _name(node) in CALLS for node in graph.nodes)
+    """Whether a convolution or a linear layer makes a complex value: torch computes a complex one in 3 or 4 real ones,
+    and one that is written as several real ones is several."""
+
+    def made(node: fx.Node) -> bool:
+        reals = (source for source in node.all_input_nodes if not _is_complex(source))
+        return _name(node) in CALLS or any(axis_of(source, _name) is not None for source in reals)
+
+    return any(_is_complex(node) and made(node) for node in graph.nodes)
 
 
 def lowered(graph: Graph) -> Graph:

@@ -64,13 +64,13 @@ def joint(z: Pair, name: Callable[[fx.Node], str]) -> Pair:
     The laws see that, and where none applies both steps vanish again. `name` is that of a node's operator."""
     if z.joined is not None or not (isinstance(z.re, fx.Proxy) and isinstance(z.im, fx.Proxy)):
         return z
-    axes = {_axis_of(part.node, name) for part in (z.re, z.im)}
+    axes = {axis_of(part.node, name) for part in (z.re, z.im)}
     axis = axes.pop()
     parts: list[Any] = [z.re, z.im]
     return z if axes or axis is None else split(torch.cat(parts, axis), axis)
 
 
-def _axis_of(node: fx.Node, name: Callable[[fx.Node], str]) -> int | None:
+def axis_of(node: fx.Node, name: Callable[[fx.Node], str]) -> int | None:
     """The axis of the channels of the layer, or of the halves, that a linear expression is made of."""
     pending, seen = [node], {node}
     while pending:
