@@ -225,7 +225,9 @@ def _check(path: Path, inputs: Inputs, names: Sequence[str]) -> None:
     try:
         OnnxFile(path).run(inputs, names)
     except FusekitError as error:
-        raise ExportError(str(error)) from error
+        wide = any(tensor.dtype in (torch.float64, torch.complex128) for tensor in inputs.tensors())
+        advice = "; it has few kernels for double precision: export the model in single precision" if wide else ""
+        raise ExportError(f"{error}{advice}") from error
 
 
 def _only_sizes_failed(verdict: Validation) -> bool:

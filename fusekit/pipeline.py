@@ -100,7 +100,7 @@ class Pipeline:
         if not self.stages or (LOWERING, place) in self.vetoed or not worth(graph):
             return
         try:
-            real = lowered(graph)
+            real = lowered(graph, matrices=self.target != "torch")
             error = difference(graph, real, inputs)
         except Exception as failure:  # an operator without a rule; a module that takes no float64
             self.events.append(Event(LOWERING, place, Outcome.REFUSED, reason=str(failure)))

@@ -120,3 +120,10 @@ def test_what_has_no_real_ends(inputs: Any, io: str, said: str, tmp_path: Path) 
     with pytest.raises(FusekitError, match=said):
         fusekit.export(Same(), tmp_path / "m.onnx", inputs, io=io)
     assert not any(tmp_path.iterdir())
+
+
+def test_double_precision_is_refused_with_advice(tmp_path: Path) -> None:
+    model, z = nn.Conv1d(2, 3, 3, dtype=torch.complex128), torch.randn(1, 2, 9, dtype=torch.complex128)
+    with pytest.raises(FusekitError, match="export the model in single precision"):
+        fusekit.export(model, tmp_path / "m.onnx", z, measure=False)
+    assert not any(tmp_path.iterdir())

@@ -5,6 +5,7 @@ compared with the original in complex128 before it takes its place. Complex valu
 apart, outputs put together. An operator without a rule raises `CaptureError`, which names it, its module and its line.
 """
 
+import inspect
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,9 @@ from fusekit.lower.table import (
     QUESTIONS,
     RULES,
     SEVERAL,
+    SUMMING,
     THROUGH,
+    TRANSFORMS,
     WHOLE,
 )
 from fusekit.nn import ShapeGuard
@@ -54,14 +57,15 @@ def holds_layers(graph: Graph) -> bool:
     return any(_is_complex(node) and made(node) for node in graph.nodes)
 
 
-def lowered(graph: Graph) -> Graph:
-    """The graph in real arithmetic, in a copy of its own; raises CaptureError."""
+def lowered(graph: Graph, *, matrices: bool = False) -> Graph:
+    """The graph in real arithmetic, in a copy of its own; raises CaptureError. With `matrices`, transforms are products
+    with constant ones, for runtimes that have no better."""
     copy = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     result = copy.graph_copy(graph.fx, copies)
     copy.output(result)
     new = replace(graph, fx=copy, constants=dict(graph.constants))
-    _Interpreter(new).run()
+    _Interpreter(new, matrices).run()
     new.lint()
     return new
 
@@ -102,6 +106,11 @@ def _is_complex(node: fx.Node) -> bool:
     return dtype is not None and dtype.is_complex
 
 
+def _is_spread(node: fx.Node) -> bool:
+    """Whether operands of different shapes meet."""
+    return len({facts(source).shape for source in node.all_input_nodes}) > 1
+
+
 def _is_guard(graph: Graph, node: fx.Node) -> bool:
     """The check at the entrance reads the inputs as they come."""
     return node.op == "call_module" and isinstance(graph.modules[str(node.target)], ShapeGuard)
@@ -110,8 +119,9 @@ def _is_guard(graph: Graph, node: fx.Node) -> bool:
 class _Interpreter:
     """Runs over the nodes in order; `values` holds what became of those that were complex."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, matrices: bool) -> None:
         self.graph = graph
+        self.matrices = matrices
         self.tracer = fx.proxy.GraphAppendingTracer(graph.fx)
         self.values: dict[fx.Node, Any] = {}
         self.real: set[fx.Node] = set()  # read complex values, and are replaced by a real one
@@ -130,7 +140,9 @@ class _Interpreter:
             start = here.prev
             with self.graph.fx.inserting_before(here):
                 value = self._value(node)
-                value = joint(value, _name) if isinstance(value, Pair) else value
+                if type(value) is Pair:
+                    spread = _name(node) in SUMMING and _is_spread(node) and not self._is_full(node)
+                    value = joint(settled(value, facts(node), spread), _name)
             while (start := start.next) is not here:
                 start.meta.setdefault("where", where(node))
                 self.made.add(start)
@@ -168,8 +180,7 @@ class _Interpreter:
         if not args and "input" in kwargs:
             args = (kwargs.pop("input"),)
         try:
-            value = self._interpret(node, name, args, kwargs)
-            return settled(value, facts(node), self._is_even(node, name)) if type(value) is Pair else value
+            return self._interpret(node, name, args, kwargs)
         except (TypeError, ValueError, AttributeError) as error:
             raise self._refusal(node, name, str(error)) from error
 
@@ -207,29 +218,33 @@ class _Interpreter:
                 raise TypeError("its results are not taken one by one")
             several = first.map(lambda part: call(part, *args[1:], **kwargs))
             return {i: Pair(*(None if p is None else p[i] for p in (several.re, several.im))) for i in indices}
+        if self.matrices and name in TRANSFORMS:
+            return TRANSFORMS[name](self._constant, **_by_name(node, args, kwargs))
         if name in WHOLE:
             whole = pytree.tree_map_only(Pair, lambda z: torch.complex(*z.full()), (args, kwargs))
             result = call(*whole[0], **whole[1])
             return Pair(torch.real(result), torch.imag(result)) if _is_complex(node) else result
         raise self._refusal(node, name)
 
-    def _is_even(self, node: fx.Node, name: str) -> bool:
-        """Whether both parts of its result are of one shape, whatever broadcasts: operands have both parts, or the
-        shape of the result; products with a real spread over both."""
+    def _is_full(self, node: fx.Node) -> bool:
+        """Whether each operand has both parts, or the shape of the result: whatever broadcasts, the parts are alike."""
 
-        def even(operand: fx.Node) -> bool:
+        def full(operand: fx.Node) -> bool:
             value = self.values.get(operand)
-            full = isinstance(value, Pair) and value.re is not None and value.im is not None
+            both = isinstance(value, Pair) and value.re is not None and value.im is not None
             shape = facts(operand).shape
-            return full or (shape is not None and shape == facts(node).shape)
+            return both or (shape is not None and shape == facts(node).shape)
 
-        return name in ("mul", "div", "truediv") or all(map(even, node.all_input_nodes))
+        return all(map(full, node.all_input_nodes))
 
     def _given(self, node: fx.Node) -> Any:
         return self.values[node] if node in self.values else self._proxy(node)
 
     def _proxy(self, node: fx.Node) -> fx.Proxy:
         return fx.Proxy(node, self.tracer)
+
+    def _constant(self, value: Tensor) -> fx.Proxy:
+        return self._proxy(self.graph.add_constant(value, "transform"))
 
     def _put_together(self, node: fx.Node) -> None:
         def whole(source: fx.Node) -> fx.Node:
@@ -248,6 +263,16 @@ class _Interpreter:
         line = f", {lines[-2]}: {lines[-1]}" if len(lines) > 1 else ""
         why = f" ({detail})" if detail else ""
         return CaptureError(f"no real form of {name} on complex numbers at {where(node)}{line}{why}")
+
+
+def _by_name(node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:
+    """All arguments by the names torch gives them in Python; ATen's stft knows no centre, having been padded."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        names = list(inspect.signature(TRANSFORMS[_name(node)]).parameters)[1:]
+        return {**dict(zip(names, args, strict=False)), **kwargs}
+    names = ["input", *(argument.name for argument in node.target._schema.arguments[1:])]
+    centred = {} if "center" in names else {"center": False}
+    return {**dict(zip(names, args, strict=False)), **kwargs, **centred}
 
 
 def _name(node: fx.Node) -> str:

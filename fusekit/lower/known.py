@@ -50,15 +50,16 @@ def _filled(like: Part, value: float) -> Part:
     return torch.full_like(like, value)
 
 
-def settled(value: Pair, known: Facts, even: bool) -> Pair:
-    """The pair with both parts of one shape, which they are already if `even`; what is known of it is noted there."""
+def settled(value: Pair, known: Facts, spread: bool) -> Pair:
+    """The pair with both parts of one shape, and with what is known of it noted at the parts. `spread`: operands were
+    broadcast, of which a part may have come from one alone."""
     re: Part = value.re
     im: Part = value.im
     if isinstance(re, int | float) and isinstance(im, fx.Proxy):
         re = _filled(im, re)
     if isinstance(im, int | float) and isinstance(re, fx.Proxy):
         im = _filled(re, im)
-    if not even and value.joined is None and isinstance(re, fx.Proxy) and isinstance(im, fx.Proxy):
+    if spread and isinstance(re, fx.Proxy) and isinstance(im, fx.Proxy):
         both: Any = torch.broadcast_tensors(re, im)
         re, im = both[0], both[1]
     dtype = None if known.dtype is None else real_of(known.dtype)

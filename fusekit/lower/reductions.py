@@ -40,7 +40,8 @@ def _prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = No
 
 def _cumprod(input: Any, dim: int, *, dtype: Any = None) -> Pair:
     z = Pair.of(convert(input, dtype))
-    return functions.polar(torch.cumprod(functions.magnitude(z), dim), torch.cumsum(functions.angle(z), dim))
+    r = torch.exp(torch.cumsum(torch.log(functions.magnitude(z)), dim))  # a cumulative product is not in ONNX
+    return functions.polar(r, torch.cumsum(functions.angle(z), dim))
 
 
 def _vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
@@ -54,7 +55,16 @@ def _matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = 
     size = functions.magnitude(Pair.of(convert(A, dtype)))
     if ord == "fro":
         return torch.linalg.vector_norm(size, 2, dim, keepdim)
-    return torch.linalg.matrix_norm(size, ord, dim, keepdim)
+    rows, columns = dim
+    return _by_sums(size, ord, rows, columns, keepdim)
+
+
+def _by_sums(size: Any, ord: Any, rows: int, columns: int, keepdim: bool) -> Any:
+    """The largest sum of a column (1) or of a row (inf), the smallest of those for the negative."""
+    along, over = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    sums = size.sum(along, keepdim=True)
+    norm = sums.amax(over, keepdim=True) if ord > 0 else sums.amin(over, keepdim=True)
+    return norm if keepdim else norm.squeeze((rows, columns))
 
 
 def _linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
@@ -63,6 +73,8 @@ def _linalg_norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False
     size = functions.magnitude(Pair.of(convert(A, dtype)))
     if ord in (2, -2, "nuc") and not isinstance(dim, int):
         raise TypeError("norms by singular values are not lowered")
+    if isinstance(dim, tuple | list) and len(dim) == 2:
+        return _matrix_norm(A, ord, dim, keepdim, dtype=dtype)
     return torch.linalg.norm(size, ord, dim, keepdim)
 
 

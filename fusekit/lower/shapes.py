@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from fusekit.lower.arithmetic import conj
-from fusekit.lower.known import real_of, shape_of
+from fusekit.lower.known import facts_of, real_of, shape_of
 from fusekit.lower.pair import Pair
 
 Rule = Callable[..., Any]
@@ -23,7 +23,7 @@ SHAPES = frozenset(
         *("fliplr", "flipud", "roll", "rot90", "unflatten", "swapaxes", "swapdims", "clone", "contiguous", "getitem"),
         *("alias", "dropout", "index_select", "detach", "diagonal", "narrow"),
         *("ravel", "tril", "triu", "diag", "diag_embed", "trace", "tile", "broadcast_to", "repeat_interleave"),
-        *("take_along_dim", "unfold", "fold", "im2col", "col2im", "resolve_conj", "resolve_neg", "lift_fresh_copy"),
+        *("unfold", "fold", "im2col", "col2im", "resolve_conj", "resolve_neg", "lift_fresh_copy"),
         *(
             "_unsafe_view",
             "nan_to_num",
@@ -130,6 +130,20 @@ def _adjoint(input: Any) -> Pair:
     return conj(input).map(lambda part: part.transpose(-2, -1))
 
 
+def _take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
+    """A gather where the shapes agree: torch's exporter would fix the sizes to broadcast them."""
+    if dim is None:
+        return input.map(lambda part: torch.take(part, indices))
+    mine, theirs = (facts_of(part).shape for part in (input.re if input.re is not None else input.im, indices))
+    if mine is None or theirs is None or len(mine) != len(theirs) or _beside(mine, dim) != _beside(theirs, dim):
+        return input.map(lambda part: torch.take_along_dim(part, indices, dim))
+    return input.map(lambda part: torch.gather(part, dim, indices))
+
+
+def _beside(shape: tuple[int | None, ...], dim: int) -> list[int | None]:
+    return [size for axis, size in enumerate(shape) if axis != dim % len(shape)]
+
+
 def _view(call: Rule, input: Any, *args: Any, dtype: Any = None, **options: Any) -> Any:
     """Another shape, or the same bytes as another dtype: a number of the one is two of the other."""
     dtype = args[0] if args and isinstance(args[0], torch.dtype) else dtype
@@ -157,6 +171,7 @@ ARRANGEMENT: dict[str, Rule] = {
     "hstack": _side_by_side(1),
     "meshgrid": _together(torch.meshgrid),
     "broadcast_tensors": _together(torch.broadcast_tensors),
+    "take_along_dim": _take_along_dim,
     "pad": _pad,
     "constant_pad_nd": _constant_pad,
     **dict.fromkeys(("adjoint", "mH", "H", "matrix_H"), _adjoint),

@@ -12,8 +12,21 @@ from fusekit.lower.layers import LAYERS
 from fusekit.lower.products import PRODUCTS
 from fusekit.lower.reductions import REDUCTIONS, linear
 from fusekit.lower.shapes import ARRANGEMENT, JOINTLY, SEVERAL, SHAPES, SUMS
+from fusekit.lower.transforms import TRANSFORMS
 
-__all__ = ["ATTRIBUTES", "CALLS", "JOINTLY", "PARTWISE", "QUESTIONS", "RULES", "SEVERAL", "THROUGH", "WHOLE"]
+__all__ = [
+    "ATTRIBUTES",
+    "CALLS",
+    "JOINTLY",
+    "PARTWISE",
+    "QUESTIONS",
+    "RULES",
+    "SEVERAL",
+    "SUMMING",
+    "THROUGH",
+    "TRANSFORMS",
+    "WHOLE",
+]
 
 Rule = Callable[..., Any]
 
@@ -26,6 +39,14 @@ THROUGH: dict[str, Rule] = {**shapes.THROUGH, **dict.fromkeys(SUMS, linear)}
 
 PARTWISE = SHAPES
 
+# Where a part of the result may be a part of one operand alone, in the shape it has there.
+SUMMING = frozenset(
+    (
+        *("add", "sub", "subtract", "rsub", "complex", "addcmul", "addcdiv", "lerp"),
+        *("addmm", "addmv", "addr", "addbmm", "baddbmm"),
+    )
+)
+
 # Of a tensor's shape and place, which its parts have too.
 QUESTIONS = frozenset(("size", "dim", "ndimension", "numel", "sym_size", "sym_numel", "get_device", "len"))
 
@@ -36,5 +57,8 @@ ATTRIBUTES: dict[str, Rule] = {
 
 # What ONNX has an operator for (DFT): called on the complex number itself, its result taken apart again.
 WHOLE = frozenset(
-    f"fft_{inverse}{kind}fft{n}" for inverse in ("", "i") for kind in ("", "r", "h") for n in ("", "2", "n")
+    (
+        *(f"fft_{inverse}{kind}fft{n}" for inverse in ("", "i") for kind in ("", "r", "h") for n in ("", "2", "n")),
+        *TRANSFORMS,
+    )
 )

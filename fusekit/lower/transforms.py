@@ -1,0 +1,164 @@
+"""Fourier transforms as products with constant matrices, for runtimes without complex numbers.
+
+    stft(x)[k, t]  = Σᵢ w[i] e^{-j2πki/n} x[t·hop + i]           one convolution with 2F filters of n taps, stride hop
+    istft(Y)[i]    = Σₜ w[i - t·hop] (F⁻¹Y[·, t])[i - t·hop] / Σₜ w²[i - t·hop]        one transposed convolution of Y,
+                                                                   one of ones: the envelope
+
+The windows multiply constants, and are folded into them. Lengths stay free. Definitions: torch.stft, torch.istft.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fusekit.lower.known import facts_of, shape_of
+from fusekit.lower.linear import block
+from fusekit.lower.pair import Pair, Part
+
+Rule = Callable[..., Any]
+Constant = Callable[[Tensor], Part]  # a tensor becomes a constant of the graph
+
+# Beyond, a matrix of n² entries costs more than it saves.
+LARGEST_MATRIX = 2048
+
+
+def fourier(n: int, sign: int, rows: int | None = None) -> tuple[Tensor, Tensor]:
+    """cos and sin of sign·2πki/n, [k, i] of the first `rows` frequencies; angles reduced before they are rounded."""
+    turns = torch.outer(torch.arange(n if rows is None else rows), torch.arange(n)) % n
+    angles = turns.double() * (sign * 2 * math.pi / n)
+    cos, sin = torch.cos(angles), torch.sin(angles)
+    return torch.where(4 * turns % (2 * n) == n, 0.0, cos), torch.where(2 * turns % n == 0, 0.0, sin)
+
+
+def stft(
+    constant: Constant,
+    input: Any,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: Any = None,
+    center: bool = True,
+    pad_mode: str = "reflect",
+    normalized: bool = False,
+    onesided: bool | None = None,
+    return_complex: bool | None = None,
+    align_to_window: bool | None = None,
+) -> Any:
+    """Of [L] or [N, L]: [F, T] or [N, F, T]; with the window of an analysis in the filters."""
+    if align_to_window:
+        raise TypeError("frames aligned to the window")
+    z, alone = Pair.of(input), len(shape_of(input)) == 1
+    real = z.im is None and not isinstance(input, Pair)
+    rows = n_fft // 2 + 1 if real and onesided is not False else n_fft
+    width = n_fft if win_length is None else win_length
+    cos, sin = (m * (n_fft**-0.5 if normalized else 1.0) for m in fourier(n_fft, -1, rows))
+    dtype = _dtype(z)
+    taper = _window(window, width, n_fft, dtype)
+    bank = Pair(*(_of_dtype(constant(m.unsqueeze(1)), dtype, taper) for m in (cos, sin)))
+
+    def framed(part: Part) -> Part:
+        rows = part.unsqueeze(0).unsqueeze(0) if alone else part.unsqueeze(1)
+        return F.pad(rows, (n_fft // 2, n_fft // 2), pad_mode) if center else rows
+
+    def filtered(x: Any, w: Any, b: Any) -> Any:
+        return F.conv1d(x, w, b, stride=n_fft // 4 if hop_length is None else hop_length)
+
+    result = block(filtered, z.map(framed), bank, None, -2)
+    result = result.map(lambda part: part.squeeze(0)) if alone else result
+    return result if return_complex or return_complex is None else torch.stack(list(result.full()), -1)
+
+
+def istft(
+    constant: Constant,
+    input: Any,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: Any = None,
+    center: bool = True,
+    normalized: bool = False,
+    onesided: bool | None = None,
+    length: Any = None,
+    return_complex: bool = False,
+) -> Any:
+    """Of [F, T] or [N, F, T]: [L] or [N, L]; what lies beyond the last frame is 0."""
+    z, shape = Pair.of(input), shape_of(input)
+    alone, hop = len(shape) == 2, n_fft // 4 if hop_length is None else hop_length
+    half = n_fft // 2 + 1
+    rows = half if (onesided if onesided is not None else shape[-2] != n_fft) else n_fft
+    if onesided and return_complex:
+        raise TypeError("a complex signal of one side")
+    width = n_fft if win_length is None else win_length
+    cos, sin = (m * (n_fft**-0.5 if normalized else 1 / n_fft) for m in fourier(n_fft, 1, rows))
+    if rows == half and not return_complex:  # every frequency but those that are their own mirror counts twice
+        twice = torch.full((half, 1), 2.0, dtype=torch.float64)
+        twice[0] = 1
+        twice[-1] = 1 if n_fft % 2 == 0 else 2
+        cos, sin = cos * twice, sin * twice
+    dtype = _dtype(z)
+    taper = _window(window, width, n_fft, dtype)
+    re, im = z.map(lambda part: part.unsqueeze(0) if alone else part).full()
+
+    def overlapped(frames: Part, *bank: Tensor) -> Part:
+        kernel = _of_dtype(constant(torch.cat(bank).unsqueeze(1)), dtype, taper)
+        return F.conv_transpose1d(frames, kernel, None, hop)
+
+    planar = torch.cat([re, im], -2)
+    signal = Pair(overlapped(planar, cos, -sin), overlapped(planar, sin, cos) if return_complex else None)
+    ones = torch.ones_like(re[:1, :1])
+    squared = _of_dtype(constant(torch.ones(1, 1, n_fft, dtype=torch.float64)), dtype, taper, taper)
+    envelope = F.conv_transpose1d(ones, squared, None, hop)
+    start = n_fft // 2 if center else 0
+    stop = start + length if length is not None else -(n_fft // 2) if center else None
+
+    envelope = envelope[..., start:stop]
+    missing = _missing(length, start, n_fft, hop, shape[-1])
+
+    def finished(part: Part) -> Part:
+        kept = (part[..., start:stop] / envelope).squeeze(-2)
+        kept = F.pad(kept, (0, missing)) if missing else kept
+        return kept.squeeze(0) if alone else kept
+
+    result = signal.map(finished)
+    return result if return_complex else result.re
+
+
+def _missing(length: Any, start: int, n: int, hop: int, frames: int | None) -> int:
+    """How many entries no frame reaches: known where both sizes are."""
+    if not isinstance(length, int) or frames is None:
+        return 0
+    return max(0, start + length - (n + hop * (frames - 1)))
+
+
+def _dtype(z: Pair) -> torch.dtype:
+    dtype = facts_of(z.re if z.re is not None else z.im).dtype
+    if dtype is None:
+        raise TypeError("the dtype of its input is not known")
+    return dtype
+
+
+def _window(window: Any, width: int, n: int, dtype: torch.dtype) -> Part:
+    """[n], zeros around a shorter one; None for one of ones."""
+    if isinstance(window, Pair):
+        if window.im is not None:
+            raise TypeError("a complex window")
+        window = window.re
+    left = (n - width) // 2
+    if window is None:
+        return None if width == n else F.pad(torch.ones(width, dtype=dtype), (left, n - width - left))
+    return window if width == n else F.pad(window, (left, n - width - left))
+
+
+def _of_dtype(matrix: Part, dtype: torch.dtype, *tapers: Part) -> Part:
+    """The matrix in double precision, rounded once, times windows."""
+    matrix = matrix.to(dtype)
+    for taper in tapers:
+        matrix = matrix if taper is None else matrix * taper
+    return matrix
+
+
+TRANSFORMS: dict[str, Rule] = {"stft": stft, "istft": istft}
