@@ -13,6 +13,7 @@ The fastest of several alike is also the luckiest, so a right choice costs some 
 seconds a call, or is by formula many times slower than the direct convolution.
 """
 
+import csv
 import logging
 import os
 import sys
@@ -33,7 +34,7 @@ from benchmarks.fft_grid import cases
 from benchmarks.fft_measure import HOPELESS
 from benchmarks.model_networks import wholes
 from benchmarks.record import WHERE, machine, write_csv
-from fusekit.algebra import Conv, Map, Relaid, SpectralConv
+from fusekit.algebra import Conv, Map, Relaid, SpectralConv, WinogradConv
 from fusekit.clock import module_of, onnx_call, torch_call
 from fusekit.cost import work
 from fusekit.errors import FusekitError
@@ -42,11 +43,13 @@ from fusekit.passes import CHOOSE, STAGES
 from fusekit.timing import Call, interleaved
 
 DIRECT, LAST, PLANAR, PLANAR_LAST, FFT = "direct", "channels last", "planar", "planar, channels last", "FFT"
+WINOGRAD = "Winograd"
 BY_PASS = {
     "use-spectral-conv": FFT,
     "use-planar-conv": PLANAR,
     "use-planar-channels-last": PLANAR_LAST,
     "use-channels-last": LAST,
+    "use-winograd": WINOGRAD,
     "channels-last": LAST,
 }
 FAR = 5.0  # times the price of the direct convolution: not measured
@@ -120,6 +123,9 @@ def realizations(conv: Conv, shape: tuple[int, ...], target: str) -> dict[str, M
         options |= {PLANAR_LAST: {"planar": True, "channels_last": True}} if conv.n == 1 else {}
         options |= {LAST: {"channels_last": True}} if conv.n == 2 else {}
     found |= {name: Relaid(conv, **how) for name, how in options.items() if DIRECT in found}
+    wide = conv.groups == 1 and min(conv.in_channels, conv.out_channels) >= 64 and not conv.transposed
+    if target == "onnxruntime" and wide and (conv.window[-1], conv.stride[-1], conv.dilation[-1]) == (3, 1, 1):
+        found[WINOGRAD] = WinogradConv(conv)
     spectral = SpectralConv.of(conv)
     prices = [work(m, shape, 4, target=target).price for m in (spectral, conv)]
     if prices[0] < FAR * prices[1]:
@@ -178,6 +184,18 @@ def table(rows: list[dict[str, Any]], target: str) -> list[str]:
     return [*lines, ""]
 
 
+def merged(path: Path, rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of the file, those measured once more in their places."""
+    new = {(name, row["convolution"]): row for name, found in rows.items() for row in found}
+    whole: dict[str, list[dict[str, Any]]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            name = row.pop("target")
+            old = {k: v for k, v in row.items() if v} | {"regret": float(row["regret"])}
+            whole.setdefault(name, []).append(new.get((name, row["convolution"]), old))
+    return whole
+
+
 def main(
     threads: Annotated[int, typer.Option(min=1)] = 1,
     target: Annotated[list[str] | None, typer.Option(help="torch, onnxruntime; both by default")] = None,
@@ -185,6 +203,7 @@ def main(
     seconds: Annotated[float, typer.Option(help="for all rounds of a convolution")] = 1.5,
     quick: Annotated[bool, typer.Option("--quick")] = False,
     only: Annotated[str, typer.Option(help="grid or networks")] = "",
+    again: Annotated[list[str] | None, typer.Option(help="measure those whose name holds this once more")] = None,
     where: Annotated[Path, typer.Option(help="where the files go")] = WHERE,
 ) -> None:
     logging.disable(logging.CRITICAL)
@@ -195,6 +214,8 @@ def main(
         os.environ["FUSEKIT_CACHE_DIR"] = folder
         singles = ([] if only == "networks" else [of_grid(quick)]) + ([] if only == "grid" else [of_networks(quick)])
         for single in (each for source in singles for each in source):
+            if again and not any(text in single.name for text in again):
+                continue
             for name, found in rows.items():
                 if name == "onnxruntime" and (single.conv.n != 1 and single.conv.kernel[0, 0, 0].numel() < LONG):
                     continue  # nothing but the direct convolution comes into question
@@ -212,6 +233,8 @@ def main(
                         flush=True,
                     )
     ending = f"{threads}-thread{'s' * (threads > 1)}"
+    if again:
+        rows = merged(where / f"regret-{ending}.csv", rows)
     lines = [
         f"# Regret of the choice, {threads} thread{'s' * (threads > 1)}",
         "",

@@ -22,7 +22,7 @@ from fusekit.pattern import Match
 from fusekit.view import bind, read
 
 aten = torch.ops.aten
-MANY = 64  # paths, beyond which multiplying out is given up
+MANY = 64  # paths, or steps of one, beyond which multiplying out is given up
 
 
 @dataclass(frozen=True)
@@ -180,10 +180,10 @@ def _axis_of(graph: Graph, output: fx.Node) -> int | None:
 
 
 def _walk(graph: Graph, node: fx.Node, outer: Path, axis: int, device: torch.device | str) -> Iterator[Path]:
-    """Every path back from a node, for as long as what it meets is linear: at most two convolutions each."""
-    convs = sum(isinstance(step.map, Conv) for step in outer)
-    steps = _joint(node, axis, device) or _linear_step(graph, node, axis, device)
-    if not steps or convs > 2:
+    """Every path back from a node, for as long as what it meets is linear: at most three convolutions each."""
+    long = len(outer) >= MANY or sum(isinstance(step.map, Conv) for step in outer) > 2
+    steps = [] if long else _joint(node, axis, device) or _linear_step(graph, node, axis, device)
+    if not steps:
         yield outer
         return
     for number, step in enumerate(steps):
@@ -197,7 +197,8 @@ def _joint(node: fx.Node, axis: int, device: torch.device | str) -> list[Step]:
         a = bind(node)
         rank = facts(node).rank
         along = a["dim"] if a["dim"] < 0 or rank is None else a["dim"] - rank
-        return _placed(node, a["tensors"], axis, device) if along == axis else []
+        plain = along == axis and all(part.op != "get_attr" for part in a["tensors"])
+        return _placed(node, a["tensors"], axis, device) if plain else []
     if node.target not in (aten.add.Tensor, aten.sub.Tensor) or node.kwargs or len(node.args) > 2:
         return []
     left, right = node.args

@@ -1,8 +1,11 @@
-"""Hypothesis profiles: a fixed sample inside the suite, more of it on request (`--hypothesis-profile=long`)."""
+"""Hypothesis profiles: a fixed sample inside the suite, more of it on request (`--hypothesis-profile=long`). With
+`-n 2` the tests run in two processes, each with its share of the cores; what they checked is gathered."""
 
 import os
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 from tests import ledger
@@ -13,6 +16,21 @@ _quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_t
 settings.register_profile("suite", max_examples=150, deadline=None, derandomize=True, suppress_health_check=_quiet)
 settings.register_profile("long", max_examples=3000, deadline=None, suppress_health_check=_quiet)
 settings.load_profile("suite")
+
+
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output: Any = getattr(session.config, "workeroutput", None)  # of one of several processes
+    if output is not None:
+        output["ledger"] = ledger.pages()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    ledger.add(getattr(node, "workeroutput", {}).get("ledger", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -14,6 +14,18 @@ def record(error: float) -> None:
     _worst[name] = max(_worst[name], error)
 
 
+def pages() -> dict[str, tuple[int, float]]:
+    """What is written here, to be sent from one process to another."""
+    return {name: (_checks[name], _worst[name]) for name in _checks}
+
+
+def add(pages: dict[str, tuple[int, float]]) -> None:
+    """What another process has written."""
+    for name, (checks, worst) in pages.items():
+        _checks[name] += checks
+        _worst[name] = max(_worst[name], worst)
+
+
 def lines() -> list[str]:
     """One line a law: checks and worst error."""
     return [f"{name:45s} {_checks[name]:7d} checks, worst relative error {_worst[name]:.1e}" for name in _checks]
