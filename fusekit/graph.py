@@ -39,7 +39,7 @@ class Graph:
     """`nodes` as torch.fx has them; `get_attr` targets are keys of `constants`, `call_module` targets of `modules`.
 
     Node meta: `where`, the module path a user would recognise; `facts`; `shape`, the concrete shape for the example
-    inputs; `module`, the type of the torch.nn module it was spelled from.
+    inputs; `module`, the type of the torch.nn module it was spelled from; `line`, FILE:LINE of the model's source.
     """
 
     fx: FxGraph

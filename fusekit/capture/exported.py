@@ -150,6 +150,8 @@ def _meta(node: fx.Node, owners: dict[str, nn.Module]) -> dict[str, Any]:
     owner = stack[-1][0] if stack and stack[-1][0] in owners else ""  # torch also notes names of its own there
     meta["where"] = path_of(owners, owner, node)
     meta["module"] = type(owners[owner])
+    lines = re.findall(r'File "(.+?)", line (\d+)', str(node.meta.get("stack_trace") or ""))
+    meta["line"] = ":".join(lines[-1]) if lines else ""
     value = node.meta.get("val")
     if isinstance(value, Tensor):
         meta["facts"] = Facts(tuple(s if isinstance(s, int) else None for s in value.shape), value.dtype)

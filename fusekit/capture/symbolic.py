@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def trace(root: nn.Module, opaque: Iterable[str] = (), fixed: dict[str, Any] | N
     owners = dict(root.named_modules(remove_duplicate=False))
     for node in nodes.nodes:
         stack = list(node.meta.get("nn_module_stack", {}).values())
-        node.meta = {"where": path_of(owners, stack[-1][0] if stack else "", node)}
+        node.meta = {"where": path_of(owners, stack[-1][0] if stack else "", node), "line": node.meta.get("line", "")}
     return Graph(nodes, tracer.constants, modules, type(root).__name__)
 
 
@@ -66,6 +67,20 @@ def path_of(owners: dict[str, nn.Module], owner: str, node: fx.Node) -> str:
         return owner or str(node.target)
     layer = isinstance(owners[owner], LAYERS)
     return owner if layer else f"{owner}.{node.name}" if owner else node.name
+
+
+def _line() -> str:
+    """Where the model says what is being traced, FILE:LINE; "" where only torch's own layers do."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not trace.__code__:
+        owner = str(frame.f_globals.get("__name__", ""))
+        if owner.split(".")[0] not in _NOT_THE_MODEL or owner.startswith("fusekit.nn."):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+_NOT_THE_MODEL = ("torch", "fusekit", "contextlib", "functools")
 
 
 class TraceFailed(CaptureError):
@@ -154,7 +169,9 @@ class _Tracer(fx.Tracer):
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             raise RuntimeError("forward runs under autocast, which a symbolic trace would lose")
-        return super().create_node(*args, **kwargs)
+        node = super().create_node(*args, **kwargs)
+        node.meta["line"] = _line()
+        return node
 
     def trace(self, root: nn.Module | Callable[..., Any], concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         assert isinstance(root, nn.Module)

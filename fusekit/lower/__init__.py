@@ -259,8 +259,7 @@ class _Interpreter:
             node.args = (fx.map_arg(node.args[0], whole),)
 
     def _refusal(self, node: fx.Node, name: str, detail: str = "") -> CaptureError:
-        lines = [line.strip() for line in str(node.meta.get("stack_trace") or node.stack_trace or "").splitlines()]
-        line = f", {lines[-2]}: {lines[-1]}" if len(lines) > 1 else ""
+        line = f", {node.meta['line']}" if node.meta.get("line") else ""
         why = f" ({detail})" if detail else ""
         return CaptureError(f"no real form of {name} on complex numbers at {where(node)}{line}{why}")
 
