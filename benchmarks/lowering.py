@@ -24,6 +24,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+
 from benchmarks import (
     lowering_block,
     lowering_coverage,

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from benchmarks.lowering_case import Case
 from benchmarks.lowering_ways import DECOMPOSED, FUSEKIT, PLAIN, WAYS, Outcome, outcome, reason
-
 from fusekit.program import quiet
 
 Row = dict[str, Any]
@@ -35,7 +35,7 @@ def cell(row: Row, way: str) -> str:
     if f"{way} problem" not in row:
         return ""
     made = Outcome(*(row[f"{way} {part}"] for part in ("nodes", "error", "problem", "note")))
-    return made.text + (f" ({made.note})" if made.note else "")
+    return made.text + (f" (not lowered: {made.note})" if made.note else "")
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:

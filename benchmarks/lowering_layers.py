@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from benchmarks.lowering_case import CUBE, FLAT, IMAGE, ROW, STEPS, Case, function, imported, layer, randn
 from torch import Tensor, nn
+
+from benchmarks.lowering_case import CUBE, FLAT, IMAGE, ROW, STEPS, Case, function, imported, layer, randn
 
 SHAPES = {1: ROW, 2: IMAGE, 3: CUBE}
 LONG = (2, 7, 8)  # batch, steps, features

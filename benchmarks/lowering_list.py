@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from benchmarks.lowering_case import FLAT, IMAGE, ROW, Call, Case, function, imported, randn
 from torch import Tensor, nn
+
+from benchmarks.lowering_case import FLAT, IMAGE, ROW, Call, Case, function, imported, randn
 
 C64 = torch.complex64
 SQUARE = (2, 3, 3)
