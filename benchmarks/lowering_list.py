@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.lowering_case import FLAT, IMAGE, ROW, Call, Case, function, imported, randn
+from benchmarks.lowering_case import FLAT, IMAGE, ROW, Call2, Case, function, imported, randn
 
 C64 = torch.complex64
 SQUARE = (2, 3, 3)
@@ -201,7 +201,7 @@ def special_values() -> Iterator[Case]:
         return re.clone(), im.clone()
 
     def case(name: str, call: Callable[..., Any]) -> Case:
-        return Case("special values", name, lambda: Call(call), both)
+        return Case("special values", name, lambda: Call2(call), both)
 
     yield case("angle(re + j im) on the axes", lambda re, im: torch.complex(re, im).angle())
     yield case("atan2(im, re) of reals on the axes", lambda re, im: torch.atan2(im, re))
