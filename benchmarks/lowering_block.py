@@ -50,7 +50,7 @@ class WhiteningNorm(nn.Module):
         return torch.complex(re, ir * x.real + ii * x.imag + self.bias[None, :, 1, None, None])
 
     def matrix(self) -> tuple[Tensor, ...]:
-        """Γ V^{-1/2}, row by row: V^{-1/2} = [[Vii + s, -Vri], [-Vri, Vrr + s]] / (s t), s² = det V, t² = tr V + 2 s."""
+        """Γ V^{-1/2} by rows; V^{-1/2} = [[Vii + s, -Vri], [-Vri, Vrr + s]] / (s t), s² = det V, t² = tr V + 2 s."""
         covar = self.get_buffer("running_covar")
         vrr, vii, vri = covar[:, 0] + self.eps, covar[:, 1] + self.eps, covar[:, 2]
         s = (vrr * vii - vri**2).sqrt()
