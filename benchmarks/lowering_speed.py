@@ -131,7 +131,8 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
             dict.fromkeys(key.rpartition(" ")[0] for row in group for key in row if key.endswith((" ms", "m")))
         )
         first = forms[0]
-        yield f"| {kind}, width | plane | runtime | {' | '.join(forms)} | spread | {first} / fusekit | block / products |"
+        ends = ("spread", f"{first} / fusekit", "block / products")
+        yield f"| {' | '.join((f'{kind}, width', 'plane', 'runtime', *forms, *ends))} |"
         yield "| --- " * (6 + len(forms)) + "|"
         for row in group:
             cells = [f"{row[f'{f} ms']:.3f}" if f"{f} ms" in row else row.get(f"{f} problem", "") for f in forms]
