@@ -92,7 +92,7 @@ PARTS: dict[str, Part] = {
     ),
     "speech": (
         "stft, mask network, istft in one file",
-        lambda run: lowering_speech.measured(run.room, run.out, run.quick),
+        lambda run: lowering_speech.measured(run.room, run.quick),
         lowering_speech.table,
     ),
 }

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fusekit
-from benchmarks.lowering_case import Case, imported, trained
+from benchmarks.lowering_case import imported, trained
 from benchmarks.lowering_ways import DECOMPOSED, FUSEKIT, PLAIN, WAYS, error_of, nodes, reason
 from fusekit.clock import torch_call
 from fusekit.float64 import run_float64
@@ -133,7 +133,6 @@ def _rows(library: str, width: int, size: int, room: Path, rounds: int, seconds:
     torch.manual_seed(0)
     block = trained(blocks(width)[library]).eval()
     x = torch.randn(1, width, size, size, dtype=torch.complex64)
-    case = Case(library, "block", lambda: block, lambda: (x,))
     rows: dict[str, Row] = {}
     calls: dict[str, Call] = {EAGER: torch_call(block, Inputs((x,)))}
     with quiet():
@@ -150,7 +149,7 @@ def _rows(library: str, width: int, size: int, room: Path, rounds: int, seconds:
                     WAYS[way](block, (x,), path)
                 else:
                     WAYS[PLAIN](Floor(block, way == PLANAR).eval(), (given,), path)  # type: ignore[arg-type]
-            error = _planar_error(path, block, x, planar) if way == PLANAR else error_of(case, path)
+            error = _planar_error(path, block, x, planar) if way == PLANAR else error_of(block, (x,), path)
             rows[way] = {"nodes": nodes(path), "error": error}
             calls[way] = OnnxFile(path, spinning=False).bound(Inputs((given,)), ["x"])
         except Exception as problem:

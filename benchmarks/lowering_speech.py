@@ -62,12 +62,13 @@ def recording() -> tuple[Tensor, str]:
     return 0.2 * voice * torch.sin(torch.pi * t / 3) ** 2, "a synthetic vowel"
 
 
-def measured(room: Path, out: Path, quick: bool) -> Iterator[Row]:
-    """Each way's file is given the whole recording and parts of it; waveforms go to `speech` under `out`."""
+def measured(room: Path, quick: bool) -> Iterator[Row]:
+    """Each way's file is given the whole recording and parts of it; waveforms go to out/speech."""
     samples, name = recording()
     torch.manual_seed(0)
     model = (Masker(2, 64) if quick else Masker()).eval()
     example = samples[None, : 4 * model.size]
+    folder = room if quick else Path("out") / "speech"
     lengths = (2000, 3001) if quick else (len(samples), 16_000, 12_345)
     for way in (PLAIN, FUSEKIT):
         path = room / f"{way.split()[0]}.onnx"
@@ -79,7 +80,7 @@ def measured(room: Path, out: Path, quick: bool) -> Iterator[Row]:
             yield start | {"problem": reason(error)}
             continue
         for length in lengths:
-            yield start | _judged(model, path, samples[None, :length], out / "speech", way) | {"note": note}
+            yield start | _judged(model, path, samples[None, :length], folder, way) | {"note": note}
 
 
 def _written(way: str, model: nn.Module, x: Tensor, path: Path) -> str:

@@ -121,7 +121,7 @@ def outcome(case: Case, way: str, path: Path) -> Outcome:
         return Outcome(problem=f"invalid file: {reason(error)}")
     count = nodes(path)
     try:
-        error = error_of(case, path)
+        error = error_of(case.module(), case.given(), path)
     except Exception as problem:
         return Outcome(count, problem=f"does not run: {reason(problem)}")
     if not error <= WRONG:
@@ -139,9 +139,9 @@ def nodes(path: Path) -> int:
     return count(onnx.load(str(path)).graph)
 
 
-def error_of(case: Case, path: Path) -> float:
+def error_of(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> float:
     """The largest error of an output relative to the output's largest entry, against float64 and complex128."""
-    module, x = case.module(), Inputs(case.given())
+    x = Inputs(inputs)
     with torch.no_grad(), quiet():
         expected = [leaf for leaf in pytree.tree_leaves(run_float64(module, x)) if isinstance(leaf, Tensor)]
     results = [value for _, value in OnnxFile(path).run(x, x.names(module))]
