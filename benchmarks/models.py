@@ -15,6 +15,7 @@ round by round. `--no-compile` leaves out what takes longest to build: torch.com
 Networks whose package is missing are left out, or replaced by blocks of theirs.
 """
 
+import copy
 import json
 import logging
 import sys
@@ -58,8 +59,10 @@ def bench(
         fast = fusekit.optimize(model, (x,), budget=budget)
         marks.append(time.perf_counter())
         inputs = Inputs.of(x)
+        last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        fast_last = fusekit.optimize(last, inputs.channels_last(), budget=budget)
         slow = {"ways": rivals.LOWERED, "compiled": rivals.COMPILED} if compiled else {}
-        found = versions(model, fast, ours, inputs, room, dynamic=False, **slow)
+        found = versions(model, fast, ours, inputs, room, fast_last=fast_last, dynamic=False, **slow)
         marks.append(time.perf_counter())
         measured = measure(found, inputs, rounds, seconds)
         marks.append(time.perf_counter())

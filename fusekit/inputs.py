@@ -67,6 +67,22 @@ class Inputs:
         """A copy that a forward may overwrite in place."""
         return self.map(torch.clone)
 
+    def channels_last(self) -> "Inputs":
+        """The same values; images with their channels last in memory."""
+
+        def last(tensor: Tensor) -> Tensor:
+            return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+        return self.map(last)
+
+    @property
+    def are_channels_last(self) -> bool:
+        """Whether an image comes with its channels last, and not both ways, as one of a single channel does."""
+        return any(
+            tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+            for tensor in self.tensors()
+        )
+
     def call(self, function: Callable[..., Any]) -> Any:
         return function(*self.args, **self.kwargs)
 

@@ -36,6 +36,7 @@ from fusekit.versions import plain_export
 NOISE = 0.03  # of the model's time: what two runs of the same program may differ by
 _ONE_BY_ONE = 3  # realizations undone singly before all are
 _HARMLESS = {"drop-identity", "fold-constants", "fold-affine"}  # less work in every runtime, whatever the shapes
+_LAYOUTS = {"use-planar-conv", "use-planar-channels-last", "use-channels-last"}
 
 Place = tuple[str, str]
 
@@ -56,6 +57,11 @@ class Options:
     def plainer(self) -> "Options":
         """Without realizations."""
         return replace(self, stages=[stage for stage in self.stages if stage.name != CHOOSE], relays=False)
+
+    def laid_out(self) -> "Options":
+        """Where the model has its channels last already: without what would convert them."""
+        stages = [replace(s, passes=tuple(p for p in s.passes if p.name not in _LAYOUTS)) for s in self.stages]
+        return replace(self, stages=stages, relays=False)
 
 
 def optimized(model: nn.Module, inputs: Inputs | None, options: Options) -> tuple[nn.Module, Pipeline]:
@@ -101,6 +107,8 @@ def _judged(
     model: nn.Module, inputs: Inputs | None, options: Options, vetoed: frozenset[Place]
 ) -> tuple[nn.Module, Pipeline, str]:
     """The result of the passes and what is wrong with it; without realizations, if it holds only so."""
+    last = options.target == "torch" and inputs is not None and inputs.are_channels_last
+    options = options.laid_out() if last else options
     pipeline = _pipeline(options, vetoed)
     result = pipeline.run(own_copy(model), inputs)
     reason = _fault(model, result, inputs, options.tolerance)
@@ -109,7 +117,8 @@ def _judged(
         result = pipeline.run(own_copy(model), inputs)
         pipeline.events += _rejected(chosen(first.events), f"the whole model did not hold with it: {reason}")
         reason = _fault(model, result, inputs, options.tolerance)
-    return result, pipeline, reason
+    # whoever brings channels last keeps them: the weights, too, would else be laid out anew at each call
+    return result.to(memory_format=torch.channels_last) if last else result, pipeline, reason  # type: ignore[call-overload]
 
 
 def _pipeline(options: Options, vetoed: frozenset[Place]) -> Pipeline:

@@ -73,6 +73,7 @@ def versions(
     inputs: Inputs,
     room: Path,
     *,
+    fast_last: nn.Module | None = None,
     ways: Mapping[str, rivals.ModuleWay] = MappingProxyType({}),
     compiled: Mapping[str, rivals.ModuleWay] = MappingProxyType({}),
     dynamic: bool = True,
@@ -81,9 +82,9 @@ def versions(
 ) -> list[Version]:
     """The original, all others and fusekit's two, ready to run with the threads torch has now.
 
-    `fast`, `file`: what fusekit made for PyTorch and for ONNX Runtime. `ways`: others in PyTorch, beside torch.fx's
-    fusion; `compiled`: those that take fusekit's module as well as the original. `room`: a folder for the files of
-    others. `notify` is told what is being built.
+    `fast`, `file`: what fusekit made for PyTorch and for ONNX Runtime; `fast_last`: of the model with its channels
+    last. `ways`: others in PyTorch, beside torch.fx's fusion; `compiled`: those that take fusekit's module as well as
+    the original. `room`: a folder for the files of others. `notify` is told what is being built.
     """
     build = _Builder(inputs, inputs.names(original), _outputs(original, inputs), notify)
     found = build.eager("original", Side.ORIGINAL, lambda: own_copy(original))
@@ -92,7 +93,7 @@ def versions(
         found += build.eager(name, Side.OTHER, partial(_copied, once))
     for name, way in {**ways, **compiled}.items():
         found.append(build.lowered(name, Side.OTHER, partial(way, original)))
-    found += build.eager("fusekit", Side.FUSEKIT, lambda: own_copy(fast))
+    found += build.eager("fusekit", Side.FUSEKIT, lambda: own_copy(fast), fast_last and (lambda: own_copy(fast_last)))
     for name, way in compiled.items():
         found.append(build.lowered(f"fusekit, {name}", Side.FUSEKIT, partial(way, fast)))
 
@@ -119,11 +120,13 @@ class _Builder:
     expected: list[Tensor]
     notify: Notify
 
-    def eager(self, name: str, side: Side, make: Callable[[], nn.Module]) -> list[Version]:
-        """The module as it is and, where an input has four axes, in channels_last."""
+    def eager(
+        self, name: str, side: Side, make: Callable[[], nn.Module], last: Callable[[], nn.Module] | None = None
+    ) -> list[Version]:
+        """The module as it is and, where an input has four axes, in channels_last; `last`: another one for that."""
         found = [self._ready(PYTORCH, name, side, lambda: _in_torch(make(), self.inputs))]
         if any(tensor.dim() == 4 for tensor in self.inputs.tensors()):
-            make_last = partial(_channels_last, make, self.inputs)
+            make_last = partial(_channels_last, last or make, self.inputs)
             found.append(self._ready(PYTORCH, f"{name}, channels_last", side, make_last))
         return found
 
@@ -165,11 +168,8 @@ def _in_torch(module: nn.Module, inputs: Inputs) -> tuple[Call, int]:
 
 
 def _channels_last(make: Callable[[], nn.Module], inputs: Inputs) -> tuple[Call, int]:
-    def last(tensor: Tensor) -> Tensor:
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
-
     module = make().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _in_torch(module, inputs.map(last))
+    return _in_torch(module, inputs.channels_last())
 
 
 def _on_file(runtime: str, path: Path, inputs: Inputs, names: Sequence[str]) -> tuple[Call, int]:

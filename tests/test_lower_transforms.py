@@ -108,6 +108,46 @@ def test_a_complex_window_is_refused() -> None:
         real_form(Analysis(n_fft=8, window=HANN + 1j, onesided=False), torch.randn(2, 21, dtype=C64))
 
 
+class Lines(nn.Module):
+    """Every transform of a fixed length: cut, padded, on another axis, in every norm."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        fft = torch.fft
+        return [
+            *(fft.fft(x, n=n, norm=norm) * 1j for n in (6, 7, 1, 12) for norm in ("backward", "ortho", "forward")),
+            *(fft.ifft(x, n=n, dim=1) * 1j for n in (3, 4, 8)),
+            *(fft.rfft(x.real, n=n, dim=d) * 1j for n in (5, 6, 9) for d in (-1, -2)),
+            *(fft.irfft(x, n=n, norm="ortho") for n in (6, 7, 10, 11)),
+            fft.fft(x.real, n=6) * 1j,
+            fft.fft(1j * x.real, n=5) * 1j,
+            fft.fft(x, n=1030)[..., :2] * 1j,
+        ]
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_transforms_of_fixed_lengths(exported: bool) -> None:
+    inputs = Inputs.of(torch.randn(2, 3, 6, dtype=C64))
+    graph = export(Lines().eval(), inputs) if exported else capture(Lines().eval(), inputs).graph
+    real = lowered(graph, matrices=True)
+    assert difference(graph, real, inputs) < 1e-12
+    names = [str(getattr(node.target, "__name__", node.target)) for node in real.nodes]
+    assert sum("fft" in name for name in names) == 1, "all but the longest are products"
+
+
+def test_transforms_of_fixed_lengths_in_a_file(tmp_path: Path) -> None:
+    class Few(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            z = torch.fft.rfft(x, n=12)
+            return torch.fft.irfft(z * z, n=12), torch.fft.fft(z, n=10, dim=-1).abs()
+
+    assert fusekit.export(Few().eval(), tmp_path / "few.onnx", torch.randn(2, 9), measure=False).ok
+    session = ort.InferenceSession(str(tmp_path / "few.onnx"), providers=["CPUExecutionProvider"])
+    assert "DFT" not in [node.op_type for node in onnx.load(tmp_path / "few.onnx").graph.node]
+    x = torch.randn(3, 9)
+    for found, expected in zip(session.run(None, {"x": x.numpy()}), Few()(x), strict=True):
+        assert np.abs(found - expected.numpy()).max() < 1e-5 * float(expected.abs().max())
+
+
 class Enhancer(nn.Module):
     """Spectrogram, complex mask out of complex layers, signal."""
 

@@ -143,6 +143,7 @@ class _Interpreter:
                 if type(value) is Pair:
                     spread = _name(node) in SUMMING and _is_spread(node) and not self._is_full(node)
                     value = joint(settled(value, facts(node), spread), _name)
+                    value = settled(value, facts(node), spread=False)  # of the halves of a joint, the same is known
             while (start := start.next) is not here:
                 start.meta.setdefault("where", where(node))
                 self.made.add(start)
@@ -219,7 +220,9 @@ class _Interpreter:
             several = first.map(lambda part: call(part, *args[1:], **kwargs))
             return {i: Pair(*(None if p is None else p[i] for p in (several.re, several.im))) for i in indices}
         if self.matrices and name in TRANSFORMS:
-            return TRANSFORMS[name](self._constant, **_by_name(node, args, kwargs))
+            value = TRANSFORMS[name](self._constant, **_by_name(node, args, kwargs))
+            if value is not NotImplemented:
+                return value
         if name in WHOLE:
             whole = pytree.tree_map_only(Pair, lambda z: torch.complex(*z.full()), (args, kwargs))
             result = call(*whole[0], **whole[1])
@@ -270,7 +273,7 @@ def _by_name(node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:
         names = list(inspect.signature(TRANSFORMS[_name(node)]).parameters)[1:]
         return {**dict(zip(names, args, strict=False)), **kwargs}
     names = ["input", *(argument.name for argument in node.target._schema.arguments[1:])]
-    centred = {} if "center" in names else {"center": False}
+    centred = {"center": False} if _name(node) == "stft" and "center" not in names else {}
     return {**dict(zip(names, args, strict=False)), **kwargs, **centred}
 
 

@@ -16,14 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusekit.lower.known import facts_of, shape_of
-from fusekit.lower.linear import block
+from fusekit.lower.linear import block, split
 from fusekit.lower.pair import Pair, Part
 
 Rule = Callable[..., Any]
 Constant = Callable[[Tensor], Part]  # a tensor becomes a constant of the graph
 
-# Beyond, a matrix of n² entries costs more than it saves.
-LARGEST_MATRIX = 2048
+# Where one product with a constant matrix is faster than ONNX Runtime's DFT; docs/lowering.md has the figures.
+LARGEST = 1024
+LARGEST_POWER_OF_TWO = 256
 
 
 def fourier(n: int, sign: int, rows: int | None = None) -> tuple[Tensor, Tensor]:
@@ -32,6 +33,15 @@ def fourier(n: int, sign: int, rows: int | None = None) -> tuple[Tensor, Tensor]
     angles = turns.double() * (sign * 2 * math.pi / n)
     cos, sin = torch.cos(angles), torch.sin(angles)
     return torch.where(4 * turns % (2 * n) == n, 0.0, cos), torch.where(2 * turns % n == 0, 0.0, sin)
+
+
+def mirrored(n: int) -> Tensor:
+    """[n//2 + 1, 1]: how often a frequency counts in a real signal, twice but where it is its own mirror."""
+    times = torch.full((n // 2 + 1, 1), 2.0, dtype=torch.float64)
+    times[0] = 1
+    if n % 2 == 0:
+        times[-1] = 1
+    return times
 
 
 def stft(
@@ -94,11 +104,8 @@ def istft(
         raise TypeError("a complex signal of one side")
     width = n_fft if win_length is None else win_length
     cos, sin = (m * (n_fft**-0.5 if normalized else 1 / n_fft) for m in fourier(n_fft, 1, rows))
-    if rows == half and not return_complex:  # every frequency but those that are their own mirror counts twice
-        twice = torch.full((half, 1), 2.0, dtype=torch.float64)
-        twice[0] = 1
-        twice[-1] = 1 if n_fft % 2 == 0 else 2
-        cos, sin = cos * twice, sin * twice
+    if rows == half and not return_complex:
+        cos, sin = cos * mirrored(n_fft), sin * mirrored(n_fft)
     dtype = _dtype(z)
     taper = _window(window, width, n_fft, dtype)
     re, im = z.map(lambda part: part.unsqueeze(0) if alone else part).full()
@@ -161,4 +168,40 @@ def _of_dtype(matrix: Part, dtype: torch.dtype, *tapers: Part) -> Part:
     return matrix
 
 
-TRANSFORMS: dict[str, Rule] = {"stft": stft, "istft": istft}
+def _line(kind: str) -> Rule:
+    """fft, ifft, rfft or irfft of a length that the model fixes, [..., n] by one matrix; another stays what it is."""
+    inverse, into, out = kind.startswith("i"), kind == "irfft", kind == "rfft"
+
+    def rule(constant: Constant, input: Any, n: Any = None, dim: int = -1, norm: str | None = None) -> Any:
+        if not isinstance(n, int) or n > (LARGEST_POWER_OF_TWO if n & (n - 1) == 0 else LARGEST):
+            return NotImplemented
+        z, half = Pair.of(input), n // 2 + 1
+        taken, kept = half if into else n, half if out else n
+        power = {"ortho": 0.5, "forward": 0 if inverse else 1}.get(norm or "", 1 if inverse else 0)
+        cos, sin = (m[:taken, :kept] * n**-power for m in fourier(n, 1 if inverse else -1))
+        if into:
+            cos, sin = cos * mirrored(n), sin * mirrored(n)
+        rows = [] if z.re is None else [cos if into else torch.cat([cos, sin], 1)]
+        rows += [] if z.im is None else [-sin if into else torch.cat([-sin, cos], 1)]
+        size = shape_of(z)[dim]
+        parts = [_fitted(p.movedim(dim, -1), size, taken) for p in (z.re, z.im) if p is not None]
+        planar = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        result = planar @ _of_dtype(constant(torch.cat(rows)), _dtype(z))
+        if into:
+            return result.movedim(-1, dim)
+        pair = split(result, -1)
+        return pair if dim == -1 else pair.map(lambda part: part.movedim(-1, dim))
+
+    return rule
+
+
+def _fitted(part: Part, size: int | None, n: int) -> Part:
+    """n entries: what is more is cut off, what lacks is 0."""
+    return part if size == n else F.pad(part, (0, n))[..., :n]
+
+
+TRANSFORMS: dict[str, Rule] = {
+    "stft": stft,
+    "istft": istft,
+    **{f"fft_{kind}": _line(kind) for kind in ("fft", "ifft", "rfft", "irfft")},
+}
