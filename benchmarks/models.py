@@ -92,6 +92,9 @@ def main(
     seconds: Annotated[float, typer.Option(help="for all rounds of a network")] = 8.0,
     budget: Annotated[float, typer.Option(help="seconds fusekit may measure for a runtime and network")] = 20.0,
     only: Annotated[list[str] | None, typer.Option(help="a network; repeat for several")] = None,
+    again: Annotated[
+        list[str] | None, typer.Option(help="a network to measure once more, the others as they are")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="a few small networks, few rounds")] = False,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="torch.compile too: it builds long")] = True,
     details: Annotated[Path | None, typer.Option(help="a file for every version's figures, as JSON lines")] = None,
@@ -101,9 +104,9 @@ def main(
     warnings.simplefilter("ignore")
     torch.set_num_threads(threads)
     known = wholes()
-    if unknown := [name for name in only or [] if name not in known]:
+    if unknown := [name for name in (*(only or []), *(again or [])) if name not in known]:
         raise typer.BadParameter(f"no network {', '.join(unknown)}; there are {', '.join(known)}")
-    asked = only or (QUICK if quick else known)
+    asked = only or again or (QUICK if quick else known)
     rows: list[models_table.Row] = []
     for name, whole in known.items():
         if name not in asked:
@@ -118,6 +121,9 @@ def main(
         if details is not None:
             with details.open("a") as out:
                 print(json.dumps({"network": name} | measured.to_dict()), file=out)
+    if again:
+        new = {row["network"]: row for row in rows}
+        rows = [new.get(row["network"], row) for row in models_table.read(where, threads)]
     command = f"python -m benchmarks.models --threads {threads}" + ("" if compiled else " --no-compile")
     text = models_table.markdown(rows, threads, command)
     if only or quick:

@@ -1,5 +1,6 @@
 """What benchmarks/models.py measured, as rows, a table, a plot and a verdict."""
 
+import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -154,6 +155,21 @@ def _applied(row: Row) -> list[str]:
         f"{row['error']:.1e}",
         f"{row['own error']:.1e}",
     ]
+
+
+def read(where: Path, threads: int) -> list[Row]:
+    """The rows of the CSV, as they were written."""
+
+    def value(text: str) -> Any:
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+    with (where / f"models-{threads}-thread{'s' * (threads > 1)}.csv").open(newline="") as file:
+        found = [{key: value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+    words = ("failed", "rewrites")  # which may be empty; an empty figure is none
+    return [{k: v for k, v in row.items() if v != "" or k.endswith(words)} for row in found]
 
 
 def write(where: Path, rows: Sequence[Row], threads: int, text: str) -> None:
