@@ -119,7 +119,7 @@ def others(case: Case, weight: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
     if case.n == 4 and find_spec("speechbrain"):
         layers = import_module("speechbrain.nnet.quaternion_networks.q_CNN")
         last = (1, case.size, case.size, 4 * c)  # theirs have their channels last
-        found["speechbrain"] = layers.QConv2d(c, k, input_shape=last, padding_mode="zeros"), torch.randn(last)
+        found["speechbrain"] = layers.QConv2d(c, k, input_shape=last, padding_mode="constant"), torch.randn(last)
     return found
 
 
