@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import fusekit
 from fusekit.capture import capture
+from fusekit.capture.exported import export
 from fusekit.errors import CaptureError
 from fusekit.graph import facts
 from fusekit.inputs import Inputs
@@ -205,3 +206,18 @@ def test_what_cannot_be_lowered_stays_and_is_reported() -> None:
     report = report_of(result)
     assert torch.equal(result(x), model(x))
     assert any(event.rewrite == "lower-complex" and "inv" in event.reason for event in report.of("refused"))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv1d(2, 3, 2, dtype=C64),
+        nn.ConvTranspose1d(2, 3, 2, 2, groups=1, dtype=C64),
+        Calls(lambda x: nn.functional.adaptive_avg_pool3d(x.unflatten(-1, (3, 3)), 1)),
+    ],
+)
+def test_programs_whose_arguments_are_left_out(layer: nn.Module) -> None:
+    """torch.export leaves out what is the default; ATen takes no number for a list."""
+    inputs = Inputs.of(torch.randn(2, 2, 9, dtype=C64))
+    graph = export(layer.eval(), inputs)
+    assert difference(graph, lowered(graph), inputs) < 1e-12

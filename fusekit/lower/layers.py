@@ -18,7 +18,7 @@ def _conv(n: int) -> Rule:
         call: Rule, x: Any, w: Any, b: Any = None, stride: Any = 1, pad: Any = 0, dilation: Any = 1, groups: int = 1
     ) -> Pair:
         def own(x: Any, w: Any, b: Any) -> Any:
-            return call(x, w, b, stride, pad, dilation, groups)
+            return call(x, w, b, *(_spread(value, n) for value in (stride, pad, dilation)), groups)
 
         return block(own, Pair.of(x), Pair.of(w), b, -n - 1, groups=groups)
 
@@ -38,11 +38,17 @@ def _conv_transpose(n: int) -> Rule:
         dilation: Any = 1,
     ) -> Pair:
         def own(x: Any, w: Any, b: Any) -> Any:
-            return call(x, w, b, stride, pad, output_pad, groups, dilation)
+            amounts = (_spread(value, n) for value in (stride, pad, output_pad))
+            return call(x, w, b, *amounts, groups, _spread(dilation, n))
 
         return block(own, Pair.of(x), Pair.of(w), b, -n - 1, groups=groups, transposed=True)
 
     return rule
+
+
+def _spread(value: Any, n: int) -> Any:
+    """One number for each axis, as ATen wants it."""
+    return [value] * n if isinstance(value, int) else value
 
 
 LAYERS: dict[str, Rule] = {

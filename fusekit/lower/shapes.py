@@ -36,6 +36,7 @@ SHAPES = frozenset(
             "fft_ifftshift",
         ),
         *("diff", "cumulative_trapezoid", "trapezoid", "avg_pool1d", "avg_pool2d", "avg_pool3d", "upsample_nearest1d"),
+        *(f"{private}adaptive_avg_pool{n}d" for private in ("", "_") for n in (1, 2, 3)),
     )
 )
 
