@@ -229,9 +229,12 @@ def flat_sizes(maps: tuple[Map, ...]) -> Shape | None:
     return None
 
 
-def nominal_shapes(whole: Combination, outer: tuple[Map, ...] = ()) -> list[Shape]:
-    """Shapes for the sources of a sum or concatenation, and what stands behind it, whose real ones are unknown."""
+def nominal_shapes(whole: Combination, outer: tuple[Map, ...] = ()) -> list[Shape] | None:
+    """Shapes for the sources of a sum or concatenation, and what stands behind it, whose real ones are unknown; None if
+    no branch says anything about its channels."""
     chains = [nominal_shape(term.map.maps) for term in whole.terms]
+    if not any(chains):
+        return None
     channels = next((value.in_channels for value in outer if isinstance(value, Conv)), None)
     return whole.source_shapes(max(shape for shape in chains if shape is not None), channels)
 

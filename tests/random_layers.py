@@ -131,6 +131,28 @@ class Gate(nn.Module):
         return gated
 
 
+class Halves(nn.Module):
+    """Both halves of the channels, each made of both: by constants, by two layers; perhaps a function of each."""
+
+    def __init__(self, draw: random.Random, n: int, width: int, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.ends = draw.choice([None, torch.relu, torch.tanh])
+        self.scale, self.shift = (
+            nn.Parameter(torch.tensor([draw.uniform(0.5, 2) for _ in range(width)]).reshape(-1, *(1,) * n))
+            for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, 1)
+        if len(self.layers):
+            first, second = self.layers
+            a, b = first(a) - second(b), second(a) + first(b)
+        else:
+            a, b = (a - self.shift) * self.scale + b, 0.5 - (b * self.shift - a)
+        return torch.cat([a, b] if self.ends is None else [self.ends(a), self.ends(b)], 1)
+
+
 class Network(nn.Module):
     """Layers in a row, the values behind some of them returned too."""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.architectures import randomize
 from tests.compare import normal
 from tests.random_drawing import MEAN, NORM, TRANSPOSED, Drawing
-from tests.random_layers import Branches, Gate, Network, Odd, Padding
+from tests.random_layers import Branches, Gate, Halves, Network, Odd, Padding
 
 ADAPTIVE: dict[int, Any] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
@@ -21,7 +21,7 @@ PLAIN = ["conv"] * 5 + ["norm"] * 4 + ["transposed", "arithmetic", "arithmetic",
 PLAIN += ["residual", "functional", "shared"]
 MOTIFS = ["bordered", "pointwise_first", "row", "inception", "stacked", "split_norm", "heads", "circle", "edged"]
 MOTIFS += ["pooled", "gate", "shuffled", "parallel", "upsampled", "shifted", "cut_window", "blocks", "low_rank"]
-MOTIFS += ["pruned", "padded"]
+MOTIFS += ["pruned", "padded", "halves"]
 
 
 class Builder(Drawing):
@@ -217,6 +217,12 @@ class Builder(Drawing):
         functions = [nn.ReLU(), nn.Sigmoid(), nn.Tanh()]
         parts = [nn.Sequential(self.make(wide, k, window, **options), self.draw.choice(functions)) for k in outputs]
         return self.ending(first, nn.ReLU(), Branches(parts, concat=True), channels=sum(outputs))
+
+    def halves(self) -> nn.Module:
+        """What is cut in two, computed with and put together again."""
+        few = self.few()
+        layers = [self.make(few, few, 1) for _ in range(self.draw.choice([0, 0, 2]))]
+        return self.ending(self.make(self.channels, 2 * few), Halves(self.draw, self.n, few, layers), channels=2 * few)
 
     def gate(self) -> nn.Module:
         few = self.few()

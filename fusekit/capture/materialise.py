@@ -7,6 +7,7 @@ that asks whether its parameters train: run twice, on the given inputs and on ot
 If that is one linear layer or convolution of its own input, with the same weight both times, it is that one.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,13 +57,18 @@ class _Record(TorchFunctionMode):
 
 
 def materialise(model: nn.Module, inputs: Inputs) -> list[str]:
-    """Replace such layers within the model; their paths. The model must be one's own copy."""
+    """Replace such layers within the model, one's own copy; their paths. What runs is another copy: a forward may change
+    its own state."""
+    try:
+        trial = copy.deepcopy(model)
+    except Exception:  # it has been copied before, but a trace may have left in it what cannot be
+        return []
     paths: dict[int, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
+    for path, module in trial.named_modules(remove_duplicate=False):
         if path:
             paths.setdefault(id(module), []).append(path)
     try:
-        first, second = (_run(model, given, paths) for given in (inputs, inputs.map(_other)))
+        first, second = (_run(trial, given, paths) for given in (inputs, inputs.map(_other)))
     except Exception:  # a model that other inputs break shows nothing
         return []
     replaced = []
