@@ -57,8 +57,8 @@ class _Record(TorchFunctionMode):
 
 
 def materialise(model: nn.Module, inputs: Inputs) -> list[str]:
-    """Replace such layers within the model, one's own copy; their paths. What runs is another copy: a forward may change
-    its own state."""
+    """Replace such layers within the model, one's own copy; their paths. Another copy is run: a forward may change its
+    own state."""
     try:
         trial = copy.deepcopy(model)
     except Exception:  # it has been copied before, but a trace may have left in it what cannot be
