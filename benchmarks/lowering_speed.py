@@ -59,7 +59,7 @@ def quaternion_networks(width: int, size: int) -> Made:
     theirs = imported("speechbrain.nnet.quaternion_networks.q_CNN")
     if theirs is not None:
         last = x.permute(0, 2, 3, 1).contiguous()
-        conv = partial(theirs.QConv2d, width, 3, input_shape=tuple(last.shape), padding_mode="zeros")
+        conv = partial(theirs.QConv2d, width, 3, input_shape=tuple(last.shape), padding_mode="constant")
         made["speechbrain"] = (stack(conv, nn.ReLU), last)
     return made
 
