@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ class Case:
 
     def module(self) -> nn.Module:
         torch.manual_seed(0)
+        np.random.seed(0)  # which speechbrain draws its weights from
         return trained(self.make()).eval()
 
     def given(self) -> tuple[Tensor, ...]:

@@ -24,6 +24,7 @@ from fusekit.graph import Graph
 from fusekit.inputs import Inputs
 from fusekit.lower import difference, holds_complex, holds_layers, lowered
 from fusekit.overwrite import overwrite
+from fusekit.passes import CANONICALIZE
 from fusekit.relayout import relay
 from fusekit.report import Event, Outcome, Report, Totals
 from fusekit.rewrite import Stage
@@ -58,7 +59,8 @@ class Pipeline:
             self._left(path, "it has hooks, which must see its own input and output")
             return module
         try:
-            captured = capture(module, inputs)
+            # a file may be of one size; what answers in place of a model may not
+            captured = capture(module, inputs, fixed=self.target != "torch")
         except CaptureError as error:
             return self._run_children(module, path, str(error))
         graph = captured.graph
@@ -99,6 +101,10 @@ class Pipeline:
         place, worth = path or "model", holds_layers if self.target == "torch" else holds_complex
         if not self.stages or (LOWERING, place) in self.vetoed or not worth(graph):
             return
+        # what is computed from parameters alone need not have a real form
+        first = [stage for stage in self.stages if stage.name == CANONICALIZE]
+        events = Driver(graph, self.target, self.strict).run(first)
+        self.events += [event for event in events if event.outcome is not Outcome.REFUSED]
         try:
             real = lowered(graph, matrices=self.target != "torch")
             error = difference(graph, real, inputs)

@@ -11,13 +11,14 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from io import StringIO
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch._decomp import decomposition_table
+from torch._dynamo import trace_rules
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
@@ -54,6 +55,9 @@ def export_program(
     try:
         return _trace(copied, inputs, dynamic)
     except Exception as error:
+        if not dynamic:  # by the bytecode: follows parameters in containers of the model's own
+            with suppress(Exception):
+                return _trace(evaluation_copy(module), inputs, dynamic, strict=True)
         raise CaptureError(f"torch.export could not trace {type(module).__name__}: {reason_of(error)}") from error
 
 
@@ -97,6 +101,7 @@ def _symbolic_len() -> Iterator[None]:
     Python makes `__len__` return an int, so torch.export takes the traced size there for a constant, without a guard:
     the program then computes something else at every other size. Nothing changes for what is not traced.
     """
+    trace_rules.is_builtin_callable(len)  # torch.compile makes its table of builtins once: with the plain one in it
     plain = builtins.len
 
     def symbolic(value: Any, /) -> int:
@@ -143,10 +148,11 @@ def free_steps() -> Iterator[None]:
             operator._dispatch_cache.clear()
 
 
-def _trace(module: nn.Module, inputs: Inputs, dynamic: Freedom) -> ExportedProgram:
+def _trace(module: nn.Module, inputs: Inputs, dynamic: Freedom, *, strict: bool = False) -> ExportedProgram:
+    inputs = inputs.cloned()  # torch marks the free sizes at the tensors, and a trace that fails leaves the marks
     shapes = _free_sizes(module, inputs, dynamic) if dynamic else None
-    with torch.no_grad(), quiet(), _symbolic_len(), free_steps():
-        return torch.export.export(module, inputs.args, inputs.kwargs, dynamic_shapes=shapes, strict=False)
+    with torch.no_grad(), quiet(), nullcontext() if strict else _symbolic_len(), free_steps():
+        return torch.export.export(module, inputs.args, inputs.kwargs, dynamic_shapes=shapes, strict=strict)
 
 
 def _free_sizes(module: nn.Module, inputs: Inputs, dynamic: Freedom) -> tuple[Any, ...]:
@@ -162,8 +168,10 @@ def _free_sizes(module: nn.Module, inputs: Inputs, dynamic: Freedom) -> tuple[An
 
 
 def conditions_of(program: ExportedProgram) -> list[str]:
-    """What the trace assumed of its inputs, as Python expressions over `L`, the arguments by name."""
-    return list(getattr(program, "_guards_code", None) or ())
+    """What the trace assumed of its inputs, as Python expressions over `L`, the arguments by name.
+
+    A trace by the bytecode, of fixed sizes, counts its arguments instead and says nothing more than these sizes."""
+    return [code for code in getattr(program, "_guards_code", None) or () if "flat_args" not in code]
 
 
 def _accepts(program: ExportedProgram, module: nn.Module, inputs: Inputs) -> bool:

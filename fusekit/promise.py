@@ -23,7 +23,7 @@ from fusekit.float64 import run_float64
 from fusekit.inputs import Inputs
 from fusekit.onnxfile import OnnxFile
 from fusekit.passes import CHOOSE, STAGES
-from fusekit.pipeline import Pipeline, own_copy
+from fusekit.pipeline import LOWERING, Pipeline, own_copy
 from fusekit.program import evaluation_copy, reason_of
 from fusekit.relayout import NAME as CHANNELS_LAST
 from fusekit.report import Event, Outcome, Report
@@ -206,16 +206,22 @@ class Export:
 
     def _written(self, result: nn.Module, report: Report) -> Validation:
         applied = [(event.rewrite, event.where) for event in report.applied]
-        verdict = export_onnx(
-            self.model,
-            result,
-            self.path,
-            self.inputs,
-            dynamic=self.dynamic,
-            opset=self.opset,
-            tolerance=self.options.tolerance,
-            rewrites=applied,
-        )
+        try:
+            verdict = export_onnx(
+                self.model,
+                result,
+                self.path,
+                self.inputs,
+                dynamic=self.dynamic,
+                opset=self.opset,
+                tolerance=self.options.tolerance,
+                rewrites=applied,
+            )
+        except ExportError as error:
+            left = [event.reason for event in report.refused if event.rewrite == LOWERING]
+            if not left:
+                raise
+            raise ExportError(f"{left[0]}; and as it is: {error}") from error
         return replace(verdict, report=report)
 
 

@@ -28,6 +28,7 @@ def tidy(
     model: ir.Model, weights: Mapping[str, tuple[int, ...]], outputs: list[str], metadata: Mapping[str, str]
 ) -> None:
     """Rename, fold and strip in place. `weights`: the shapes of the state_dict; `outputs`: names in flattened order."""
+    _tell_apart(model.graph)
     optimizer.fold_constants(model, should_fold=_is_weight_arithmetic)
     RemoveUnusedNodesPass()(model)
     graph = model.graph
@@ -41,6 +42,15 @@ def tidy(
     _name_dims(graph)
     _strip(model)
     model.metadata_props.update(metadata)
+
+
+def _tell_apart(graph: ir.Graph) -> None:
+    """No value is called what a weight is called: folded, it would be a weight itself."""
+    taken = set(graph.initializers)
+    for node in graph:
+        for value in node.outputs:
+            if value.name and value.name in graph.initializers:
+                value.name = _unique(value.name, taken)
 
 
 def _is_weight_arithmetic(node: ir.Node) -> bool | None:

@@ -43,9 +43,10 @@ def region_error(
             source: torch.randn(shape, generator=generator, dtype=dtype)
             for source, shape in zip(sources, shapes, strict=True)
         }
+        values = {**inputs, **constants}  # a source may be a constant itself
         with LongConvolutions():
-            expected = evaluate(graph, old, {**inputs, **constants})
-            given = evaluate(graph, new, {**inputs, **constants}) if new else inputs
+            expected = evaluate(graph, old, values)
+            given = evaluate(graph, new, values) if new else values
         for theirs, ours in zip(old[-count:], new[-count:] or sources[:1], strict=True):
             worst = max(worst, relative_error(given[ours], expected[theirs]))
     return worst

@@ -20,13 +20,14 @@ from fusekit.passes.use_spectral_conv import UseSpectralConv
 from fusekit.passes.use_winograd import UseWinograd
 from fusekit.rewrite import Rewrite, Stage
 
+CANONICALIZE = "canonicalize"  # the stage of what makes no difference
 CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way
 
 _NEAR = (FoldAffine(), FoldAffineIn(), FoldPad(), FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
 _FAR = (FoldConv(), FoldCircular(), FoldConvEdge(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
 
 STAGES: tuple[Stage, ...] = (
-    Stage("canonicalize", (DropIdentity(), FoldConstants())),
+    Stage(CANONICALIZE, (DropIdentity(), FoldConstants())),
     Stage("fold", _NEAR),
     # with nothing left between them, rows of convolutions are seen whole
     Stage("fold-rows", (*_FAR, *_NEAR)),
@@ -54,6 +55,7 @@ STAGES: tuple[Stage, ...] = (
 PASSES: dict[str, Rewrite] = {rewrite.name: rewrite for stage in STAGES for rewrite in stage.passes}
 
 __all__ = [
+    "CANONICALIZE",
     "CHOOSE",
     "PASSES",
     "STAGES",

@@ -18,6 +18,7 @@ from fusekit.pattern import Compose, Match, Pattern
 from fusekit.report import Event, Outcome
 from fusekit.rewrite import Rewrite, Stage
 from tests.architectures import conv_chain, randomize
+from tests.compare import report_of
 from tests.graphs import captured, same_snapshot, snapshot
 from tests.strategies import relative_error
 
@@ -461,3 +462,19 @@ def test_a_rejected_wrong_law_leaves_the_model_right() -> None:
     assert outcomes(result.report.events) == [("wrong", "rejected")]
     with torch.no_grad():
         assert torch.equal(result(X), model(X))
+
+
+def test_what_does_nothing_to_a_constant_is_dropped() -> None:
+    class Dropped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.rand(4, 9))
+            self.drop = nn.Dropout()
+
+        def forward(self, x: Tensor) -> Tensor:
+            w: Tensor = self.drop(self.w)
+            return x * w if x.shape[0] > 2 else x + w
+
+    report = report_of(optimize(Dropped().eval(), torch.rand(2, 4, 9), measure=False))
+    assert not report.of("rejected")
+    assert "drop-identity" in [event.rewrite for event in report.applied]

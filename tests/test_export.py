@@ -313,3 +313,17 @@ def test_equal_constants_are_kept_once_and_weights_under_their_names() -> None:
     assert set(model.graph.initializers) == {"table", "third", "a.bias", "b.bias", "a.weight.T"}
     added = [value.name for node in model.graph for value in node.inputs[1:] if value is not None]
     assert added == ["table", "table", *names[2:]]
+
+
+def test_a_computed_weight_named_like_a_value_of_the_program(tmp_path: Path) -> None:
+    class Normalized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pow_1 = nn.Parameter(torch.rand(4, 3))
+            self.w = nn.Parameter(torch.rand(4, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.pow_1 + self.w**2
+
+    model = Normalized()
+    assert export_onnx(model, model, tmp_path / "m.onnx", torch.rand(2, 4, 3)).ok

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import fusekit
 from fusekit.capture import capture
 from fusekit.capture.exported import export
-from fusekit.errors import CaptureError
+from fusekit.errors import CaptureError, ExportError
 from fusekit.graph import facts
 from fusekit.inputs import Inputs
 from fusekit.lower import Pair, difference, functions, lowered
@@ -115,6 +115,11 @@ LAYERS = {
     "conv_transpose2d groups": (nn.ConvTranspose2d(4, 2, 3, groups=2, dtype=C64), (2, 4, 4, 4)),
     "linear": (nn.Linear(4, 5, dtype=C64), (3, 2, 4)),
     "linear no bias": (nn.Linear(4, 4, bias=False, dtype=C64), (4,)),
+    "linear, viewed": (nn.Sequential(nn.Linear(4, 6, dtype=C64), Calls(lambda x: x.view(-1, 9))), (3, 4)),
+    "linear, viewed as another": (
+        nn.Sequential(nn.Linear(4, 6, dtype=C64), Calls(lambda x: x.view_as(torch.zeros(2, 9)))),
+        (3, 4),
+    ),
 }
 
 
@@ -221,3 +226,68 @@ def test_programs_whose_arguments_are_left_out(layer: nn.Module) -> None:
     inputs = Inputs.of(torch.randn(2, 2, 9, dtype=C64))
     graph = export(layer.eval(), inputs)
     assert difference(graph, lowered(graph), inputs) < 1e-12
+
+
+def test_what_is_computed_from_parameters_alone_needs_no_real_form(tmp_path: Path) -> None:
+    class Unitary(nn.Module):
+        """W = (1 + A)⁻¹(1 - A) with A = -Aᴴ, Cayley's form (Helfrich et al., 2018)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Parameter(torch.randn(4, 4, dtype=C64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, one = self.a - self.a.mH, torch.eye(4, dtype=C64)
+            weight: Tensor = torch.linalg.solve(one + a, one - a)
+            return x @ weight if len(x) > 2 else x @ weight.mT
+
+    model, x = Unitary().eval(), torch.randn(3, 4, dtype=C64)
+    assert fusekit.export(model, tmp_path / "unitary.onnx", x, measure=False).ok
+
+
+def test_writes_into_complex_tensors() -> None:
+    def overlapped(x: Tensor) -> Tensor:
+        out = torch.zeros(x.shape[0], 12, dtype=x.dtype)
+        for step in range(3):
+            out[:, 3 * step : 3 * step + 5] = out[:, 3 * step : 3 * step + 5] + x[:, step]
+        return out
+
+    inputs = Inputs.of(torch.randn(2, 3, 5, dtype=C64))
+    graph = export(Calls(overlapped).eval(), inputs)
+    assert any("copy" in str(node.target) for node in graph.nodes)
+    assert difference(graph, lowered(graph), inputs) < 1e-12
+
+
+def test_numbers_that_are_only_passed_on_are_not_taken_apart(tmp_path: Path) -> None:
+    path = tmp_path / "passed.onnx"
+    assert fusekit.export(nn.Sequential(nn.Dropout()).eval(), path, torch.randn(2, 3, dtype=C64), measure=False).ok
+    assert len(onnx.load(path).graph.node) <= 1
+
+
+def test_both_reasons_are_told_where_there_is_no_file(tmp_path: Path) -> None:
+    model = Calls(lambda x: torch.linalg.inv(torch.exp(x))).eval()
+    with pytest.raises(ExportError, match=r"no real form of linalg_inv .*; and as it is: torch\.onnx could not"):
+        fusekit.export(model, tmp_path / "none.onnx", torch.randn(3, 3, dtype=C64), measure=False)
+
+
+def test_a_model_of_one_size_is_lowered_at_that_size(tmp_path: Path) -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept: dict[int, nn.Module] = {}
+            self.layer = nn.Linear(4, 5, dtype=C64)
+
+        def forward(self, x: Tensor) -> Tensor:
+            width = x.shape[-1]
+            self.kept.setdefault(width, nn.AvgPool1d(4))
+            pooled: Tensor = self.kept[width](self.layer(x).abs())
+            return sum(pooled.unbind(1), torch.zeros(()))
+
+    x = torch.randn(2, 3, 4, dtype=C64)
+    report = report_of(fusekit.optimize(Pooled().eval(), x, target="onnxruntime", measure=False))
+    assert "lower-complex" in [event.rewrite for event in report.applied]
+    assert any("fixed to the example's" in event.reason for event in report.refused)
+    assert fusekit.export(Pooled().eval(), tmp_path / "pooled.onnx", x, measure=False).ok
+    kept = fusekit.optimize(Pooled().eval(), x, measure=False)  # which may be called with other sizes
+    other = torch.randn(1, 2, 4, dtype=C64)
+    assert kept(other).shape == (1, 1)

@@ -148,6 +148,28 @@ def test_transforms_of_fixed_lengths_in_a_file(tmp_path: Path) -> None:
         assert np.abs(found - expected.numpy()).max() < 1e-5 * float(expected.abs().max())
 
 
+def test_a_transform_of_free_length_in_a_file(tmp_path: Path) -> None:
+    class Convolved(nn.Module):
+        """With a kernel as long as the signal, by spectra of twice the length (S4 and its kind)."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            length = x.shape[-1]
+            kernel = torch.exp(torch.arange(length) * (0.9j - 0.1))
+            spectrum = torch.fft.fft(x, n=2 * length) * torch.fft.fft(kernel, n=2 * length)
+            filtered: Tensor = torch.fft.ifft(spectrum)[..., :length]
+            spectra: Tensor = torch.fft.rfft(x.real, n=2 * length)[..., :length]
+            return filtered + spectra
+
+    path, x = tmp_path / "convolved.onnx", torch.randn(2, 9, dtype=C64)
+    assert fusekit.export(Convolved().eval(), path, x, measure=False).ok
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for shape in [(2, 9), (3, 14)]:
+        x = torch.randn(shape, dtype=C64)
+        (found,) = session.run(None, {session.get_inputs()[0].name: torch.view_as_real(x).numpy()})
+        expected = torch.view_as_real(Convolved()(x)).numpy()
+        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
 class Enhancer(nn.Module):
     """Spectrogram, complex mask out of complex layers, signal."""
 

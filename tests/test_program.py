@@ -1,5 +1,7 @@
 """torch.export with every size free that can be."""
 
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -126,3 +128,63 @@ def test_nothing_is_printed_or_warned(capfd: pytest.CaptureFixture[str]) -> None
         export_program(nn.Conv2d(3, 4, 3), Inputs.of(torch.rand(1, 3, 8, 8)))
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
+
+
+class Cached(nn.Module):
+    """Keeps what it made of a size under that size, which no symbol can be a key for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[int, nn.Module] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        width = x.shape[-1]
+        if width not in self.kept:
+            self.kept[width] = nn.AvgPool1d(width, 1)
+        pooled: Tensor = self.kept[width](x)
+        return pooled
+
+
+def test_a_trace_that_failed_leaves_no_free_sizes_behind() -> None:
+    x = torch.rand(2, 3, 5)
+    with pytest.raises(CaptureError, match="SymInt"):
+        export_program(Cached(), Inputs.of(x))
+    assert accepts(export_program(Cached(), Inputs.of(x), dynamic=False), x)
+
+
+class Owned(nn.ParameterDict):
+    """Parameters in a container of the model's own, which hands out something else (cplxmodule does)."""
+
+
+class Boxed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self._modules["weight"] = Owned({"re": nn.Parameter(torch.rand(2, 3))})
+
+    def __getattr__(self, name: str) -> Any:
+        found = super().__getattr__(name)
+        return (found["re"],) if isinstance(found, Owned) else found
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight[0]) * (1 if x.shape[0] > 1 else 2)
+
+
+def test_parameters_in_containers_of_the_models_own() -> None:
+    model, x = Boxed(), torch.rand(2, 3)
+    with pytest.raises(CaptureError, match="submodule `weight`"):
+        export_program(model, Inputs.of(x))
+    program = export_program(model, Inputs.of(x), dynamic=False)
+    assert torch.equal(program.module()(x), model(x))
+
+
+def test_torch_compile_knows_its_builtins_afterwards() -> None:
+    """In an interpreter of its own: torch makes its table of them once."""
+    lines = (
+        "import torch, fusekit",
+        "class Branching(torch.nn.Module):",
+        "    def forward(self, x): return x * len(x) if x.shape[0] > 1 else x",
+        "fusekit.optimize(Branching(), torch.rand(2, 3))",
+        "double = torch.compile(lambda x: x * len(x), fullgraph=True, backend='eager')",
+        "assert double(torch.ones(3)).tolist() == [3, 3, 3]",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, capture_output=True)

@@ -38,8 +38,9 @@ class Captured:
     untraced: tuple[str, ...] = ()
 
 
-def capture(model: nn.Module, inputs: Inputs | None = None) -> Captured:
-    """The model's forward as a Graph. The model is one's own copy, in eval mode: tracing may leave traces in it."""
+def capture(model: nn.Module, inputs: Inputs | None = None, *, fixed: bool = False) -> Captured:
+    """The model's forward as a Graph. The model is one's own copy, in eval mode: tracing may leave traces in it.
+    `fixed`: rather of the example's sizes alone than not whole."""
     reasons = []
     try:
         return Captured(_symbolic(model, inputs), "symbolic trace")
@@ -51,9 +52,15 @@ def capture(model: nn.Module, inputs: Inputs | None = None) -> Captured:
             return Captured(export(model, inputs), "torch.export", tuple(reasons))
         except CaptureError as error:
             reasons.append(f"no export: {error}")
+        if fixed:
+            try:
+                reasons.append("its sizes are fixed to the example's")
+                return Captured(export(model, inputs, fixed=True), "torch.export", tuple(reasons))
+            except CaptureError:
+                reasons.pop()
         if replaced := materialise(model, inputs):
             reasons.append(f"weights that no trace follows, computed once and for all: {', '.join(replaced)}")
-            again = capture(model, inputs)
+            again = capture(model, inputs, fixed=fixed)
             return Captured(again.graph, again.way, (*reasons, *again.reasons), again.untraced)
     untraced: list[str] = []
     while isinstance(failed, TraceFailed) and failed.path and failed.path not in untraced:

@@ -26,16 +26,16 @@ from fusekit.program import conditions_of, evaluation_copy, export_program, quie
 _CONTAINERS = (tuple, list, dict)
 
 
-def export(model: nn.Module, inputs: Inputs) -> Graph:
-    """The model's forward as a graph of ATen operators; raises CaptureError."""
+def export(model: nn.Module, inputs: Inputs, *, fixed: bool = False) -> Graph:
+    """The model's forward as a graph of ATen operators; raises CaptureError. `fixed`: of the example's sizes alone."""
     hooked = [path or "model" for path, module in model.named_modules() if has_hooks(module)]
     if hooked:
         raise CaptureError(f"torch.export would run the hooks of {', '.join(hooked)} once and for all")
     if changed := _changed_by(model, inputs):
         raise CaptureError(f"forward changes the module's own state (in {changed})")
-    program, conditions = _exported(model, inputs, double=True)
+    program, conditions = _exported(model, inputs, dynamic=not fixed)
     if not _hold(conditions, model, inputs):  # a batch of one takes a branch of its own
-        program, conditions = _exported(model, inputs, double=False)
+        program, conditions = _exported(model, inputs, dynamic=not fixed, double=False)
     if any(isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in program.graph.nodes):
         program = _functionalized(program)
     try:
@@ -57,9 +57,11 @@ def export(model: nn.Module, inputs: Inputs) -> Graph:
     return graph
 
 
-def _exported(model: nn.Module, inputs: Inputs, *, double: bool) -> tuple[ExportedProgram, list[str]]:
+def _exported(
+    model: nn.Module, inputs: Inputs, *, dynamic: bool, double: bool = True
+) -> tuple[ExportedProgram, list[str]]:
     with noted_branches() as branches:
-        program = export_program(model, inputs, double=double)
+        program = export_program(model, inputs, dynamic=dynamic, double=double)
     conditions = conditions_of(program)
     return program, [*conditions, *conditions_at_small_sizes(program, branches, conditions)]
 

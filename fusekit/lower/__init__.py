@@ -256,6 +256,8 @@ class _Interpreter:
                 return source
             if not isinstance(value, Pair):
                 raise self._refusal(source, _name(source))
+            if (untouched := _taken_apart(value)) is not None:
+                return untouched
             return torch.complex(*value.full()).node  # type: ignore[attr-defined,no-any-return]
 
         with self.graph.fx.inserting_before(node):
@@ -265,6 +267,15 @@ class _Interpreter:
         line = f", {node.meta['line']}" if node.meta.get("line") else ""
         why = f" ({detail})" if detail else ""
         return CaptureError(f"no real form of {name} on complex numbers at {where(node)}{line}{why}")
+
+
+def _taken_apart(value: Pair) -> fx.Node | None:
+    """The complex node that both parts are those of, if nothing was done to them."""
+    if not (isinstance(value.re, fx.Proxy) and isinstance(value.im, fx.Proxy)):
+        return None
+    re, im = value.re.node, value.im.node
+    apart = (re.target, im.target) == (torch.real, torch.imag) and re.args == im.args
+    return re.args[0] if apart else None  # type: ignore[return-value]
 
 
 def _by_name(node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:

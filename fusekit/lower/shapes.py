@@ -60,6 +60,7 @@ JOINTLY: dict[str, tuple[int, ...]] = {
     "select_scatter": (0, 1),
     "slice_scatter": (0, 1),
     "diagonal_scatter": (0, 1),
+    "copy": (0, 1),
 }
 _NAMED = ("value", "src", "source", "values", "other")
 
@@ -148,8 +149,8 @@ def _beside(shape: tuple[int | None, ...], dim: int) -> list[int | None]:
 def _view(call: Rule, input: Any, *args: Any, dtype: Any = None, **options: Any) -> Any:
     """Another shape, or the same bytes as another dtype: a number of the one is two of the other."""
     dtype = args[0] if args and isinstance(args[0], torch.dtype) else dtype
-    if dtype is None:
-        return input.map(lambda part: call(part, *args, **options))
+    if dtype is None:  # a part need not lie in memory as the number did
+        return input.map(lambda part: part.reshape(*args, **options))
     if isinstance(input, Pair) and not dtype.is_complex:
         return torch.stack(list(input.full()), -1).flatten(-2)
     if not isinstance(input, Pair) and dtype.is_complex:
@@ -160,10 +161,16 @@ def _view(call: Rule, input: Any, *args: Any, dtype: Any = None, **options: Any)
     raise TypeError(f"a view as {dtype}")
 
 
-def _as_other(call: Rule, input: Any, other: Any) -> Any:
+def _as_other(method: str) -> Rule:
     """To the shape of another tensor, either of them complex."""
-    model = other if not isinstance(other, Pair) else other.re if other.re is not None else other.im
-    return input.map(lambda part: call(part, model)) if isinstance(input, Pair) else call(input, model)
+
+    def rule(input: Any, other: Any) -> Any:
+        model = other if not isinstance(other, Pair) else other.re if other.re is not None else other.im
+        if isinstance(input, Pair):
+            return input.map(lambda part: getattr(part, method)(model))
+        return getattr(input, method)(model)
+
+    return rule
 
 
 ARRANGEMENT: dict[str, Rule] = {
@@ -176,7 +183,9 @@ ARRANGEMENT: dict[str, Rule] = {
     "pad": _pad,
     "constant_pad_nd": _constant_pad,
     **dict.fromkeys(("adjoint", "mH", "H", "matrix_H"), _adjoint),
+    **dict.fromkeys(("reshape_as", "view_as"), _as_other("reshape_as")),
+    "expand_as": _as_other("expand_as"),
 }
 
 # Rules that call their own operator on a part.
-THROUGH: dict[str, Rule] = {"view": _view, **dict.fromkeys(("expand_as", "view_as", "reshape_as"), _as_other)}
+THROUGH: dict[str, Rule] = {"view": _view}

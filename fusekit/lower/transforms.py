@@ -173,9 +173,14 @@ def _line(kind: str) -> Rule:
     inverse, into, out = kind.startswith("i"), kind == "irfft", kind == "rfft"
 
     def rule(constant: Constant, input: Any, n: Any = None, dim: int = -1, norm: str | None = None) -> Any:
+        z = Pair.of(input)
+        if n is not None and not isinstance(n, int) and not into:  # the exporter pads no complex numbers
+            z = z.map(lambda part: _fitted(part.movedim(dim, -1), None, n).movedim(-1, dim))
+            made = getattr(torch.fft, kind)(z.re if z.im is None else torch.complex(*z.full()), dim=dim, norm=norm)
+            return Pair(torch.real(made), torch.imag(made))
         if not isinstance(n, int) or n > (LARGEST_POWER_OF_TWO if n & (n - 1) == 0 else LARGEST):
             return NotImplemented
-        z, half = Pair.of(input), n // 2 + 1
+        half = n // 2 + 1
         taken, kept = half if into else n, half if out else n
         power = {"ortho": 0.5, "forward": 0 if inverse else 1}.get(norm or "", 1 if inverse else 0)
         cos, sin = (m[:taken, :kept] * n**-power for m in fourier(n, 1 if inverse else -1))
@@ -195,9 +200,9 @@ def _line(kind: str) -> Rule:
     return rule
 
 
-def _fitted(part: Part, size: int | None, n: int) -> Part:
+def _fitted(part: Part, size: int | None, n: Any) -> Part:
     """n entries: what is more is cut off, what lacks is 0."""
-    return part if size == n else F.pad(part, (0, n))[..., :n]
+    return part if isinstance(n, int) and size == n else F.pad(part, (0, n))[..., :n]
 
 
 TRANSFORMS: dict[str, Rule] = {
