@@ -75,14 +75,16 @@ def randn(shapes: Any, real: bool = False) -> tuple[Tensor, ...]:
 def trained(module: nn.Module) -> nn.Module:
     """Parameters and statistics that are not those of a fresh layer, whose ones and zeros hide what is done with them.
 
-    Variances grow, covariances stay positive definite. What is not a number (speechbrain leaves a bias as `torch.empty`
-    gave it) becomes one."""
+    Variances grow, covariances stay positive definite. What speechbrain leaves as `torch.empty` gave it (its bias `b`)
+    becomes a number, and the same one each time."""
     with torch.no_grad():
         for name, value in [*module.named_parameters(), *module.named_buffers()]:
             if value.is_complex():
                 value.add_(0.2 * torch.randn_like(value))
             elif value.is_floating_point():
-                value.nan_to_num_(0, 0, 0).clamp_(-10, 10).add_(_noise(name.rpartition(".")[2], value))
+                last = name.rpartition(".")[2]
+                start = torch.zeros_like(value) if last == "b" else value
+                value.copy_(start + _noise(last, value))
     return module
 
 

@@ -274,15 +274,19 @@ def _several_sources(paths: list[Path]) -> list[Path]:
     for path in paths:
         for step in path:
             feeds.setdefault(step.source, set()).add(path[0].operand)
-    nearest = [next((step.source for step in path if len(feeds[step.source]) > 1), None) for path in paths]
+    nearest = [next((step.source for step in _from_layer(path) if len(feeds[step.source]) > 1), None) for path in paths]
     if None in nearest:
         return []
     ended = _until(paths, [source for source in nearest if source is not None])
     makes = {(path[0].operand, path[-1].source) for path in ended}
     sources = {path[-1].source for path in ended}
     parts = {path[0].operand for path in ended}
-    dense = len(makes) == len(sources) * len(parts) and len(sources) == 2
-    return ended if dense and all(any(isinstance(s.map, Conv) for s in path) for path in ended) else []
+    return ended if len(makes) == len(sources) * len(parts) and len(sources) == 2 else []
+
+
+def _from_layer(path: Path) -> Path:
+    """From the nearest convolution on."""
+    return path[next((k for k, step in enumerate(path) if isinstance(step.map, Conv)), len(path)) :]
 
 
 def _match(paths: Sequence[Path], output: fx.Node) -> Match:

@@ -46,6 +46,12 @@ def complex_by_hand(m: Any, x: Tensor) -> Tensor:
     return torch.cat([m.a(re) - m.b(im), m.a(im) + m.b(re)], 1)
 
 
+def of_stacked(m: Any, x: Tensor) -> Tensor:
+    """Both weights at once on either part, the products taken from what comes out."""
+    (rr, ri), (ir, ii) = (m.both(part).chunk(2, 1) for part in (x[:, :3], x[:, 3:]))
+    return torch.cat([rr - ii + m.s, ir + ri - m.s], 1)
+
+
 def rotated(m: Any, x: Tensor) -> Tensor:
     """A matrix of two parts, with shifts in front of and behind the sums, of which each counts once."""
     re, im = torch.split(m.conv(x), 3, 1)
@@ -73,6 +79,11 @@ V = c(3, 1, 1)
 FOLDS: dict[str, tuple[Callable[[], nn.Module], Tensor, int]] = {
     "two real layers": (
         lambda: Net(complex_by_hand, a=nn.Conv2d(3, 4, 3, padding=1), b=nn.Conv2d(3, 4, 3, padding=1, bias=False)),
+        c(2, 6, 8, 9),
+        1,
+    ),
+    "both weights at once": (
+        lambda: Net(of_stacked, both=nn.Conv2d(3, 8, 3, padding=1), s=c(4, 1, 1)),
         c(2, 6, 8, 9),
         1,
     ),
@@ -218,6 +229,20 @@ class OfTwo(nn.Module):
         return (self.a(z.real) - self.b(z.imag)) + 1j * (self.a(z.imag) + self.b(z.real))
 
 
+class OfStacked(nn.Module):
+    """As cplxmodule has it: the weights one behind the other, on either part."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.re, self.im = (nn.Parameter(torch.randn(outputs, inputs, 3, 3)) for _ in range(2))
+        self.bias = nn.Parameter(torch.randn(2, outputs, 1, 1))
+
+    def forward(self, z: Tensor) -> Any:
+        both, n = torch.cat([self.re, self.im]), self.re.shape[0]
+        a, b = (F.conv2d(part, both, padding=1) for part in (z.real, z.imag))
+        return torch.complex(a[:, :n] - b[:, n:] + self.bias[0], a[:, n:] + b[:, :n] + self.bias[1])
+
+
 class Split(nn.Module):
     def forward(self, z: Tensor) -> Any:
         return torch.relu(z.real) + 1j * torch.relu(z.imag)
@@ -227,7 +252,7 @@ def own(inputs: int, outputs: int) -> nn.Module:
     return nn.Conv2d(inputs, outputs, 3, padding=1, dtype=torch.complex64)
 
 
-@pytest.mark.parametrize("layer", [own, OfTwo])
+@pytest.mark.parametrize("layer", [own, OfTwo, OfStacked])
 def test_a_complex_network_is_convolutions_and_activations(layer: Callable[..., nn.Module], tmp_path: Path) -> None:
     """conv - whitening - split activation - conv - whitening, whoever wrote the convolution: Conv, Relu, Conv."""
     torch.manual_seed(0)

@@ -53,7 +53,7 @@ def block(call: Call, x: Pair, w: Pair, bias: Any, axis: int, *, groups: int = 1
 
 
 _AXES = {"linear": -1, **{f"conv{n}d": -n - 1 for n in (1, 2, 3)}, **{f"conv_transpose{n}d": -n - 1 for n in (1, 2, 3)}}
-_THROUGH = ("add", "sub", "neg", "mul")
+_THROUGH = ("add", "sub", "neg", "mul", "slice")
 
 
 def joint(z: Pair, name: Callable[[fx.Node], str]) -> Pair:
