@@ -81,7 +81,7 @@ def axis_of(node: fx.Node, name: Callable[[fx.Node], str]) -> int | None:
             return _AXES[name(here)]
         if name(here) == "getitem" and here is not node and name(here.args[0]) == "chunk":  # type: ignore[arg-type]
             return here.args[0].args[2]  # type: ignore[union-attr, return-value]
-        if name(here) in _THROUGH:
+        if name(here) in _THROUGH or (name(here) == "getitem" and isinstance(here.args[1], tuple)):
             pending += [source for source in here.all_input_nodes if source not in seen]
             seen.update(here.all_input_nodes)
     return None
