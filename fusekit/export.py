@@ -28,6 +28,7 @@ from fusekit.compare import outputs_of
 from fusekit.errors import CaptureError, ExportError, FusekitError
 from fusekit.inputs import Inputs
 from fusekit.onnxfile import OnnxFile
+from fusekit.operators import OPERATORS
 from fusekit.probes import GIVEN, QUIET, WIDE_RANGE
 from fusekit.program import Freedom, export_program, free_steps, quiet, reason_of
 from fusekit.tidy import tidy
@@ -152,7 +153,14 @@ def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> i
     try:
         # with gradients, a scan would be split into what it computes and what it keeps
         with torch.no_grad(), quiet(), free_steps():
-            translated = torch.onnx.export(program, dynamo=True, verbose=False, optimize=optimize, opset_version=opset)
+            translated = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                optimize=optimize,
+                opset_version=opset,
+                custom_translation_table=OPERATORS,
+            )
     except Exception as error:
         raise ExportError(f"torch.onnx could not translate the program: {reason_of(_root(error))}") from error
     if translated is None:

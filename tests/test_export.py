@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
@@ -327,3 +328,20 @@ def test_a_computed_weight_named_like_a_value_of_the_program(tmp_path: Path) -> 
 
     model = Normalized()
     assert export_onnx(model, model, tmp_path / "m.onnx", torch.rand(2, 4, 3)).ok
+
+
+def test_the_angle_of_reals_is_right_on_the_axes_and_at_infinity(tmp_path: Path) -> None:
+    """The exporter says -π of the angle of -1, and NaN of that of two infinities."""
+
+    class Angle(nn.Module):
+        def forward(self, y: Tensor, x: Tensor) -> Tensor:
+            return torch.atan2(y, x)
+
+    values = torch.tensor([0.0, -0.0, 1.0, -1.0, 0.3, -2.5, 1e-30, -1e30, float("inf"), -float("inf")])
+    y, x = (part.contiguous() for part in torch.meshgrid(values, values, indexing="ij"))
+    assert export_onnx(Angle(), Angle(), tmp_path / "angle.onnx", (y, x)).ok
+    session = onnxruntime.InferenceSession(str(tmp_path / "angle.onnx"), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"y": y.numpy(), "x": x.numpy()})
+    expected = torch.atan2(y, x).numpy()
+    assert np.abs(found - expected).max() < 1e-6
+    assert (np.sign(found) == np.sign(expected)).all()  # of a zero ONNX Runtime's Where drops the sign

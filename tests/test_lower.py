@@ -291,3 +291,32 @@ def test_a_model_of_one_size_is_lowered_at_that_size(tmp_path: Path) -> None:
     kept = fusekit.optimize(Pooled().eval(), x, measure=False)  # which may be called with other sizes
     other = torch.randn(1, 2, 4, dtype=C64)
     assert kept(other).shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        lambda x: x.split(2, 1),
+        lambda x: x.split([1, 4], dim=1),
+        lambda x: x.chunk(3, -1),
+        lambda x: x.unbind(1),
+        lambda x: x.tensor_split(2, 1),
+    ],
+)
+def test_pieces_that_are_handed_out(pieces: Callable[[Tensor], Any], tmp_path: Path) -> None:
+    """A file has so many outputs; what answers in place of a model has as many as its input asks for."""
+    model, x = Calls(pieces).eval(), torch.randn(2, 5, 4, dtype=C64)
+    path = tmp_path / "pieces.onnx"
+    assert fusekit.export(model, path, x, measure=False).ok
+    assert len(onnx.load(path).graph.output) == len(model(x))
+    inputs = Inputs.of(x)
+    graph = capture(model, inputs).graph
+    with pytest.raises(CaptureError, match="how many there are"):
+        lowered(graph)
+
+
+def test_pieces_that_are_joined_again() -> None:
+    layer = nn.Linear(3, 6, dtype=C64)
+    inputs = Inputs.of(torch.randn(2, 3, dtype=C64))
+    graph = capture(nn.Sequential(layer, Calls(lambda x: torch.cat(x.chunk(3, -1), 0))).eval(), inputs).graph
+    assert difference(graph, lowered(graph, matrices=True), inputs) < 1e-12

@@ -7,6 +7,8 @@ apart, outputs put together. An operator without a rule raises `CaptureError`, w
 
 import inspect
 from dataclasses import replace
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -191,7 +193,7 @@ class _Interpreter:
             return self._proxy(self.graph.fx.create_node(node.op, node.target, *arguments))
 
         first = args[0] if args else None
-        if name == "getitem" and isinstance(first, dict):
+        if name == "getitem" and isinstance(first, dict | list):
             return first[args[1]]
         if name == "getattr" and isinstance(first, Pair):
             if args[1] in ATTRIBUTES:
@@ -213,10 +215,9 @@ class _Interpreter:
         if name in PARTWISE and isinstance(first, Pair):
             return first.map(lambda part: call(part, *args[1:], **kwargs))
         if name in SEVERAL and isinstance(first, Pair):
-            count = sum(1 for _ in node.users)
-            indices = [user.args[1] for user in node.users if _name(user) == "getitem"]
-            if len(indices) != count:
-                raise TypeError("its results are not taken one by one")
+            indices: list[Any] = [user.args[1] for user in node.users if _name(user) == "getitem"]
+            if len(indices) < len(node.users):
+                return self._pieces(node, first)
             several = first.map(lambda part: call(part, *args[1:], **kwargs))
             return {i: Pair(*(None if p is None else p[i] for p in (several.re, several.im))) for i in indices}
         if self.matrices and name in TRANSFORMS:
@@ -228,6 +229,23 @@ class _Interpreter:
             result = call(*whole[0], **whole[1])
             return Pair(torch.real(result), torch.imag(result)) if _is_complex(node) else result
         raise self._refusal(node, name)
+
+    def _pieces(self, node: fx.Node, whole: Pair) -> list[Pair]:
+        """Results that are not taken one by one, cut out: as many as the example has, which is what a file has."""
+        source: Any = node.args[0]
+        if not self.matrices or "shape" not in source.meta:
+            raise TypeError("its results are not taken one by one, and how many there are is not known")
+        values = {source: torch.empty(source.meta["shape"], device="meta")}
+        found = evaluate(self.graph, [node], values)[node]
+        place = 1 if _name(node) == "unbind" else 2
+        dim: Any = node.kwargs.get("dim", node.args[place] if len(node.args) > place else 0)
+        if _name(node) == "unbind":
+            return [whole.map(partial(torch.select, dim=dim, index=i)) for i in range(len(found))]
+        sizes = [piece.shape[dim] for piece in found]
+        return [
+            whole.map(partial(torch.narrow, dim=dim, start=start, length=size))
+            for start, size in zip(accumulate(sizes, initial=0), sizes, strict=False)
+        ]
 
     def _is_full(self, node: fx.Node) -> bool:
         """Whether each operand has both parts, or the shape of the result: whatever broadcasts, the parts are alike."""
@@ -250,10 +268,15 @@ class _Interpreter:
         return self._proxy(self.graph.add_constant(value, "transform"))
 
     def _put_together(self, node: fx.Node) -> None:
-        def whole(source: fx.Node) -> fx.Node:
+        def whole(source: fx.Node) -> Any:
             value = self.values.get(source)
             if value is None:
                 return source
+            if isinstance(value, list):
+                return tuple(complex_of(source, each) for each in value)
+            return complex_of(source, value)
+
+        def complex_of(source: fx.Node, value: Any) -> fx.Node:
             if not isinstance(value, Pair):
                 raise self._refusal(source, _name(source))
             if (untouched := _taken_apart(value)) is not None:
