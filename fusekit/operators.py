@@ -1,11 +1,11 @@
-"""ONNX forms of operators that torch's exporter answers wrongly.
+"""ONNX forms of operators that torch's exporter answers wrongly, or not at all.
 
 atan2: the exporter adds π where x < 0 and y > 0 and subtracts it elsewhere, so that of a negative real number, whose
-angle is π, it says -π; and it makes NaN of two infinities.
+angle is π, it says -π; and it makes NaN of two infinities. Adaptive pools in three dimensions it does not know.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,4 +31,16 @@ def _negative(x: Any, zero: Any) -> Any:
     return op.Or(op.Less(x, zero), op.And(op.Equal(x, zero), op.Less(op.Reciprocal(x), zero)))
 
 
-OPERATORS: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.aten.atan2.default: _atan2}
+def _adaptive_avg_pool3d(x: Any, output_size: Sequence[int]) -> Any:
+    """Windows of one size, where the sizes are known and divide: [N, C, D, H, W] to [N, C, *output_size]."""
+    sizes = [] if x.shape is None else list(x.shape)[2:]
+    if len(sizes) != 3 or any(not isinstance(n, int) or n % out for n, out in zip(sizes, output_size, strict=True)):
+        raise ValueError(f"an adaptive pool of sizes {sizes} to {list(output_size)} has no windows of one size")
+    window = [n // out for n, out in zip(sizes, output_size, strict=True)]
+    return op.AveragePool(x, kernel_shape=window, strides=window)
+
+
+OPERATORS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.atan2.default: _atan2,
+    torch.ops.aten._adaptive_avg_pool3d.default: _adaptive_avg_pool3d,
+}

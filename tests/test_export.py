@@ -345,3 +345,13 @@ def test_the_angle_of_reals_is_right_on_the_axes_and_at_infinity(tmp_path: Path)
     expected = torch.atan2(y, x).numpy()
     assert np.abs(found - expected).max() < 1e-6
     assert (np.sign(found) == np.sign(expected)).all()  # of a zero ONNX Runtime's Where drops the sign
+
+
+def test_adaptive_pools_of_volumes_with_windows_of_one_size(tmp_path: Path) -> None:
+    path, x = tmp_path / "pool.onnx", torch.rand(2, 2, 4, 5, 6)
+    model = nn.AdaptiveAvgPool3d((2, 1, 3))
+    assert export_onnx(model, model, path, x).ok
+    assert "AveragePool" in [node.op_type for node in graph_of(path).node]
+    uneven = nn.AdaptiveAvgPool3d((2, 2, 3))
+    with pytest.raises(ExportError, match=r"of sizes \[4, 5, 6\] to \[2, 2, 3\] has no windows of one size"):
+        export_onnx(uneven, uneven, path, x, dynamic=False)
