@@ -23,6 +23,7 @@ from fusekit.capture.symbolic import TraceFailed
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph
 from fusekit.inputs import Inputs
+from fusekit.program import Freedom
 
 __all__ = ["Captured", "capture", "has_hooks"]
 
@@ -40,7 +41,7 @@ class Captured:
 
 def capture(model: nn.Module, inputs: Inputs | None = None, *, fixed: bool = False) -> Captured:
     """The model's forward as a Graph. The model is one's own copy, in eval mode: tracing may leave traces in it.
-    `fixed`: rather of the example's sizes alone than not whole."""
+    `fixed`: rather whole and of the example's sizes, all but the batch or all, than in parts."""
     reasons = []
     try:
         return Captured(_symbolic(model, inputs), "symbolic trace")
@@ -52,12 +53,14 @@ def capture(model: nn.Module, inputs: Inputs | None = None, *, fixed: bool = Fal
             return Captured(export(model, inputs), "torch.export", tuple(reasons))
         except CaptureError as error:
             reasons.append(f"no export: {error}")
-        if fixed:
+        fewer: tuple[Freedom, ...] = ("batch", False) if fixed else ()
+        for freedom in fewer:
             try:
-                reasons.append("its sizes are fixed to the example's")
-                return Captured(export(model, inputs, fixed=True), "torch.export", tuple(reasons))
+                graph = export(model, inputs, dynamic=freedom)
             except CaptureError:
-                reasons.pop()
+                continue
+            reasons.append(f"its sizes{', all but the batch,' if freedom else ''} are fixed to the example's")
+            return Captured(graph, "torch.export", tuple(reasons))
         if replaced := materialise(model, inputs):
             reasons.append(f"weights that no trace follows, computed once and for all: {', '.join(replaced)}")
             again = capture(model, inputs, fixed=fixed)

@@ -21,21 +21,21 @@ from fusekit.errors import CaptureError
 from fusekit.graph import UNKNOWN, Facts, Graph, facts
 from fusekit.inputs import Inputs
 from fusekit.nn import ShapeGuard
-from fusekit.program import conditions_of, evaluation_copy, export_program, quiet, reason_of
+from fusekit.program import Freedom, conditions_of, evaluation_copy, export_program, quiet, reason_of
 
 _CONTAINERS = (tuple, list, dict)
 
 
-def export(model: nn.Module, inputs: Inputs, *, fixed: bool = False) -> Graph:
-    """The model's forward as a graph of ATen operators; raises CaptureError. `fixed`: of the example's sizes alone."""
+def export(model: nn.Module, inputs: Inputs, *, dynamic: Freedom = True) -> Graph:
+    """The model's forward as a graph of ATen operators, its sizes as free as `dynamic` says; raises CaptureError."""
     hooked = [path or "model" for path, module in model.named_modules() if has_hooks(module)]
     if hooked:
         raise CaptureError(f"torch.export would run the hooks of {', '.join(hooked)} once and for all")
     if changed := _changed_by(model, inputs):
         raise CaptureError(f"forward changes the module's own state (in {changed})")
-    program, conditions = _exported(model, inputs, dynamic=not fixed)
+    program, conditions = _exported(model, inputs, dynamic)
     if not _hold(conditions, model, inputs):  # a batch of one takes a branch of its own
-        program, conditions = _exported(model, inputs, dynamic=not fixed, double=False)
+        program, conditions = _exported(model, inputs, dynamic, double=False)
     if any(isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in program.graph.nodes):
         program = _functionalized(program)
     try:
@@ -58,7 +58,7 @@ def export(model: nn.Module, inputs: Inputs, *, fixed: bool = False) -> Graph:
 
 
 def _exported(
-    model: nn.Module, inputs: Inputs, *, dynamic: bool, double: bool = True
+    model: nn.Module, inputs: Inputs, dynamic: Freedom, *, double: bool = True
 ) -> tuple[ExportedProgram, list[str]]:
     with noted_branches() as branches:
         program = export_program(model, inputs, dynamic=dynamic, double=double)
