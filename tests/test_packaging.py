@@ -36,7 +36,7 @@ passes
 program
 float64
 timing
-capture emit nn compare probes onnxfile tidy validation validate export receptive
+capture emit nn compare probes onnxfile operators tidy validation validate export receptive
 lower
 measurements
 clock
