@@ -119,8 +119,12 @@ class Step:
 Path = tuple[Step, ...]  # outermost first
 
 
+@dataclass(frozen=True)
 class PartsOf:
-    """A concatenation of sums of linear maps of parts: of those of one tensor, or of two tensors, all of both."""
+    """A concatenation of sums of linear maps of parts: of those of one tensor, or of two tensors, all of both.
+    `behind_layers`: every path begins with a convolution, and nothing behind it mixes channels."""
+
+    behind_layers: bool = False
 
     def match(self, graph: Graph, output: fx.Node) -> Match | None:
         axis = _axis_of(graph, output)
@@ -138,10 +142,12 @@ class PartsOf:
             paths = _before(graph, common, paths)
         else:
             paths = _several_sources(paths)
+        if self.behind_layers and not all(_is_layer_first(path) for path in paths):
+            return None
         return _match(paths, output) if paths else None
 
     def __str__(self) -> str:
-        return "Σ place ∘ map ∘ select"
+        return "Σ place ∘ affine ∘ select ∘ Conv" if self.behind_layers else "Σ place ∘ map ∘ select"
 
 
 class AlikeParts:
@@ -266,6 +272,11 @@ def _before(graph: Graph, source: fx.Node, paths: list[Path]) -> list[Path]:
     if not all(not isinstance(s.map, Conv) or s.map.is_pointwise() for path in paths for s in path):
         return paths
     return [(*path, Step(source, reading.map, reading.source)) for path in paths]
+
+
+def _is_layer_first(path: Path) -> bool:
+    """A convolution, and behind it nothing that mixes channels."""
+    return isinstance(path[-1].map, Conv) and not any(isinstance(step.map, Conv) for step in path[:-1])
 
 
 def _several_sources(paths: list[Path]) -> list[Path]:

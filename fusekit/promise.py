@@ -38,6 +38,8 @@ _ONE_BY_ONE = 3  # realizations undone singly before all are
 _HARMLESS = {"drop-identity", "fold-constants", "fold-affine"}  # less work in every runtime, whatever the shapes
 _LAYOUTS = {"use-planar-conv", "use-planar-channels-last", "use-channels-last"}
 
+_OWN, _PLAINER = "the whole model", "the model without realizations"
+
 Place = tuple[str, str]
 
 
@@ -138,31 +140,51 @@ class Export:
     opset: int | None = None
 
     def run(self) -> Validation:
-        """The verdict on the file; with a clock, on one that is not slower than the model's own export."""
+        """The verdict on the file; with a clock, on one that is slower neither than the model's own export nor than
+        the file without realizations."""
         verdict = self._held(self.options, ())
         risky = [event for event in _applied(verdict) if event.rewrite not in _HARMLESS]
         if not verdict.ok or self.options.clock is None or not risky or self.options.target != "onnxruntime":
             return verdict
         with tempfile.TemporaryDirectory(prefix="fusekit-") as room:
-            try:
-                file = Path(room) / "original.onnx"
-                original = self._call(
-                    plain_export(self.model, file, self.inputs, dynamic=self.dynamic, opset=self.opset)
-                )
-            except FusekitError:
-                return verdict  # there is nothing to be slower than
-            return self._raced(original, verdict)
+            own, plainer = self._own(Path(room)), self._plainer(Path(room), verdict)
+            return self._raced(own, plainer, verdict)
 
-    def _raced(self, original: Call, verdict: Validation) -> Validation:
-        """Undo realizations until the file is not slower than the model's own export."""
+    def _own(self, room: Path) -> Call | None:
+        """The model's own export; None where there is none."""
+        try:
+            file = room / "original.onnx"
+            return self._call(plain_export(self.model, file, self.inputs, dynamic=self.dynamic, opset=self.opset))
+        except FusekitError:
+            return None
+
+    def _plainer(self, room: Path, verdict: Validation) -> Call | None:
+        """The file without realizations, if there are any: what is faster alone may be slower among others, whose
+        layout it shares in the runtime."""
+        if not chosen(_applied(verdict)):
+            return None
+        try:
+            there = replace(self, path=room / "plainer.onnx")
+            return self._call(there.path) if there._written(*self._result(self.options.plainer, ())).ok else None
+        except FusekitError:
+            return None
+
+    def _raced(self, own: Call | None, plainer: Call | None, verdict: Validation) -> Validation:
+        """Undo realizations until the file is slower than neither."""
         assert self.options.clock is not None
         vetoed: frozenset[Place] = frozenset()
         undone: list[Event] = []
         options = self.options
         while verdict.ok:
-            times = self.options.clock.compare(original, self._call(self.path))
-            verdict = _told(verdict, undone, times)
-            if not _is_slower(times):
+            now = self._call(self.path)
+            races = {
+                whole: self.options.clock.compare(other, now)
+                for whole, other in ((_OWN, own), (_PLAINER, plainer))
+                if other is not None and (whole == _OWN or chosen(_applied(verdict)))
+            }
+            verdict = _told(verdict, undone, races.get(_OWN))
+            lost = [(whole, times) for whole, times in races.items() if _is_slower(times)]
+            if not lost:
                 return verdict
             worst = _worst(_applied(verdict), len(undone))
             if worst:
@@ -172,7 +194,8 @@ class Export:
                 options = replace(options, stages=_harmless(options.stages), relays=False)
             if not worst:
                 return verdict
-            undone += _rejected(worst, f"the whole model took {_ratio(times)} its time with it")
+            whole, times = lost[0]
+            undone += _rejected(worst, f"{whole} took {_ratio(times)} its time with it")
             verdict = self._held(options, vetoed)
         return verdict
 
@@ -256,7 +279,7 @@ def _applied(verdict: Validation) -> tuple[Event, ...]:
     return verdict.report.applied if verdict.report is not None else ()
 
 
-def _told(verdict: Validation, undone: Sequence[Event], times: tuple[float, float]) -> Validation:
+def _told(verdict: Validation, undone: Sequence[Event], times: tuple[float, float] | None) -> Validation:
     assert verdict.report is not None
     events = tuple(dict.fromkeys((*verdict.report.events, *undone)))
     return replace(verdict, report=replace(verdict.report, events=events, times=times))

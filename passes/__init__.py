@@ -11,7 +11,7 @@ from fusekit.passes.fold_pad import FoldPad
 from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
 from fusekit.passes.fold_rearrange import FoldAffineShuffled, FoldFlattened, FoldShuffled, MeanFirst
 from fusekit.passes.merge_concat import FoldConcat, MergeConcat, SplitAffine
-from fusekit.passes.merge_parts import JoinParts, MergeParts
+from fusekit.passes.merge_parts import FoldParts, JoinParts, MergeParts
 from fusekit.passes.merge_siblings import MergeSiblings
 from fusekit.passes.merge_sum import MergeSum
 from fusekit.passes.relay_conv import UseChannelsLast, UsePlanarChannelsLast, UsePlanarConv
@@ -25,6 +25,7 @@ CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another 
 
 _NEAR = (FoldAffine(), FoldAffineIn(), FoldPad(), FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
 _FAR = (FoldConv(), FoldCircular(), FoldConvEdge(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
+_PARTS = (FoldParts(), MergeParts(), JoinParts())
 
 STAGES: tuple[Stage, ...] = (
     Stage(CANONICALIZE, (DropIdentity(), FoldConstants())),
@@ -32,7 +33,7 @@ STAGES: tuple[Stage, ...] = (
     # with nothing left between them, rows of convolutions are seen whole
     Stage("fold-rows", (*_FAR, *_NEAR)),
     # a merged sum or concatenation is a convolution again, with neighbours to fold
-    Stage("merge", (MergeParts(), JoinParts(), MergeSum(), FoldConcat(), MergeConcat(), SplitAffine(), *_NEAR, *_FAR)),
+    Stage("merge", (*_PARTS, MergeSum(), FoldConcat(), MergeConcat(), SplitAffine(), *_NEAR, *_FAR)),
     # before anything is split: filters of zeros are of low rank too
     Stage("drop", (DropChannels(), DropLinearChannels())),
     Stage("structure", (TrimWindow(), FindGroups(), FactorKernel())),
@@ -78,6 +79,7 @@ __all__ = [
     "FoldConvEdge",
     "FoldFlattened",
     "FoldPad",
+    "FoldParts",
     "FoldPool",
     "FoldPoolIn",
     "FoldShuffled",

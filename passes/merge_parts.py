@@ -1,6 +1,7 @@
 """Merge what is computed with the parts of a tensor.
 
     concat_i(Σ_j m_ij(x_j)) = m(x)                  x = concat(x_1, ..., x_k), m the convolution of the blocks m_ij
+    concat_i(Σ_j a_ij c_j(x)) = c(x)                c_j convolutions and their parts, a_ij affine for each channel
     concat(f(x_1), ..., f(x_k)) = f(concat(x_1, ..., x_k))
 
 Complex layers written with two real ones, (A xr - B xi, A xi + B xr) = [[A, -B], [B, A]] (xr, xi) (Trabelsi et al.,
@@ -13,6 +14,17 @@ from dataclasses import dataclass
 from fusekit.algebra import Combination, Composition, Term
 from fusekit.parts import AlikeParts, PartsOf
 from fusekit.rewrite import Exactness, Rewrite
+
+
+@dataclass(frozen=True)
+class FoldParts(Rewrite):
+    """concat_i(Σ_j a_ij c_j(x)) = c(x): worth it however little stood behind the layers, for nothing is left of it."""
+
+    name = "fold-parts"
+    pattern = PartsOf(behind_layers=True)
+
+    def propose(self, whole: Combination) -> Combination:
+        return whole.gathered()
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,7 @@ def slower_with(monkeypatch: pytest.MonkeyPatch, harmful: Sequence[str]) -> None
 
     plain = promise._judged
     monkeypatch.setattr(promise, "_judged", judged)
+    monkeypatch.setattr(promise.Export, "_plainer", lambda *_: None)
     monkeypatch.setattr(Clock, "compare", compare)
 
 
@@ -275,6 +276,34 @@ def test_exported_files_are_raced_too(
     assert verdict.ok and verdict.report is not None
     assert decisions(verdict.report)["use-planar-conv"] == ("rejected" if harmful else "applied")
     assert verdict.report.times == (1.0, 0.9)
+
+
+@pytest.mark.parametrize("exports", [True, False])
+def test_exported_files_are_raced_without_their_realizations_too(
+    known: dict[str, float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exports: bool
+) -> None:
+    """Faster alone, slower among others: faster than the model, which need have no file of its own, is not enough."""
+    known["planar conv"] = 0.5
+    plainer, raced = promise.Export._plainer, []
+
+    def marked(self: promise.Export, room: Path, verdict: fusekit.Validation) -> Any:
+        return "plainer" if plainer(self, room, verdict) is not None else None
+
+    def compare(self: Clock, before: Any, after: Any) -> tuple[float, float]:
+        raced.append(before)
+        return (0.5, 0.9) if before == "plainer" else (1.0, 0.9)
+
+    monkeypatch.setattr(promise.Export, "_plainer", marked)
+    monkeypatch.setattr(Clock, "compare", compare)
+    if not exports:
+        monkeypatch.setattr(promise.Export, "_own", lambda *_: None)
+    verdict = fusekit.export(one_axis(), tmp_path / "m.onnx", X)
+    assert verdict.ok and verdict.report is not None
+    (event,) = [event for event in verdict.report.rejected if event.rewrite == "use-planar-conv"]
+    assert event.reason == "the model without realizations took 1.80 times its time with it"
+    assert not promise.chosen(verdict.report.events)
+    assert verdict.report.times == ((1.0, 0.9) if exports else None)
+    assert raced.count("plainer") == 1, "there is nothing left to race"
 
 
 # --- without a clock, without time, without sizes ----------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_parts_are_one_layer(name: str, target: str) -> None:
     make, x, operators = FOLDS[name]
     torch.manual_seed(0)
     result, laws = applied(make(), x, target)
-    assert {"merge-parts"} <= set(laws)
+    assert {"fold-parts", "merge-parts"} & set(laws)
     nodes: Any = result.graph.nodes  # type: ignore[union-attr]
     assert sum(node.op.startswith("call_") and "guard" not in str(node.target) for node in nodes) == operators
 
@@ -169,7 +169,7 @@ LEAVES: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 def test_others_are_left_alone(name: str) -> None:
     make, x = LEAVES[name]
     result, _ = applied(make(), x)
-    events = [e for e in report_of(result).events if e.rewrite in ("merge-parts", "join-parts")]
+    events = [e for e in report_of(result).events if e.rewrite in ("fold-parts", "merge-parts", "join-parts")]
     assert not [e for e in events if e.outcome is not Outcome.REFUSED]
 
 
@@ -196,7 +196,7 @@ def test_random_networks_of_parts() -> None:
             return torch.cat(values[-2:], 1)
 
         _, laws = applied(Net(run, conv=conv), normal(2, 2, *(7, 8)[:n]).float())
-        merged += "merge-parts" in laws
+        merged += bool({"fold-parts", "merge-parts"} & set(laws))
     assert merged > 4
 
 
@@ -267,6 +267,18 @@ def test_a_complex_network_is_convolutions_and_activations(layer: Callable[..., 
     assert torch.allclose(result(z), model(z), atol=1e-4)
     assert "lower-complex" in [event.rewrite for event in report_of(result).applied]
     assert not any(parameter.is_complex() for parameter in result.parameters())
+
+
+@pytest.mark.parametrize("layer", [own, OfTwo])
+def test_norms_fold_into_wide_layers_too(layer: Callable[..., nn.Module]) -> None:
+    """However little they are beside such a convolution."""
+    torch.manual_seed(0)
+    model = nn.Sequential(layer(64, 64), Whitening(64), Split(), layer(64, 64)).eval()
+    z = torch.randn(1, 64, 12, 12, dtype=torch.complex64)
+    result = fusekit.optimize(model, z, measure=False, target="onnxruntime")
+    kinds = [type(module).__name__ for module in result.modules()]
+    assert kinds.count("Conv2d") == 2
+    assert not any(node.target in (torch.ops.aten.add.Tensor, torch.ops.aten.mul.Tensor) for node in result.graph.nodes)  # type: ignore[union-attr]
 
 
 def test_parts_that_no_law_joined_stay_apart() -> None:
