@@ -13,16 +13,18 @@ from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
 from torch.utils import _pytree as pytree
 
 from fusekit.algebra import BorderedConv, Conv, GroupedLinear, Mixing, SpectralConv
+from fusekit.batch_calls import batch_calls
 from fusekit.capture import capture, has_hooks
 from fusekit.capture.infer import run_on_fakes, spell_and_infer
 from fusekit.capture.only_called import only_called
 from fusekit.clock import Clock
+from fusekit.difference import difference
 from fusekit.driver import Driver, Progress
 from fusekit.emit import emit
 from fusekit.errors import CaptureError
 from fusekit.graph import Graph
 from fusekit.inputs import Inputs
-from fusekit.lower import difference, holds_complex, holds_layers, lowered
+from fusekit.lower import holds_complex, holds_layers, lowered
 from fusekit.overwrite import overwrite
 from fusekit.passes import CANONICALIZE
 from fusekit.relayout import relay
@@ -86,6 +88,8 @@ class Pipeline:
         finally:
             self.events += driver.events
         unjoin(graph)
+        if inputs is not None and self.stages:
+            self.events += batch_calls(graph, inputs, self.target)
         if self.relays and self.clock is not None and self.target == "torch":
             self.events += relay(graph, self.clock, self.vetoed)
         self.after.append(totals(graph))

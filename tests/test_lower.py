@@ -14,10 +14,11 @@ from torch import Tensor, nn
 import fusekit
 from fusekit.capture import capture
 from fusekit.capture.exported import export
+from fusekit.difference import difference
 from fusekit.errors import CaptureError, ExportError
 from fusekit.graph import facts
 from fusekit.inputs import Inputs
-from fusekit.lower import Pair, difference, functions, lowered
+from fusekit.lower import Pair, functions, lowered
 from tests.compare import report_of
 
 C64, C128 = torch.complex64, torch.complex128

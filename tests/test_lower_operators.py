@@ -18,11 +18,12 @@ from torch import Tensor, fx, nn
 from fusekit.capture import capture
 from fusekit.capture.exported import export
 from fusekit.capture.infer import run_on_fakes, spell_and_infer
+from fusekit.difference import difference
 from fusekit.emit import emit
 from fusekit.export import export_plain
 from fusekit.graph import Graph, facts
 from fusekit.inputs import Inputs
-from fusekit.lower import difference, lowered
+from fusekit.lower import lowered
 
 C64 = torch.complex64
 Function = Callable[[Tensor], Any]

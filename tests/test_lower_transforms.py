@@ -14,9 +14,10 @@ from torch import Tensor, nn
 import fusekit
 from fusekit.capture import capture
 from fusekit.capture.exported import export
+from fusekit.difference import difference
 from fusekit.graph import Graph
 from fusekit.inputs import Inputs
-from fusekit.lower import difference, lowered
+from fusekit.lower import lowered
 from tests.compare import report_of
 
 C64 = torch.complex64

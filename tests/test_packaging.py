@@ -37,10 +37,11 @@ program
 float64
 timing
 capture emit nn compare probes onnxfile operators tidy validation validate export receptive
+difference
 lower
 measurements
 clock
-relayout overwrite unjoin
+relayout overwrite unjoin batch_calls
 pipeline
 filekind statedict archive arguments factory samples checkpoint rivals
 promise versions ends

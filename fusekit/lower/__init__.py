@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from fusekit.difference import is_guard
 from fusekit.errors import CaptureError
-from fusekit.float64 import in_float64
 from fusekit.graph import Graph, evaluate, facts, where
-from fusekit.inputs import Inputs
 from fusekit.lower.known import settled
 from fusekit.lower.linear import axis_of, joint
 from fusekit.lower.pair import Pair
@@ -36,11 +35,8 @@ from fusekit.lower.table import (
     TRANSFORMS,
     WHOLE,
 )
-from fusekit.nn import ShapeGuard
 
-__all__ = ["Pair", "difference", "holds_complex", "holds_layers", "lowered"]
-
-_WIDE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+__all__ = ["Pair", "holds_complex", "holds_layers", "lowered"]
 
 
 def holds_complex(graph: Graph) -> bool:
@@ -72,37 +68,6 @@ def lowered(graph: Graph, *, matrices: bool = False) -> Graph:
     return new
 
 
-def difference(graph: Graph, other: Graph, inputs: Inputs) -> float:
-    """The largest error of any output of `other`, relative to the output's largest entry, both in complex128."""
-    first, second = (_outputs(g, inputs) for g in (graph, other))
-    if [(t.shape, t.dtype) for t in first] != [(t.shape, t.dtype) for t in second]:
-        return float("inf")
-    worst = 0.0
-    for a, b in zip(first, second, strict=True):
-        if a.numel() == 0 or torch.equal(a, b):
-            continue
-        if not torch.equal(a.isfinite(), b.isfinite()):
-            return float("inf")
-        a, b = (torch.where(t.isfinite(), t, torch.zeros_like(t)) for t in (a, b))
-        worst = max(worst, float((a - b).abs().max() / a.abs().max().clamp_min(1e-300)))
-    return worst
-
-
-def _outputs(graph: Graph, inputs: Inputs) -> list[Tensor]:
-    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
-    wide = inputs.map(lambda t: t.to(_WIDE.get(t.dtype, t.dtype)))
-    given = {**dict(zip((str(n.target) for n in placeholders), wide.args, strict=False)), **wide.kwargs}
-    values: dict[fx.Node, Any] = {n: given.get(str(n.target), (*n.args, None)[0]) for n in placeholders}
-    values |= {node: None for node in graph.nodes if _is_guard(graph, node)}  # which insists on complex64
-    constants = {name: t.detach().to(_WIDE.get(t.dtype, t.dtype)) for name, t in graph.constants.items()}
-    wide_graph = replace(graph, constants=constants)
-    with torch.no_grad(), in_float64():
-        output = next(node for node in graph.nodes if node.op == "output")
-        evaluate(wide_graph, [node for node in graph.nodes if node.op != "output"], values)
-        result = fx.map_arg(output.args[0], lambda node: values[node])
-    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
-
-
 def _is_complex(node: fx.Node) -> bool:
     dtype = facts(node).dtype
     return dtype is not None and dtype.is_complex
@@ -111,11 +76,6 @@ def _is_complex(node: fx.Node) -> bool:
 def _is_spread(node: fx.Node) -> bool:
     """Whether operands of different shapes meet."""
     return len({facts(source).shape for source in node.all_input_nodes}) > 1
-
-
-def _is_guard(graph: Graph, node: fx.Node) -> bool:
-    """The check at the entrance reads the inputs as they come."""
-    return node.op == "call_module" and isinstance(graph.modules[str(node.target)], ShapeGuard)
 
 
 class _Interpreter:
@@ -133,7 +93,7 @@ class _Interpreter:
         last = [node for node in self.graph.nodes if node.op == "placeholder"][-1:]
         for node in list(self.graph.nodes):
             touched = _is_complex(node) or any(source in self.values for source in node.all_input_nodes)
-            if not touched or _is_guard(self.graph, node):
+            if not touched or is_guard(self.graph, node):
                 continue
             if node.op == "output":
                 self._put_together(node)
