@@ -144,7 +144,8 @@ class _Emitter:
         """A path is taken by itself, by something inside it, or by a leaf that would have to contain it."""
         parts = path.split(".")
         above = (".".join(parts[:depth]) for depth in range(1, len(parts)))
-        return path in self.leaves or path in self.inner or any(parent in self.leaves for parent in above)
+        own = hasattr(nn.Module, parts[-1])  # `to`, `float`: what every module has
+        return own or path in self.leaves or path in self.inner or any(parent in self.leaves for parent in above)
 
     def _place_constant(self, name: str) -> str:
         value = self.graph.constants[name]

@@ -2,7 +2,7 @@
 
 1. symbolic tracing: no example inputs, names kept, free in every size;
 2. torch.export, with example inputs: control flow on shapes, item assignment, writes in place;
-3. either again, once layers that compute their weight in a way nothing traces are plain ones;
+3. either again, once layers that compute their weight in a way nothing traces, or loop over their steps, are plain ones;
 4. symbolic tracing around the sub-modules that cannot be traced, which are called as they are.
 
 A model whose own `forward` cannot be traced either way raises CaptureError; its children may still be captured.
@@ -16,6 +16,7 @@ from fusekit.capture.exported import export
 from fusekit.capture.flags import guard_ranks, trace_with_flags
 from fusekit.capture.infer import norms_of_unknown_rank, run_on_fakes, spell_and_infer
 from fusekit.capture.inplace import make_functional
+from fusekit.capture.loops import replace_loops
 from fusekit.capture.materialise import materialise
 from fusekit.capture.queries import ask_sources
 from fusekit.capture.spelling import has_hooks
@@ -49,6 +50,10 @@ def capture(model: nn.Module, inputs: Inputs | None = None, *, fixed: bool = Fal
         reasons.append(f"no symbolic trace: {error}")
         failed = error
     if inputs is not None:
+        if replaced := replace_loops(model, inputs):
+            reasons.append(f"loops over steps that are LSTMs: {', '.join(replaced)}")
+            again = capture(model, inputs, fixed=fixed)
+            return Captured(again.graph, again.way, (*reasons, *again.reasons), again.untraced)
         try:
             return Captured(export(model, inputs), "torch.export", tuple(reasons))
         except CaptureError as error:
