@@ -2,7 +2,7 @@
 
 1. symbolic tracing: no example inputs, names kept, free in every size;
 2. torch.export, with example inputs: control flow on shapes, item assignment, writes in place;
-3. either again, once layers that compute their weight in a way nothing traces, or loop over their steps, are plain ones;
+3. either again, once layers that loop over steps or compute their weight in a way nothing traces are plain ones;
 4. symbolic tracing around the sub-modules that cannot be traced, which are called as they are.
 
 A model whose own `forward` cannot be traced either way raises CaptureError; its children may still be captured.
