@@ -24,7 +24,7 @@ from fusekit.probes import guess_sizes, plan_probes
 from fusekit.report import Event, Outcome
 
 NAME = "batch-calls"
-FEW_ROWS = 4  # ONNX Runtime is as fast on more rows in calls of their own
+FEW_ROWS = 2  # ONNX Runtime is as fast on more rows in calls of their own
 TOLERANCE = 1e-10
 aten = torch.ops.aten
 _MODULES = (nn.LSTM, nn.GRU, nn.RNN)

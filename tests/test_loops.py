@@ -121,6 +121,18 @@ class Normed(Layer):
         return super().gates(nn.functional.layer_norm(a, a.shape[-1:]))
 
 
+class Clipped(Layer):
+    """As far as small numbers tell, an LSTM."""
+
+    def gates(self, a: Tensor) -> dict[str, Tensor]:
+        return super().gates(a.clamp(-50, 50))
+
+
+class Squared(Layer):
+    def gates(self, a: Tensor) -> dict[str, Tensor]:
+        return super().gates(a + 1e-9 * a * a)
+
+
 class Around(nn.Module):
     """A network around a layer."""
 
@@ -177,7 +189,7 @@ def flat(outputs: Any) -> list[Any]:
     return [leaf.detach().numpy() for leaf in torch.utils._pytree.tree_leaves(outputs)]
 
 
-@pytest.mark.parametrize("kind", [Peephole, Hard, Coupled, Normed])
+@pytest.mark.parametrize("kind", [Peephole, Hard, Coupled, Normed, Clipped, Squared])
 def test_what_is_none_stays(kind: Callable[[], Layer]) -> None:
     model, x = Around(kind()).eval(), torch.randn(2, 3, 4)
     assert replace_loops(model, Inputs.of(x)) == []
@@ -197,9 +209,20 @@ def test_a_given_state_and_hooks_are_respected() -> None:
 
     x = torch.randn(2, 3, 4)
     assert replace_loops(Given(Layer()).eval(), Inputs.of(x)) == []
-    hooked = Around(Layer()).eval()
-    hooked.layer.register_forward_hook(lambda *_: None)
-    assert replace_loops(hooked, Inputs.of(x)) == []
+    for inner in ("layer", "layer.w"):
+        hooked = Around(Layer()).eval()
+        hooked.get_submodule(inner).register_forward_hook(lambda *_: None)
+        assert replace_loops(hooked, Inputs.of(x)) == []
+
+
+def test_random_numbers_and_dtypes_stay() -> None:
+    model, x = Around(Layer()).eval(), torch.randn(2, 3, 4)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    assert replace_loops(model, Inputs.of(x)) == ["layer"]
+    assert torch.equal(torch.rand(3), expected)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_the_model_itself_is_not_touched() -> None:

@@ -13,7 +13,7 @@ at several numbers of rows and steps.
 
 import copy
 import dis
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -27,7 +27,7 @@ from fusekit.capture.spelling import has_hooks
 from fusekit.float64 import WIDENED, run_float64
 from fusekit.graph import Graph, evaluate
 from fusekit.inputs import Inputs
-from fusekit.program import quiet
+from fusekit.program import evaluation_copy, quiet
 
 ROWS = 8  # unit vectors at a time
 TOLERANCE = 1e-9
@@ -39,6 +39,9 @@ _MOVES = frozenset(
         *("getitem", "flatten", "unflatten", "movedim", "index", "tensor_split", "repeat", "unsafe_chunk"),
     )
 )
+# Linear in each argument alone; in all of them together
+_PRODUCTS = frozenset(("mul", "div", "matmul", "mm", "mv", "bmm", "linear", "einsum", "conv1d", "conv2d"))
+_SUMS = frozenset(("add", "sub", "rsub", "neg", "addmm", "addmv", "baddbmm"))
 _STAYS = frozenset(
     ("clone", "contiguous", "detach", "alias", "to", "_to_copy", "type_as", "dropout", "lift_fresh_copy", "copy")
 )
@@ -73,8 +76,9 @@ class Recurrent(nn.Module):
 
 def replace_loops(model: nn.Module, inputs: Inputs) -> list[str]:
     """Replace such layers within the model, one's own copy; their paths."""
+    paths = [path for path, module in model.named_modules() if path and _may_be_one(module)]
     try:
-        calls = _calls(copy.deepcopy(model), inputs)
+        calls = _calls(evaluation_copy(model), paths, inputs) if paths else {}
     except Exception:  # it has been copied before, but a trace may have left in it what cannot be
         return []
     replaced: list[str] = []
@@ -83,7 +87,8 @@ def replace_loops(model: nn.Module, inputs: Inputs) -> list[str]:
             continue
         layer = model.get_submodule(path)
         try:
-            found = _as_lstm(layer, x)
+            with torch.random.fork_rng(devices=[]):  # the user's random numbers stay theirs
+                found = _as_lstm(layer, x)
         except Exception:  # it is something else, in one of many ways
             continue
         if found is not None:
@@ -93,10 +98,17 @@ def replace_loops(model: nn.Module, inputs: Inputs) -> list[str]:
     return replaced
 
 
-def _calls(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
-    """What each layer that may be one is called on, by its path: one sequence or batch of them, and nothing else."""
+def _may_be_one(module: nn.Module) -> bool:
+    """Whether it is of a class of the user's with a loop, with parameters, and without hooks that would be lost."""
+    own = not type(module).__module__.startswith(("torch.nn.", "fusekit."))
+    if not own or not _iterates(type(module)) or not any(True for _ in module.parameters()):  # type: ignore[arg-type]
+        return False
+    return not any(map(has_hooks, module.modules()))
+
+
+def _calls(model: nn.Module, paths: Sequence[str], inputs: Inputs) -> dict[str, Tensor]:
+    """What each layer is called on, by its path: where that is one batch of sequences, and nothing else."""
     found: dict[str, Tensor] = {}
-    hooks = []
 
     def note(path: str) -> Any:
         def before(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -108,12 +120,7 @@ def _calls(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
 
         return before
 
-    for path, module in model.named_modules():
-        own = path and not type(module).__module__.startswith(("torch.nn.", "fusekit."))
-        if own and _iterates(module.__class__) and not has_hooks(module) and any(True for _ in module.parameters()):
-            hooks.append(module.register_forward_pre_hook(note(path), with_kwargs=True))
-    if not hooks:
-        return {}
+    hooks = [model.get_submodule(path).register_forward_pre_hook(note(path), with_kwargs=True) for path in paths]
     try:
         with torch.no_grad(), quiet():
             inputs.cloned().call(model)
@@ -124,7 +131,7 @@ def _calls(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
 
 
 @cache
-def _iterates(kind: type[nn.Module]) -> bool:
+def _iterates(kind: type) -> bool:
     """Whether a method of the class has a loop."""
     own = kind.__mro__[: kind.__mro__.index(nn.Module)]
     codes = (getattr(method, "__code__", None) for base in own for method in vars(base).values())
@@ -136,27 +143,36 @@ def _as_lstm(layer: nn.Module, x: Tensor) -> Recurrent | None:
     wide = copy.deepcopy(layer)._apply(_widened)
     for batch_first in (True, False):
         found = _read(wide, x.shape[-1], batch_first)
-        if found is not None and _agrees(found, layer, x.shape[-1], batch_first):
+        if found is not None and all(_agree(found, layer, given) for given in (x, *_sequences(x, batch_first))):
             for parameter in found.parameters():
                 parameter.requires_grad_(any(p.requires_grad for p in layer.parameters()))
             return found.to(x.dtype).eval()
     return None
 
 
-def _agrees(found: Recurrent, layer: nn.Module, width: int, batch_first: bool) -> bool:
+def _agree(found: nn.Module, layer: nn.Module, x: Tensor) -> bool:
+    """Whether both answer alike, in float64."""
+    with torch.no_grad():
+        ours, theirs = (pytree.tree_flatten(run_float64(m, Inputs((x,)))) for m in (found, layer))
+    if ours[1] != theirs[1] or [t.shape for t in ours[0]] != [t.shape for t in theirs[0]]:
+        return False
+    return all(torch.allclose(a, b, rtol=0, atol=TOLERANCE) for a, b in zip(ours[0], theirs[0], strict=True))
+
+
+def _sequences(x: Tensor, batch_first: bool) -> Iterator[Tensor]:
+    """Of other numbers of rows and steps than x."""
     for rows, steps in _CHECKED:
-        x = torch.randn((rows, steps, width) if batch_first else (steps, rows, width), dtype=torch.float64)
-        with torch.no_grad():
-            ours, theirs = (pytree.tree_flatten(run_float64(m, Inputs((x,)))) for m in (found, layer))
-        if ours[1] != theirs[1] or [t.shape for t in ours[0]] != [t.shape for t in theirs[0]]:
-            return False
-        if not all(torch.allclose(a, b, rtol=0, atol=TOLERANCE) for a, b in zip(ours[0], theirs[0], strict=True)):
-            return False
-    return True
+        shape = (rows, steps, x.shape[-1]) if batch_first else (steps, rows, x.shape[-1])
+        yield torch.randn(shape, dtype=torch.float64)
 
 
 def _widened(tensor: Tensor) -> Tensor:
     return tensor.to(WIDENED.get(tensor.dtype, tensor.dtype))
+
+
+def _name(node: fx.Node) -> str:
+    schema: Any = getattr(node.target, "_schema", None)
+    return str(schema.name.split("::")[-1] if schema is not None else getattr(node.target, "__name__", ""))
 
 
 @dataclass
@@ -168,18 +184,20 @@ class _Entries:
     values: dict[fx.Node, Any]
     numbers: dict[fx.Node, Any] = field(default_factory=dict)
     made: list[tuple[int, fx.Node, str, tuple[Tensor, ...]]] = field(default_factory=list)
+    hanging: set[fx.Node] = field(default_factory=set)  # on the input
     count: int = 0
 
     def run(self) -> None:
         for node in self.graph.nodes:
+            if node.op == "placeholder" or any(source in self.hanging for source in node.all_input_nodes):
+                self.hanging.add(node)
             if node.op == "placeholder":
                 self._number(node, "input")
             elif node.op == "call_function" and any(source in self.numbers for source in node.all_input_nodes):
                 self._follow(node)
 
     def _follow(self, node: fx.Node) -> None:
-        schema: Any = getattr(node.target, "_schema", None)
-        name = schema.name.split("::")[-1] if schema is not None else getattr(node.target, "__name__", "")
+        name = _name(node)
         sources = [source for source in node.all_input_nodes if source in self.numbers]
         if name in _MOVES:
             known = {source: self._numbers(source) for source in node.all_input_nodes}
@@ -221,6 +239,17 @@ class _Entries:
         """What made an entry, and of which entries."""
         start, _, kind, operands = self._record(number)
         return kind, tuple(int(o[number - start]) for o in operands)
+
+    def is_affine(self, node: fx.Node, ends: set[fx.Node]) -> bool:
+        """Whether a value is an affine function of the input and of these values."""
+        if node.op == "placeholder" or node in ends:
+            return True
+        sources = [source for source in node.all_input_nodes if source in self.hanging]
+        name = _name(node)
+        allowed = name in _MOVES | _STAYS | _SUMS or (name in _PRODUCTS and len(sources) == 1)
+        divides = name == "div" and sources[:1] != [node.args[0]]
+        product = name in ("addmm", "addmv", "baddbmm") and sum(a in sources for a in node.args[1:3]) > 1
+        return allowed and not divides and not product and all(self.is_affine(source, ends) for source in sources)
 
     def value(self, number: int) -> float:
         node, index = self.place(number)
@@ -349,6 +378,9 @@ class _Found:
         places = [[place(number) for number in self._gates(y, row, step)] for row in range(ROWS)]
         x = values[self.placeholder]
         width, hidden = x.shape[-1], y.shape[2]
+        ends = {node for row in starts for node, _ in row}
+        if not all(self.entries.is_affine(node, ends) for row in places for node, _ in row):
+            raise ValueError("what comes before the gates is not affine")
 
         def before_gates(rows: Tensor) -> Tensor:
             """[ROWS, 4 hidden] for x_t and h_{t-1} one behind the other, [up to ROWS, width + hidden]."""
