@@ -30,7 +30,8 @@ def error_of(ours: Any, theirs: Any) -> float:
     for a, b in zip(left, right, strict=True):
         if isinstance(b, Tensor):
             assert isinstance(a, Tensor) and a.dtype == b.dtype, f"{a!r} for a tensor of {b.dtype}"
-            worst = max(worst, relative_error(a.detach().to(torch.float64), b.detach().to(torch.float64)))
+            wide = torch.complex128 if b.is_complex() else torch.float64
+            worst = max(worst, relative_error(a.detach().to(wide), b.detach().to(wide)))
         else:
             assert a == b, f"{a!r} against {b!r}"
     return worst
