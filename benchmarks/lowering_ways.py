@@ -101,6 +101,8 @@ def refusals(report: fusekit.Report | None) -> str:
 
 
 def _short(text: str) -> str:
+    """Some characters of it, files without their folders: those of this machine tell nobody anything."""
+    text = re.sub(r"(?<![\w.])(?:/[\w.+-]+)+/([\w.+-]+)", r"\1", text)
     return text if len(text) <= 160 else f"{text[:157]}..."
 
 
