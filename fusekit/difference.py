@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from fusekit.float64 import WIDENED, in_float64
+from fusekit.float64 import in_float64, widened
 from fusekit.graph import Graph, evaluate
 from fusekit.inputs import Inputs
 from fusekit.nn import ShapeGuard
@@ -39,13 +39,13 @@ def distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
 def outputs(graph: Graph, inputs: Inputs) -> list[Tensor]:
     """What the graph returns, flattened, with every operator in float64 and complex128."""
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
-    wide = inputs.map(lambda t: _wide(t))
+    wide = inputs.map(widened)
     given = {**dict(zip((str(n.target) for n in placeholders), wide.args, strict=False)), **wide.kwargs}
     values: dict[fx.Node, Any] = {n: given.get(str(n.target), (*n.args, None)[0]) for n in placeholders}
     values |= {node: None for node in graph.nodes if is_guard(graph, node)}  # which insists on complex64
-    constants = {name: _wide(t.detach()) for name, t in graph.constants.items()}
+    constants = {name: widened(t.detach()) for name, t in graph.constants.items()}
     # fused kernels, recurrent ones, compare dtypes before they can be widened on the way
-    modules = {name: copy.deepcopy(m)._apply(_wide) if _holds(m) else m for name, m in graph.modules.items()}
+    modules = {name: copy.deepcopy(m)._apply(widened) if _holds(m) else m for name, m in graph.modules.items()}
     wide_graph = replace(graph, constants=constants, modules=modules)
     with torch.no_grad(), in_float64():
         output = next(node for node in graph.nodes if node.op == "output")
@@ -57,10 +57,6 @@ def outputs(graph: Graph, inputs: Inputs) -> list[Tensor]:
 def is_guard(graph: Graph, node: fx.Node) -> bool:
     """The check at the entrance reads the inputs as they come."""
     return node.op == "call_module" and isinstance(graph.modules[str(node.target)], ShapeGuard)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(WIDENED.get(tensor.dtype, tensor.dtype))
 
 
 def _holds(module: nn.Module) -> bool:

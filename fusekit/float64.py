@@ -106,7 +106,7 @@ def run_float64(module: nn.Module, inputs: Inputs) -> Any:
     forward that insists on the dtype of its arguments gets them unchanged, and only the operators are widened.
     """
     try:
-        return _run(_copy(module)._apply(_widened), inputs.map(_widened).cloned())
+        return _run(_copy(module)._apply(widened), inputs.map(widened).cloned())
     except Exception:
         return _run(_copy(module), inputs.cloned())
 
@@ -121,5 +121,6 @@ def _run(module: nn.Module, inputs: Inputs) -> Any:
         return inputs.call(module)
 
 
-def _widened(tensor: Tensor) -> Tensor:
+def widened(tensor: Tensor) -> Tensor:
+    """In float64 or complex128; what is no floating number stays."""
     return tensor.to(WIDENED.get(tensor.dtype, tensor.dtype))

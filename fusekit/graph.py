@@ -113,6 +113,13 @@ def where(node: Node) -> str:
     return str(node.meta.get("where") or node.name)
 
 
+def operator_name(node: Node) -> str:
+    """The operator without its overload: add.Tensor, operator.add and the method are `add`."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        return node.target._schema.name.split("::")[1]
+    return str(node.target if node.op == "call_method" else getattr(node.target, "__name__", node.target))
+
+
 def evaluate(graph: Graph, nodes: Iterable[Node], values: dict[Node, Any]) -> dict[Node, Any]:
     """Run nodes in order; `values` holds what is given (inputs, or constants in another dtype) and is extended."""
     for node in nodes:

@@ -8,7 +8,7 @@
 A model whose own `forward` cannot be traced either way raises CaptureError; its children may still be captured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -51,9 +51,7 @@ def capture(model: nn.Module, inputs: Inputs | None = None, *, fixed: bool = Fal
         failed = error
     if inputs is not None:
         if replaced := replace_loops(model, inputs):
-            reasons.append(f"loops over steps that are LSTMs: {', '.join(replaced)}")
-            again = capture(model, inputs, fixed=fixed)
-            return Captured(again.graph, again.way, (*reasons, *again.reasons), again.untraced)
+            return _again(model, inputs, fixed, *reasons, f"loops over steps that are LSTMs: {', '.join(replaced)}")
         try:
             return Captured(export(model, inputs), "torch.export", tuple(reasons))
         except CaptureError as error:
@@ -67,9 +65,8 @@ def capture(model: nn.Module, inputs: Inputs | None = None, *, fixed: bool = Fal
             reasons.append(f"its sizes{', all but the batch,' if freedom else ''} are fixed to the example's")
             return Captured(graph, "torch.export", tuple(reasons))
         if replaced := materialise(model, inputs):
-            reasons.append(f"weights that no trace follows, computed once and for all: {', '.join(replaced)}")
-            again = capture(model, inputs, fixed=fixed)
-            return Captured(again.graph, again.way, (*reasons, *again.reasons), again.untraced)
+            told = f"weights that no trace follows, computed once and for all: {', '.join(replaced)}"
+            return _again(model, inputs, fixed, *reasons, told)
     untraced: list[str] = []
     while isinstance(failed, TraceFailed) and failed.path and failed.path not in untraced:
         untraced.append(failed.path)
@@ -79,6 +76,12 @@ def capture(model: nn.Module, inputs: Inputs | None = None, *, fixed: bool = Fal
         except CaptureError as error:
             failed = error
     raise CaptureError("; ".join(reasons))
+
+
+def _again(model: nn.Module, inputs: Inputs, fixed: bool, *reasons: str) -> Captured:
+    """Once layers of it are others."""
+    found = capture(model, inputs, fixed=fixed)
+    return replace(found, reasons=(*reasons, *found.reasons))
 
 
 def _symbolic(model: nn.Module, inputs: Inputs | None, untraced: list[str] | None = None) -> Graph:

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from fusekit.difference import is_guard
 from fusekit.errors import CaptureError
-from fusekit.graph import Graph, evaluate, facts, where
+from fusekit.graph import Graph, evaluate, facts, operator_name, where
 from fusekit.lower.known import settled
 from fusekit.lower.linear import axis_of, joint
 from fusekit.lower.pair import Pair
@@ -50,7 +50,7 @@ def holds_layers(graph: Graph) -> bool:
 
     def made(node: fx.Node) -> bool:
         reals = (source for source in node.all_input_nodes if not _is_complex(source))
-        return _name(node) in CALLS or any(axis_of(source, _name) is not None for source in reals)
+        return operator_name(node) in CALLS or any(axis_of(source) is not None for source in reals)
 
     return any(_is_complex(node) and made(node) for node in graph.nodes)
 
@@ -103,8 +103,8 @@ class _Interpreter:
             with self.graph.fx.inserting_before(here):
                 value = self._value(node)
                 if type(value) is Pair:
-                    spread = _name(node) in SUMMING and _is_spread(node) and not self._is_full(node)
-                    value = joint(settled(value, facts(node), spread), _name)
+                    spread = operator_name(node) in SUMMING and _is_spread(node) and not self._is_full(node)
+                    value = joint(settled(value, facts(node), spread))
                     value = settled(value, facts(node), spread=False)  # of the halves of a joint, the same is known
             while (start := start.next) is not here:
                 start.meta.setdefault("where", where(node))
@@ -138,7 +138,7 @@ class _Interpreter:
         if node.op == "call_module":
             raise self._refusal(node, f"the module {node.target}")
         args, kwargs = pytree.tree_map_only(fx.Node, self._given, (node.args, node.kwargs))
-        name = _name(node)
+        name = operator_name(node)
         kwargs = {key: value for key, value in kwargs.items() if (key, value) != ("out", None)}
         if not args and "input" in kwargs:
             args = (kwargs.pop("input"),)
@@ -175,7 +175,7 @@ class _Interpreter:
         if name in PARTWISE and isinstance(first, Pair):
             return first.map(lambda part: call(part, *args[1:], **kwargs))
         if name in SEVERAL and isinstance(first, Pair):
-            indices: list[Any] = [user.args[1] for user in node.users if _name(user) == "getitem"]
+            indices: list[Any] = [user.args[1] for user in node.users if operator_name(user) == "getitem"]
             if len(indices) < len(node.users):
                 return self._pieces(node, first)
             several = first.map(lambda part: call(part, *args[1:], **kwargs))
@@ -197,9 +197,9 @@ class _Interpreter:
             raise TypeError("its results are not taken one by one, and how many there are is not known")
         values = {source: torch.empty(source.meta["shape"], device="meta")}
         found = evaluate(self.graph, [node], values)[node]
-        place = 1 if _name(node) == "unbind" else 2
+        place = 1 if operator_name(node) == "unbind" else 2
         dim: Any = node.kwargs.get("dim", node.args[place] if len(node.args) > place else 0)
-        if _name(node) == "unbind":
+        if operator_name(node) == "unbind":
             return [whole.map(partial(torch.select, dim=dim, index=i)) for i in range(len(found))]
         sizes = [piece.shape[dim] for piece in found]
         return [
@@ -238,7 +238,7 @@ class _Interpreter:
 
         def complex_of(source: fx.Node, value: Any) -> fx.Node:
             if not isinstance(value, Pair):
-                raise self._refusal(source, _name(source))
+                raise self._refusal(source, operator_name(source))
             if (untouched := _taken_apart(value)) is not None:
                 return untouched
             return torch.complex(*value.full()).node  # type: ignore[attr-defined,no-any-return]
@@ -264,17 +264,8 @@ def _taken_apart(value: Pair) -> fx.Node | None:
 def _by_name(node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:
     """All arguments by the names torch gives them in Python; ATen's stft knows no centre, having been padded."""
     if not isinstance(node.target, torch._ops.OpOverload):
-        names = list(inspect.signature(TRANSFORMS[_name(node)]).parameters)[1:]
+        names = list(inspect.signature(TRANSFORMS[operator_name(node)]).parameters)[1:]
         return {**dict(zip(names, args, strict=False)), **kwargs}
     names = ["input", *(argument.name for argument in node.target._schema.arguments[1:])]
-    centred = {"center": False} if _name(node) == "stft" and "center" not in names else {}
+    centred = {"center": False} if operator_name(node) == "stft" and "center" not in names else {}
     return {**dict(zip(names, args, strict=False)), **kwargs, **centred}
-
-
-def _name(node: fx.Node) -> str:
-    """The operator without its overload or its trailing aliases: add.Tensor, operator.add and the method are `add`."""
-    if isinstance(node.target, torch._ops.OpOverload):
-        return node.target._schema.name.split("::")[1]
-    if node.op == "call_method":
-        return str(node.target)
-    return str(getattr(node.target, "__name__", node.target))

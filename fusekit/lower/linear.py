@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from fusekit.graph import operator_name
 from fusekit.lower.pair import Pair, Part, minus, plus
 
 Call = Callable[..., Part]
@@ -56,32 +57,33 @@ _AXES = {"linear": -1, **{f"conv{n}d": -n - 1 for n in (1, 2, 3)}, **{f"conv_tra
 _THROUGH = ("add", "sub", "neg", "mul", "slice")
 
 
-def joint(z: Pair, name: Callable[[fx.Node], str]) -> Pair:
+def joint(z: Pair) -> Pair:
     """Parts that come from one layer or from real ones, as halves of one tensor, which one layer could make:
 
         (A xr - B xi, A xi + B xr)        (a yr + b yi + s, c yr + d yi + t)  of halves yr, yi
 
-    The laws see that, and where none applies both steps vanish again. `name` is that of a node's operator."""
+    The laws see that, and where none applies both steps vanish again."""
     if z.joined is not None or not (isinstance(z.re, fx.Proxy) and isinstance(z.im, fx.Proxy)):
         return z
-    axes = {axis_of(part.node, name) for part in (z.re, z.im)}
+    axes = {axis_of(part.node) for part in (z.re, z.im)}
     axis = axes.pop()
     parts: list[Any] = [z.re, z.im]
     return z if axes or axis is None else split(torch.cat(parts, axis), axis)
 
 
-def axis_of(node: fx.Node, name: Callable[[fx.Node], str]) -> int | None:
+def axis_of(node: fx.Node) -> int | None:
     """The axis of the channels of the layer, or of the halves, that a linear expression is made of."""
     pending, seen = [node], {node}
     while pending:
         here = pending.pop()
         if here.op != "call_function":
             continue
-        if name(here) in _AXES:
-            return _AXES[name(here)]
-        if name(here) == "getitem" and here is not node and name(here.args[0]) == "chunk":  # type: ignore[arg-type]
+        name = operator_name(here)
+        if name in _AXES:
+            return _AXES[name]
+        if name == "getitem" and here is not node and operator_name(here.args[0]) == "chunk":  # type: ignore[arg-type]
             return here.args[0].args[2]  # type: ignore[union-attr, return-value]
-        if name(here) in _THROUGH or (name(here) == "getitem" and isinstance(here.args[1], tuple)):
+        if name in _THROUGH or (name == "getitem" and isinstance(here.args[1], tuple)):
             pending += [source for source in here.all_input_nodes if source not in seen]
             seen.update(here.all_input_nodes)
     return None
