@@ -24,7 +24,7 @@ from torch import Tensor, nn
 import fusekit
 import fusekit.nn as fnn
 import fusekit.nn.functional as FF
-from tests.complex_layers import CASES, leaves
+from tests.support.complex_layers import CASES, leaves
 
 DOUBLE = torch.complex128
 IMAGE, ROW, TIME = (3, 4, 6, 7), (5, 4), (5, 2, 4)

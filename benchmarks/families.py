@@ -43,7 +43,7 @@ from benchmarks import families_table
 from benchmarks.networks import FROM_TIMM, Network, load_timm, networks, timm_networks
 from benchmarks.record import WHERE
 from examples.side_by_side import onnx_runner, torch_runner
-from fusekit.timing import Call, Times, interleaved
+from fusekit.runtimes.timing import Call, Times, interleaved
 
 WRONG = 1e-3  # relative; what differs by more than rounding is no competitor
 

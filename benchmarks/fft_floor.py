@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.fft_grid import Case
-from fusekit.algebra.matrix_plan import plan_matrices
-from fusekit.algebra.spectral_conv import SpectralConv, lines_of
-from fusekit.timing import interleaved
+from fusekit.algebra.transforms.matrix_plan import plan_matrices
+from fusekit.algebra.transforms.spectral_conv import SpectralConv, lines_of
+from fusekit.runtimes.timing import interleaved
 
 
 @dataclass(frozen=True)

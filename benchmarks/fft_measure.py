@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.fft_contenders import DIRECT, FUSEKIT, FUSEKIT_ONNX, ONNX_DIRECT, contenders
 from benchmarks.fft_floor import Rates, onnx_floor, torch_floor
 from benchmarks.fft_grid import Case
-from fusekit.timing import interleaved
+from fusekit.runtimes.timing import interleaved
 
 WRONG = 1e-4  # an error in the norm, relative to the output's, that is no rounding
 SLOW, TOO_SLOW = 0.1, 2.0  # seconds a call: fewer rounds; no round

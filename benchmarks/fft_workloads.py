@@ -22,7 +22,7 @@ from benchmarks.fft_contenders import session
 from benchmarks.fft_crepe import crepe, tracks, with_stubs
 from benchmarks.fft_networks import LongConvolution, Reverb, large_kernel_network
 from fusekit import nn as fnn
-from fusekit.timing import interleaved
+from fusekit.runtimes.timing import interleaved
 
 LAYERS = (fnn.FFTConv1d, fnn.FFTConv2d, fnn.FFTConv3d)
 

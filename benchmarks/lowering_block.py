@@ -20,12 +20,12 @@ from torch import Tensor, nn
 import fusekit
 from benchmarks.lowering_case import imported, trained
 from benchmarks.lowering_ways import DECOMPOSED, FUSEKIT, PLAIN, WAYS, error_of, nodes, reason
-from fusekit.clock import torch_call
-from fusekit.float64 import run_float64
-from fusekit.inputs import Inputs
-from fusekit.onnxfile import OnnxFile
-from fusekit.program import quiet
-from fusekit.timing import Call, interleaved
+from fusekit.model.float64 import run_float64
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import quiet
+from fusekit.optimizing.race import torch_call
+from fusekit.runtimes.onnx_session import OnnxFile
+from fusekit.runtimes.timing import Call, interleaved
 
 Row = dict[str, Any]
 FLOOR, PLANAR = "floor, by hand", "floor, planar edges"

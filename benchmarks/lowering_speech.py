@@ -19,10 +19,10 @@ from torch import Tensor, nn
 import fusekit
 from benchmarks.lowering_block import SplitReLU
 from benchmarks.lowering_ways import FUSEKIT, PLAIN, nodes, plain, reason, refusals
-from fusekit.float64 import run_float64
-from fusekit.inputs import Inputs
-from fusekit.onnxfile import OnnxFile
-from fusekit.program import quiet
+from fusekit.model.float64 import run_float64
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import quiet
+from fusekit.runtimes.onnx_session import OnnxFile
 
 Row = dict[str, Any]
 RATE = 16_000

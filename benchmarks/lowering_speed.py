@@ -19,13 +19,13 @@ import fusekit.nn as fnn
 from benchmarks.lowering_block import SplitReLU
 from benchmarks.lowering_case import imported
 from benchmarks.lowering_ways import plain, reason
-from fusekit.clock import torch_call
-from fusekit.inputs import Inputs
-from fusekit.onnxfile import OnnxFile
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import quiet
+from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
+from fusekit.optimizing.race import torch_call
 from fusekit.passes import PASSES
-from fusekit.program import quiet
-from fusekit.relayout import NAME as CHANNELS_LAST
-from fusekit.timing import Call, interleaved
+from fusekit.runtimes.onnx_session import OnnxFile
+from fusekit.runtimes.timing import Call, interleaved
 
 Row = dict[str, Any]
 Made = dict[str, tuple[nn.Module, Tensor]]

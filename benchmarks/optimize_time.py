@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fusekit
-from tests.architectures import ResNet50, conv_chain, randomize
+from tests.support.architectures import ResNet50, conv_chain, randomize
 
 
 def seconds(action: Callable[[], object]) -> float:

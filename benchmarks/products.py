@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 from benchmarks.record import WHERE, machine, write_csv
 from fusekit.algebra import COMPLEX, QUATERNION, Conv, HypercomplexAlgebra, Mixing
-from fusekit.algebra.product_conv import by_products
-from fusekit.algebra.toom_cook import winograd
-from fusekit.clock import module_of, onnx_call, torch_call
-from fusekit.inputs import Inputs
-from fusekit.program import quiet
-from fusekit.timing import Call, interleaved
+from fusekit.algebra.products.product_conv import by_products
+from fusekit.algebra.products.toom_cook import winograd
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import quiet
+from fusekit.optimizing.race import module_of, onnx_call, torch_call
+from fusekit.runtimes.timing import Call, interleaved
 
 ALGEBRAS = {2: COMPLEX, 4: QUATERNION}
 WIDTHS = (8, 16, 32, 64, 128)

@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from fusekit.measurements import processor
+from fusekit.runtimes.measurements import processor
 
 matplotlib.rcParams.update({"svg.hashsalt": "fusekit", "svg.fonttype": "none", "font.size": 9})
 

@@ -35,12 +35,12 @@ from benchmarks.fft_measure import HOPELESS
 from benchmarks.model_networks import wholes
 from benchmarks.record import WHERE, machine, write_csv
 from fusekit.algebra import Conv, Map, Relaid, SpectralConv, WinogradConv
-from fusekit.clock import module_of, onnx_call, torch_call
-from fusekit.cost import work
 from fusekit.errors import FusekitError
-from fusekit.inputs import Inputs
+from fusekit.model.inputs import Inputs
+from fusekit.optimizing.race import module_of, onnx_call, torch_call
 from fusekit.passes import CHOOSE, STAGES
-from fusekit.timing import Call, interleaved
+from fusekit.rewriting.price import work
+from fusekit.runtimes.timing import Call, interleaved
 
 DIRECT, LAST, PLANAR, PLANAR_LAST, FFT = "direct", "channels last", "planar", "planar, channels last", "FFT"
 WINOGRAD = "Winograd"

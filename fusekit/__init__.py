@@ -7,13 +7,11 @@
 The names below are looked up when first used: `fusekit --help` should not wait seconds for torch.
 """
 
-import sys
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from fusekit.version import __version__
 
 # A clone without symlinks has no fusekit/passes; the laws then stand beside this package.
 _here = Path(__file__).resolve().parent
@@ -22,7 +20,7 @@ if not (_here / "passes").is_dir() and (_here.parent / "passes").is_dir():
 
 if TYPE_CHECKING:
     from fusekit.api import export, optimize
-    from fusekit.checkpoint import load
+    from fusekit.checkpoint.load import load
     from fusekit.errors import (
         CaptureError,
         CheckpointError,
@@ -32,8 +30,8 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from fusekit.report import Event, Outcome, Report
-    from fusekit.validate import validate
-    from fusekit.validation import Validation
+    from fusekit.validation.judge import validate
+    from fusekit.validation.verdict import Validation
 
 __all__ = [
     "CaptureError",
@@ -55,24 +53,13 @@ __all__ = [
 
 _HOMES = {
     "api": ("export", "optimize"),
-    "checkpoint": ("load",),
+    "checkpoint.load": ("load",),
     "errors": ("CaptureError", "CheckpointError", "ExportError", "FusekitError", "Inapplicable", "VerificationError"),
     "report": ("Event", "Outcome", "Report"),
-    "validate": ("validate",),
-    "validation": ("Validation",),
+    "validation.judge": ("validate",),
+    "validation.verdict": ("Validation",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-
-class _Package(ModuleType):
-    """`export` and `validate` name a verb and the module it lives in. The verb wins, whichever is imported first."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOME_OF and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> object:

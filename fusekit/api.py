@@ -8,16 +8,16 @@ from pathlib import Path
 
 from torch import nn
 
-from fusekit.clock import BUDGET, Clock
-from fusekit.driver import Progress
-from fusekit.ends import INTERLEAVED, between_real_ends
 from fusekit.errors import FusekitError
-from fusekit.inputs import Inputs
+from fusekit.model.inputs import Inputs
+from fusekit.onnx_export.real_ends import INTERLEAVED, between_real_ends
+from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
+from fusekit.optimizing.promise import Export, Options, optimized
+from fusekit.optimizing.race import BUDGET, Clock
 from fusekit.passes import PASSES, STAGES
-from fusekit.promise import Export, Options, optimized
-from fusekit.relayout import NAME as CHANNELS_LAST
-from fusekit.rewrite import Rewrite, Stage
-from fusekit.validation import Validation
+from fusekit.rewriting.driver import Progress
+from fusekit.rewriting.rewrite import Rewrite, Stage
+from fusekit.validation.verdict import Validation
 
 NO_MEASURE = "FUSEKIT_MEASURE"  # set to 0, nothing is measured
 TARGETS = ("torch", "onnxruntime")
@@ -49,7 +49,7 @@ def optimize(
             by default the result is judged on the example inputs, by the model's own error.
         measure: time realizations (layouts, FFT) on the target where example inputs give the sizes, and the result
             against the model; what is slower is undone. False, or FUSEKIT_MEASURE=0 in the environment: the formulas of
-            `fusekit/cost.py` decide alone, conservatively, and always alike.
+            `fusekit/rewriting/price.py` decide alone, conservatively, and always alike.
         budget: seconds for measuring what has not been measured on this machine before.
 
     Returns:

@@ -1,4 +1,7 @@
-"""The laws, in the order of their stages. One file is one family; a new one is listed here."""
+"""The laws, in the order of their stages. One file is one family; a new one is listed here.
+
+Knows the algebra and what a rewrite is. Must not know nodes, modules or runtimes.
+"""
 
 from fusekit.passes.drop_identity import DropIdentity
 from fusekit.passes.find_structure import DropChannels, DropLinearChannels, FactorKernel, FindGroups, TrimWindow
@@ -18,7 +21,7 @@ from fusekit.passes.relay_conv import UseChannelsLast, UsePlanarChannelsLast, Us
 from fusekit.passes.use_product import DropBlocks, MergeMixings, UseProduct
 from fusekit.passes.use_spectral_conv import UseSpectralConv
 from fusekit.passes.use_winograd import UseWinograd
-from fusekit.rewrite import Rewrite, Stage
+from fusekit.rewriting.rewrite import Rewrite, Stage
 
 CANONICALIZE = "canonicalize"  # the stage of what makes no difference
 CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way

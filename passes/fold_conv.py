@@ -6,14 +6,14 @@
 Exact everywhere if c2 does not pad; if it does, only where c1 gives zero outside its own output: without a bias, and
 with a window that sees only zeros there (`fusekit/algebra/border.py` has the criterion). It rarely lowers the work:
 3x3 after 3x3 of equal widths, depthwise -> pointwise and bottlenecks cost more as one convolution, and are refused.
-A row of more than two is cut where that is cheapest (`fusekit/cut.py`).
+A row of more than two is cut where that is cheapest (`fusekit/rewriting/row_cut.py`).
 """
 
 from dataclasses import dataclass
 
 from fusekit.algebra import Chain, Conv
-from fusekit.pattern import Row
-from fusekit.rewrite import Rewrite
+from fusekit.rewriting.pattern import Row
+from fusekit.rewriting.rewrite import Rewrite
 
 
 @dataclass(frozen=True)

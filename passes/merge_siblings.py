@@ -11,8 +11,8 @@ Runtime 0.9 to 1.6, and refused below.
 from dataclasses import dataclass
 
 from fusekit.algebra import Fork, Split
-from fusekit.pattern import Siblings
-from fusekit.rewrite import Rewrite
+from fusekit.rewriting.pattern import Siblings
+from fusekit.rewriting.rewrite import Rewrite
 
 
 @dataclass(frozen=True)

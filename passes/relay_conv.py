@@ -5,15 +5,16 @@
 
 Always lawful and seldom free: which kernels a runtime has for which layout only a clock knows. Without one, only this
 is certain enough: ONNX Runtime has kernels of its own for depthwise convolutions of a plane, and none for one axis.
-A region of a network that is faster with its channels last as a whole is another matter (`fusekit/relayout.py`).
+A region of a network that is faster with its channels last as a whole is another matter
+(`fusekit/optimizing/channels_last.py`).
 """
 
 import math
 from dataclasses import dataclass
 
 from fusekit.algebra import Conv, Relaid
-from fusekit.pattern import Compose
-from fusekit.rewrite import Rewrite
+from fusekit.rewriting.pattern import Compose
+from fusekit.rewriting.rewrite import Rewrite
 
 _WIDE_TAPS = 49  # of a plane; below, the conversions eat the gain
 

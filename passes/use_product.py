@@ -1,4 +1,4 @@
-"""Compute layers over an algebra in fewer products (`fusekit/algebra/product_conv.py`).
+"""Compute layers over an algebra in fewer products (`fusekit/algebra/products/product_conv.py`).
 
     c = mix(C) ∘ Conv(A·F, groups = P) ∘ mix(B)        complex: 3 products for 4 blocks, quaternion: 8 for 16
     c = mix(Eᵀ) ∘ c' ∘ mix(E)                          parts that are never read or always zero left out: rotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 
 from fusekit.algebra import Composition, Conv, Mixing
-from fusekit.algebra.product_conv import algebra_of, by_products, without_zero_blocks
+from fusekit.algebra.products.product_conv import algebra_of, by_products, without_zero_blocks
 from fusekit.errors import Inapplicable
-from fusekit.pattern import Compose, Having
-from fusekit.rewrite import Rewrite
+from fusekit.rewriting.pattern import Compose, Having
+from fusekit.rewriting.rewrite import Rewrite
 
 _HALF = (torch.float16, torch.bfloat16)
 

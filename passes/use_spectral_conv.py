@@ -1,6 +1,6 @@
 """Compute convolutions with long kernels by FFT.
 
-    c(x) = F⁻¹(Σ_i F(K)[o, i] · F(x)[i]) + b          on frames without aliases (`fusekit/algebra/spectral.py`)
+    c(x) = F⁻¹(Σ_i F(K)[o, i] · F(x)[i]) + b       on frames without aliases (`fusekit/algebra/transforms/spectral.py`)
 
 Always lawful, seldom worth it: a direct convolution pays k taps an output, one by transforms some 5 log2 N. The price
 knows the plan for this size, on this runtime, against a direct convolution in its better memory layout; without a size
@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 
 from fusekit.algebra import Conv, SpectralConv
-from fusekit.pattern import Compose
-from fusekit.rewrite import Rewrite
+from fusekit.rewriting.pattern import Compose
+from fusekit.rewriting.rewrite import Rewrite
 
 _TAPS = 25  # of the whole window; below, no size was found at which it pays
 

@@ -1,4 +1,4 @@
-"""Compute wide convolutions of three taps by Winograd's filters (`fusekit/algebra/winograd_conv.py`).
+"""Compute wide convolutions of three taps by Winograd's filters (`fusekit/algebra/products/winograd_conv.py`).
 
     c = join ∘ mix(C) ∘ Conv(A·K) ∘ mix(B) ∘ cut        F(4, 3): 6 products for 12, along the last axis
 
@@ -12,8 +12,8 @@ import torch
 
 from fusekit.algebra import Conv, WinogradConv
 from fusekit.errors import Inapplicable
-from fusekit.pattern import Compose
-from fusekit.rewrite import Rewrite
+from fusekit.rewriting.pattern import Compose
+from fusekit.rewriting.rewrite import Rewrite
 
 _NARROWEST = 64  # channels; below, no size was found at which it pays
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from tests import ledger
+from tests.support import ledger
 
 os.environ.setdefault("FUSEKIT_MEASURE", "0")  # results that hang on the clock are for the tests that ask for it
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 import fusekit
 from fusekit.passes import PASSES
 from fusekit.report import Report
-from tests.compare import call, error_of, report_of
-from tests.random_models import Builder
+from tests.support.compare import call, error_of, report_of
+from tests.support.random_models import Builder
 
 TOLERANCE = 1e-10
 

@@ -18,11 +18,11 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.planted import FIRST, Bug
-from tests.planted_laws import LAWS
-from tests.planted_parts import CUTS
-from tests.planted_plans import PLANS
-from tests.planted_products import PRODUCTS
+from tests.planted.bugs import FIRST, Bug
+from tests.planted.laws import LAWS
+from tests.planted.parts import CUTS
+from tests.planted.plans import PLANS
+from tests.planted.products import PRODUCTS
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 600
@@ -34,7 +34,7 @@ WORKERS = int(os.environ.get("PLANT_WORKERS", "2"))
 RUN_TIME = """
 import warnings, torch, fusekit
 from torch import nn
-from tests.architectures import randomize
+from tests.support.architectures import randomize
 torch.manual_seed(0)
 torch.set_num_threads(1)
 warnings.simplefilter('ignore')
@@ -111,9 +111,15 @@ def check(bug: Bug, nets: Path, ignored: list[str], *, every: bool, run: bool) -
 
 
 def _failures(copy: Path, net: str, *options: str) -> list[str]:
-    told = _run(copy, "-m", "pytest", "--tb=no", "-p", "no:cacheprovider", *options, f"tests/{net}.py").splitlines()
+    told = _run(copy, "-m", "pytest", "--tb=no", "-p", "no:cacheprovider", *options, _file_of(net)).splitlines()
     lines = (line for line in told if line.startswith(("FAILED ", "ERROR ", "timed out")))
     return [line.split(" - ")[0].removeprefix("FAILED ").removeprefix("ERROR ") for line in lines]
+
+
+def _file_of(net: str) -> str:
+    """Where a file of tests stands, by its name alone."""
+    (path,) = (ROOT / "tests").glob(f"*/{net}.py")
+    return str(path.relative_to(ROOT))
 
 
 def _run(copy: Path, *words: str) -> str:

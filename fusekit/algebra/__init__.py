@@ -1,5 +1,8 @@
 """Values with laws: `outer @ inner` composes, `a + b` adds pointwise, `concat` stacks outputs. They know torch tensors
-and nothing of graphs; a law that does not hold here raises `Inapplicable`."""
+and nothing of graphs; a law that does not hold here raises `Inapplicable`.
+
+Knows tensors and shapes. Must not know graphs, layers, or runtimes.
+"""
 
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.bordered import BorderedConv
@@ -10,7 +13,12 @@ from fusekit.algebra.conv import Conv, concat
 from fusekit.algebra.edge import EdgePad
 from fusekit.algebra.elementwise import Elementwise
 from fusekit.algebra.fork import Fork, Split
-from fusekit.algebra.hypercomplex import (
+from fusekit.algebra.layout import Relaid
+from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.ones import AppendOnes
+from fusekit.algebra.pad import Pad
+from fusekit.algebra.pool import AvgPool
+from fusekit.algebra.products.hypercomplex import (
     COMPLEX,
     DUAL,
     DUAL_QUATERNION,
@@ -21,17 +29,12 @@ from fusekit.algebra.hypercomplex import (
     SPLIT_QUATERNION,
     HypercomplexAlgebra,
 )
-from fusekit.algebra.layout import Relaid
-from fusekit.algebra.map import Map, Shape
-from fusekit.algebra.mixing import GroupedLinear, Mixing
-from fusekit.algebra.ones import AppendOnes
-from fusekit.algebra.pad import Pad
-from fusekit.algebra.pool import AvgPool
+from fusekit.algebra.products.mixing import GroupedLinear, Mixing
+from fusekit.algebra.products.winograd_conv import WinogradConv
 from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
 from fusekit.algebra.selection import Selection
-from fusekit.algebra.spectral_conv import SpectralConv
+from fusekit.algebra.transforms.spectral_conv import SpectralConv
 from fusekit.algebra.trivial import Constant, Identity
-from fusekit.algebra.winograd_conv import WinogradConv
 
 __all__ = [
     "COMPLEX",

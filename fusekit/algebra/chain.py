@@ -3,7 +3,8 @@
     c_n ∘ ... ∘ c_1 = f_m ∘ ... ∘ f_1        each f the composition of neighbours
 
 Composition is associative, so a stretch has one folded kernel; but one order of folding can be lawful at the border
-where another is not, so all are tried. Where to cut is a question of price, and not of algebra: `fusekit/cut.py`.
+where another is not, so all are tried. Where to cut is a question of price, and not of algebra:
+`fusekit/rewriting/row_cut.py`.
 """
 
 from dataclasses import dataclass, field

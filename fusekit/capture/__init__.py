@@ -6,6 +6,8 @@
 4. symbolic tracing around the sub-modules that cannot be traced, which are called as they are.
 
 A model whose own `forward` cannot be traced either way raises CaptureError; its children may still be captured.
+
+Knows tracing and torch.export. Must not know what is done with the graph, or who runs it.
 """
 
 from dataclasses import dataclass, replace
@@ -19,12 +21,12 @@ from fusekit.capture.inplace import make_functional
 from fusekit.capture.loops import replace_loops
 from fusekit.capture.materialise import materialise
 from fusekit.capture.queries import ask_sources
-from fusekit.capture.spelling import has_hooks
 from fusekit.capture.symbolic import TraceFailed
 from fusekit.errors import CaptureError
-from fusekit.graph import Graph
-from fusekit.inputs import Inputs
-from fusekit.program import Freedom
+from fusekit.ir.graph import Graph
+from fusekit.ir.spelling import has_hooks
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import Freedom
 
 __all__ = ["Captured", "capture", "has_hooks"]
 

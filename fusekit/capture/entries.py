@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fusekit.graph import Graph, evaluate, operator_name
+from fusekit.ir.graph import Graph, evaluate, operator_name
 
 _MOVES = frozenset(
     (

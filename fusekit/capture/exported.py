@@ -15,13 +15,13 @@ from torch.utils import _pytree as pytree
 
 from fusekit.capture.branches import conditions_at_small_sizes, noted_branches
 from fusekit.capture.infer import infer, run_on_fakes
-from fusekit.capture.spelling import has_hooks
 from fusekit.capture.symbolic import path_of, state_of
 from fusekit.errors import CaptureError
-from fusekit.graph import UNKNOWN, Facts, Graph, facts
-from fusekit.inputs import Inputs
+from fusekit.ir.graph import UNKNOWN, Facts, Graph, facts
+from fusekit.ir.spelling import has_hooks
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import Freedom, conditions_of, evaluation_copy, export_program, quiet, reason_of
 from fusekit.nn import ShapeGuard
-from fusekit.program import Freedom, conditions_of, evaluation_copy, export_program, quiet, reason_of
 
 _CONTAINERS = (tuple, list, dict)
 

@@ -14,10 +14,10 @@ import torch
 from torch import fx, nn
 
 from fusekit.capture.symbolic import TraceFailed, trace
-from fusekit.graph import Graph, facts
-from fusekit.inputs import Inputs
+from fusekit.ir.graph import Graph, facts
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import evaluation_copy
 from fusekit.nn import ShapeGuard
-from fusekit.program import evaluation_copy
 
 
 def trace_with_flags(model: nn.Module, opaque: Iterable[str], inputs: Inputs | None) -> Graph:

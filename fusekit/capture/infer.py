@@ -15,12 +15,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from fusekit.algebra import Affine, AvgPool, Conv, Flatten, GlobalMean, Identity, Pad, PixelShuffle, SpectralConv
-from fusekit.capture.spelling import is_spelled, spell
-from fusekit.graph import UNKNOWN, Facts, Graph, evaluate, facts
-from fusekit.inputs import Inputs
-from fusekit.program import evaluation_copy, quiet
-from fusekit.reading import Unread
-from fusekit.view import read
+from fusekit.ir.graph import UNKNOWN, Facts, Graph, evaluate, facts
+from fusekit.ir.read import read
+from fusekit.ir.reading import Unread
+from fusekit.ir.spelling import is_spelled, spell
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import evaluation_copy, quiet
 
 _SAME_SHAPE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish),

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from fusekit.errors import CaptureError
-from fusekit.graph import Graph, where
+from fusekit.ir.graph import Graph, where
 
 _PLAIN_OPERATOR = {
     operator.iadd: operator.add,

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fusekit.capture.lstm import Recurrent, read_lstm
-from fusekit.capture.spelling import has_hooks
-from fusekit.float64 import run_float64, widened
-from fusekit.inputs import Inputs
-from fusekit.program import evaluation_copy, quiet
+from fusekit.ir.spelling import has_hooks
+from fusekit.model.float64 import run_float64, widened
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import evaluation_copy, quiet
 
 TOLERANCE = 1e-9
 _CHECKED = ((1, 1), (2, 2), (3, 5), (2, 9))  # rows, steps

@@ -13,8 +13,8 @@ import torch
 from torch import fx
 
 from fusekit.algebra import Affine, AvgPool, Conv, Identity, Pad
-from fusekit.graph import Graph
-from fusekit.view import read
+from fusekit.ir.graph import Graph
+from fusekit.ir.read import read
 
 _KEPT = ("ndim", "dtype", "device")
 _SAME_RANK = (Affine, AvgPool, Conv, Identity, Pad)

@@ -20,11 +20,11 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
-from fusekit.capture.spelling import HOOKS, has_hooks, is_spelled
 from fusekit.errors import CaptureError
-from fusekit.graph import Graph
+from fusekit.ir.graph import Graph
+from fusekit.ir.spelling import HOOKS, has_hooks, is_spelled
+from fusekit.model.program import quiet, reason_of
 from fusekit.nn import ShapeGuard
-from fusekit.program import quiet, reason_of
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)
 

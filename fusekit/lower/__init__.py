@@ -3,6 +3,8 @@
 Every operator that reads or makes a complex value is replaced by its rule (`table`), in a copy of the graph, which is
 compared with the original in complex128 before it takes its place. Complex values remain at the edges: inputs are taken
 apart, outputs put together. An operator without a rule raises `CaptureError`, which names it, its module and its line.
+
+Knows complex numbers and how operators act on them. Must not know what is folded afterwards.
 """
 
 import inspect
@@ -15,9 +17,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from fusekit.difference import is_guard
 from fusekit.errors import CaptureError
-from fusekit.graph import Graph, evaluate, facts, operator_name, where
+from fusekit.ir.graph import Graph, evaluate, facts, operator_name, where
 from fusekit.lower.known import settled
 from fusekit.lower.linear import axis_of, joint
 from fusekit.lower.pair import Pair
@@ -35,6 +36,7 @@ from fusekit.lower.table import (
     TRANSFORMS,
     WHOLE,
 )
+from fusekit.validation.graphs_differ import is_guard
 
 __all__ = ["Pair", "holds_complex", "holds_layers", "lowered"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from fusekit.graph import Facts, facts
+from fusekit.ir.graph import Facts, facts
 from fusekit.lower.pair import Pair, Part
 
 REALS = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.complex128: torch.float64}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from fusekit.graph import operator_name
+from fusekit.ir.graph import operator_name
 from fusekit.lower.pair import Pair, Part, minus, plus
 
 Call = Callable[..., Part]

@@ -1,4 +1,7 @@
-"""Layers to build networks with, and those an optimized program is built from, beside torch.nn's."""
+"""Layers to build networks with, and those an optimized program is built from, beside torch.nn's.
+
+Knows torch.nn and the algebra. Must not know graphs, or how a layer was found in one.
+"""
 
 from fusekit.nn.bordered import BorderedConv1d, BorderedConv2d, BorderedConv3d
 from fusekit.nn.complex import (

@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx.experimental import _config
 
-from fusekit.algebra.dft import at_load
 from fusekit.algebra.map import Pairs
-from fusekit.algebra.matrix_axis import AxisPlan
-from fusekit.algebra.matrix_plan import MatrixPlan, plan_matrices
 from fusekit.algebra.pad import flat_padding
-from fusekit.algebra.spectral import Line
+from fusekit.algebra.transforms.dft import at_load
+from fusekit.algebra.transforms.matrix_axis import AxisPlan
+from fusekit.algebra.transforms.matrix_plan import MatrixPlan, plan_matrices
+from fusekit.algebra.transforms.spectral import Line
 
 
 def matrix_fft_conv(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from fusekit.algebra.spectral_conv import Realization
+from fusekit.algebra.transforms.spectral_conv import Realization
 
 _NUMBERS = itertools.count(1)
 _KNOWN: "weakref.WeakValueDictionary[int, Spectra]" = weakref.WeakValueDictionary()

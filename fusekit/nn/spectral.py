@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fusekit.algebra import Conv
 from fusekit.algebra.map import Shape
-from fusekit.algebra.spectral_conv import Geometry, Realization, realize
+from fusekit.algebra.transforms.spectral_conv import Geometry, Realization, realize
 from fusekit.nn.matrix_fft import matrix_fft_conv
 from fusekit.nn.spectra import Spectra, spectra_of, wide_spectrum
 

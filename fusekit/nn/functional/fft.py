@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from fusekit.algebra.map import Pairs, Shape
-from fusekit.algebra.spectral_conv import Geometry
+from fusekit.algebra.transforms.spectral_conv import Geometry
 from fusekit.nn.spectra import Spectra
 from fusekit.nn.spectral import DTYPES, spectral_convolve
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.algebra.hypercomplex import block_kernel, regroup
+from fusekit.algebra.products.hypercomplex import block_kernel, regroup
 
 Size = int | Sequence[int]
 

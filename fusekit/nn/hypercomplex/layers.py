@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from fusekit.algebra.hypercomplex import HypercomplexAlgebra, block_kernel
+from fusekit.algebra.products.hypercomplex import HypercomplexAlgebra, block_kernel
 from fusekit.nn.hypercomplex.block import BlockConv, BlockConvTranspose, BlockLinear, Size
 
 Algebra = HypercomplexAlgebra | int

@@ -1,0 +1,93 @@
+"""Who else makes a network faster: the competitors of `fusekit bench`, each where it is installed.
+
+A way in PyTorch takes a module to a module, a way of ONNX a file to a file. They change what they are given, so modules
+are copied first. A way may fail on a network, or compute something else; who measures it judges that. The packages are
+imported when they are asked for: no command needs them.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+from torch.fx.experimental import optimization
+
+from fusekit.optimizing.pipeline import own_copy
+
+OPENVINO = "openvino"
+
+ModuleWay = Callable[[nn.Module], nn.Module]
+FileWay = Callable[[Path, Path], None]
+
+
+def in_eager(fuse: Callable[[nn.Module], Any]) -> ModuleWay:
+    """A way that rewrites the graph: on a copy, which then runs in eager mode."""
+
+    def way(model: nn.Module) -> nn.Module:
+        made = fuse(own_copy(model))
+        assert isinstance(made, nn.Module)
+        return made
+
+    return way
+
+
+def compiled(**options: Any) -> ModuleWay:
+    """torch.compile with Inductor. The first call builds: it takes a C++ compiler, and a minute for a large network."""
+
+    def way(model: nn.Module) -> nn.Module:
+        made = torch.compile(own_copy(model), options=options or None)
+        assert isinstance(made, nn.Module)
+        return made
+
+    return way
+
+
+def by_onnxscript(source: Path, out: Path) -> None:
+    """onnxscript's optimizer and its rewrite rules, batch norms folded into convolutions among them."""
+    optimized = import_module("onnxscript.optimizer").optimize(onnx.load(str(source)))
+    onnx.save(import_module("onnxscript.rewriter").rewrite(optimized), str(out))
+
+
+def by_onnxsim(source: Path, out: Path) -> None:
+    simplified, _ = import_module("onnxsim").simplify(str(source))
+    onnx.save(simplified, str(out))
+
+
+def by_onnxslim(source: Path, out: Path) -> None:
+    onnx.save(import_module("onnxslim").slim(str(source)), str(out))
+
+
+# In eager mode: the layout is still to be chosen. The rest chooses for itself.
+FUSED: dict[str, ModuleWay] = {"torch.fx fuse": in_eager(optimization.fuse)}
+LOWERED: dict[str, ModuleWay] = {"torch.fx optimize_for_inference": in_eager(optimization.optimize_for_inference)}
+COMPILED: dict[str, ModuleWay] = {
+    "torch.compile": compiled(),
+    "torch.compile, freezing": compiled(freezing=True),
+}
+# The name is the package's.
+FILES: dict[str, FileWay] = {"onnxscript": by_onnxscript, "onnxsim": by_onnxsim, "onnxslim": by_onnxslim}
+
+
+def installed(package: str) -> bool:
+    return find_spec(package) is not None
+
+
+def missing() -> list[str]:
+    """The packages that would have been measured, had they been installed."""
+    return [name for name in (*FILES, OPENVINO) if not installed(name)]
+
+
+def in_openvino(file: Path, feed: Mapping[str, Any]) -> Callable[[], list[Any]]:
+    """A run of the file in OpenVINO on the CPU, in float32, with as many threads as torch has now: its outputs."""
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",  # else it takes bfloat16 where the processor has it
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    model = import_module(OPENVINO).Core().compile_model(str(file), "CPU", settings)
+    request, inputs = model.create_infer_request(), dict(feed)
+    return lambda: list(request.infer(inputs).values())

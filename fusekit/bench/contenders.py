@@ -1,0 +1,190 @@
+"""One network in many versions, each ready to run: the original, what others make of it, what fusekit made of it.
+
+What cannot be built, or computes something else than the original, is a version too: one that says so.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache, partial
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from fusekit.bench import competitors
+from fusekit.errors import FusekitError
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import quiet, reason_of
+from fusekit.onnx_export.plain_export import plain_export
+from fusekit.optimizing.pipeline import own_copy
+from fusekit.runtimes.onnx_session import OnnxFile
+from fusekit.runtimes.timing import Call
+from fusekit.validation.tolerance import outputs_of
+
+PYTORCH, ONNXRUNTIME, OPENVINO = "PyTorch", "ONNX Runtime", "OpenVINO"
+WRONG = 1e-2  # relative to the largest entry: further from the original than rounding takes it
+
+Notify = Callable[[str], None]
+
+
+class Side(str, Enum):
+    """Whose version it is."""
+
+    ORIGINAL = "original"
+    OTHER = "other"
+    FUSEKIT = "fusekit"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One way to run the network: a call, and what its weights take; or why there is none."""
+
+    runtime: str
+    name: str
+    side: Side
+    call: Call | None = None
+    bytes: int | None = None
+    failure: str = ""
+
+
+def versions(
+    original: nn.Module,
+    fast: nn.Module,
+    file: Path,
+    inputs: Inputs,
+    room: Path,
+    *,
+    fast_last: nn.Module | None = None,
+    ways: Mapping[str, competitors.ModuleWay] = MappingProxyType({}),
+    compiled: Mapping[str, competitors.ModuleWay] = MappingProxyType({}),
+    dynamic: bool = True,
+    opset: int | None = None,
+    notify: Notify = lambda what: None,
+) -> list[Version]:
+    """The original, all others and fusekit's two, ready to run with the threads torch has now.
+
+    `fast`, `file`: what fusekit made for PyTorch and for ONNX Runtime; `fast_last`: of the model with its channels
+    last. `ways`: others in PyTorch, beside torch.fx's fusion; `compiled`: those that take fusekit's module as well as
+    the original. `room`: a folder for the files of others. `notify` is told what is being built.
+    """
+    build = _Builder(inputs, inputs.names(original), _outputs(original, inputs), notify)
+    found = build.eager("original", Side.ORIGINAL, lambda: own_copy(original))
+    for name, way in competitors.FUSED.items():
+        once = cache(partial(way, original))
+        found += build.eager(name, Side.OTHER, partial(_copied, once))
+    for name, way in {**ways, **compiled}.items():
+        found.append(build.lowered(name, Side.OTHER, partial(way, original)))
+    found += build.eager("fusekit", Side.FUSEKIT, lambda: own_copy(fast), fast_last and (lambda: own_copy(fast_last)))
+    for name, way in compiled.items():
+        found.append(build.lowered(f"fusekit, {name}", Side.FUSEKIT, partial(way, fast)))
+
+    plain = room / "plain.onnx"
+    made = partial(plain_export, original, plain, inputs, dynamic=dynamic, opset=opset)
+    found.append(build.file(ONNXRUNTIME, "plain export", Side.ORIGINAL, made))
+    for name, rewrite in competitors.FILES.items():
+        if competitors.installed(name):
+            made = partial(_rewritten, rewrite, plain, room / f"{name}.onnx")
+            found.append(build.file(ONNXRUNTIME, name, Side.OTHER, made))
+    found.append(build.file(ONNXRUNTIME, "fusekit", Side.FUSEKIT, lambda: file))
+    if competitors.installed(competitors.OPENVINO):
+        found.append(build.file(OPENVINO, "plain export", Side.ORIGINAL, lambda: plain))
+        found.append(build.file(OPENVINO, "fusekit", Side.FUSEKIT, lambda: file))
+    return found
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Versions of one network, each built, called once and compared with the original's outputs."""
+
+    inputs: Inputs
+    names: list[str]
+    expected: list[Tensor]
+    notify: Notify
+
+    def eager(
+        self, name: str, side: Side, make: Callable[[], nn.Module], last: Callable[[], nn.Module] | None = None
+    ) -> list[Version]:
+        """The module as it is and, where an input has four axes, in channels_last; `last`: another one for that."""
+        found = [self._ready(PYTORCH, name, side, lambda: _in_torch(make(), self.inputs))]
+        if any(tensor.dim() == 4 for tensor in self.inputs.tensors()):
+            make_last = partial(_channels_last, last or make, self.inputs)
+            found.append(self._ready(PYTORCH, f"{name}, channels_last", side, make_last))
+        return found
+
+    def lowered(self, name: str, side: Side, make: Callable[[], nn.Module]) -> Version:
+        """A module whose weights are not to be seen."""
+        return self._ready(PYTORCH, name, side, lambda: (_in_torch(make(), self.inputs)[0], None))
+
+    def file(self, runtime: str, name: str, side: Side, make: Callable[[], Path]) -> Version:
+        return self._ready(runtime, name, side, lambda: _on_file(runtime, make(), self.inputs, self.names))
+
+    def _ready(self, runtime: str, name: str, side: Side, make: Callable[[], tuple[Call, int | None]]) -> Version:
+        self.notify(f"{runtime}: {name}")
+        try:
+            call, size = make()
+            with quiet():
+                result = call()
+        except Exception as error:
+            told = str(error) if isinstance(error, FusekitError) else reason_of(error)
+            return Version(runtime, name, side, failure=told)
+        if _differs(result, self.expected):
+            return Version(runtime, name, side, failure="computes something else")
+        return Version(runtime, name, side, call, size)
+
+
+def _copied(make: Callable[[], nn.Module]) -> nn.Module:
+    return own_copy(make())
+
+
+def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    with torch.no_grad():
+        return [tensor for _, tensor in outputs_of(inputs.cloned().call(own_copy(model)))]
+
+
+def _in_torch(module: nn.Module, inputs: Inputs) -> tuple[Call, int]:
+    own = inputs.cloned()
+    tensors = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return torch.inference_mode()(lambda: own.call(module)), size
+
+
+def _channels_last(make: Callable[[], nn.Module], inputs: Inputs) -> tuple[Call, int]:
+    module = make().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return _in_torch(module, inputs.channels_last())
+
+
+def _on_file(runtime: str, path: Path, inputs: Inputs, names: Sequence[str]) -> tuple[Call, int]:
+    file = OnnxFile(path, spinning=False)
+    call = (
+        file.bound(inputs, names) if runtime == ONNXRUNTIME else competitors.in_openvino(path, file.feed(inputs, names))
+    )
+    beside = path.with_name(f"{path.name}.data")
+    return call, path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+
+
+def _rewritten(rewrite: competitors.FileWay, source: Path, out: Path) -> Path:
+    with quiet(), contextlib.redirect_stdout(None):
+        rewrite(source, out)
+    return out
+
+
+def _differs(result: object, expected: Sequence[Tensor]) -> bool:
+    """By more than `WRONG` of the largest entry; a complex number may come as a pair of reals."""
+    if isinstance(result, list):
+        result = [torch.as_tensor(each) for each in result]
+    given = [_reals(tensor) for _, tensor in outputs_of(result)]
+    if [tensor.shape for tensor in given] != [_reals(tensor).shape for tensor in expected]:
+        return True
+    pairs = ((a, _reals(b)) for a, b in zip(given, expected, strict=True) if b.numel())
+    return any(not torch.allclose(a, b, rtol=0.0, atol=WRONG * _largest(b), equal_nan=True) for a, b in pairs)
+
+
+def _largest(tensor: Tensor) -> float:
+    return float(tensor.nan_to_num(0.0, 0.0, 0.0).abs().max())
+
+
+def _reals(tensor: Tensor) -> Tensor:
+    return (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).double()

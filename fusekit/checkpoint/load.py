@@ -1,0 +1,181 @@
+"""A source becomes a model: a program, a factory with weights, or, on explicit demand, a pickle.
+
+A pickle is a program: unpickling one runs whatever its author put there. So tensors are read with a reader that knows
+nothing but tensors, the structure comes from the user's own code, and a pickled module needs `unsafe=True`.
+Every refusal names what was expected and what came; no exception of torch, pickle or zip comes through raw.
+"""
+
+import contextlib
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from fusekit.checkpoint.exported_archive import load_program
+from fusekit.checkpoint.factory import brief, build, importable, is_factory_name
+from fusekit.checkpoint.file_kind import Kind, recognise
+from fusekit.checkpoint.state_dict import describe, fill, unwrap
+from fusekit.errors import CheckpointError
+
+Factory = str | Callable[..., Any]
+
+
+def load(
+    source: str | os.PathLike[str] | Callable[..., Any],
+    *,
+    factory: Factory | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    unsafe: bool = False,
+) -> nn.Module:
+    """The model that `source` describes, on the CPU, in evaluation mode.
+
+    `source` is one of: a torch.export archive; a factory (`package.module:name`, `file.py:name` or a callable), called
+    with the keyword `arguments`, whose model takes `weights` if given; a state dict (`.safetensors`, `.pt`, ...), for
+    the model that `factory` builds; a pickled module, if `unsafe`. A file may be written `FILE#entry` where the state
+    dict is one entry of several in it. Weights must fit the model in every key and shape.
+
+    Raises CheckpointError, with a reason in one line.
+    """
+    if callable(source) or _names_factory(source):
+        if factory is not None:
+            raise CheckpointError("two factories were given: the source itself and `factory`; expected one")
+        maker = source if callable(source) else os.fspath(source)
+        return _assemble(maker, weights, arguments, unsafe)
+    if not os.fspath(source).strip():
+        raise CheckpointError("the source is empty; expected a checkpoint file or package.module:factory")
+    path, _ = split_entry(source)
+    if not path.exists() and not path.suffix:
+        raise CheckpointError(f"{path}: no such file, and no package.module:factory (mind the colon)")
+    if path.suffix == ".py":
+        raise CheckpointError(f"{path} is a Python file; name what builds the model after a colon: {path}:factory")
+    kind = recognise(path).kind
+    if weights is not None:
+        raise CheckpointError(f"{path} brings its own weights, and `weights` came too; expected a factory and weights")
+    if kind is Kind.PROGRAM:
+        _refuse_factory(path, "a torch.export archive", factory, arguments)
+        return load_program(path, unsafe)
+    if factory is not None:
+        return _assemble(factory, source, arguments, unsafe)
+    content = _content(source, unsafe)
+    if not isinstance(content, nn.Module):
+        raise CheckpointError(
+            f"{path} holds {describe(content)}, which is no model yet; give the code that builds it: "
+            "factory='package.module:name' (--factory package.module:name)"
+        )
+    _refuse_factory(path, "a whole model", None, arguments)
+    return _ready(content)
+
+
+def split_entry(file: str | os.PathLike[str]) -> tuple[Path, str | None]:
+    """`FILE#entry` in two. A file whose own name has a # is taken by its name."""
+    text = os.fspath(file)
+    if "#" in text and not Path(text).exists():
+        text, _, entry = text.rpartition("#")
+        return Path(text), entry
+    return Path(text), None
+
+
+def _names_factory(source: str | os.PathLike[str]) -> bool:
+    return is_factory_name(os.fspath(source)) and not Path(source).exists()
+
+
+def _refuse_factory(path: Path, what: str, factory: Factory | None, arguments: Mapping[str, Any] | None) -> None:
+    if factory is not None or arguments:
+        raise CheckpointError(f"{path} is {what}: it needs no factory and takes no arguments")
+
+
+def _assemble(
+    factory: Factory, weights: str | os.PathLike[str] | None, arguments: Mapping[str, Any] | None, unsafe: bool
+) -> nn.Module:
+    # The file is looked at before the factory runs: a large model takes long to build only to hear of a wrong path.
+    content = None if weights is None else _content(weights, unsafe)
+    model = build(factory, arguments)
+    if weights is not None:
+        state = content.state_dict() if isinstance(content, nn.Module) else content
+        assert isinstance(state, Mapping)
+        fill(model, state, os.fspath(weights))
+    return _ready(model)
+
+
+def _ready(model: nn.Module) -> nn.Module:
+    """The model itself, out of the wrappers of training, in evaluation mode."""
+    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        model = model.module
+    if isinstance(model, torch.jit.ScriptModule):
+        raise CheckpointError("the model is TorchScript; expected the Python module it was compiled from")
+    return model.eval()
+
+
+def _content(file: str | os.PathLike[str], unsafe: bool) -> Mapping[str, torch.Tensor] | nn.Module:
+    path, entry = split_entry(file)
+    identity = recognise(path)
+    if identity.kind is Kind.SAFETENSORS:
+        try:
+            return unwrap(safetensors.torch.load_file(path), str(path), entry)
+        except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{path} is a damaged or truncated safetensors file ({brief(error)})") from error
+    if identity.kind is Kind.TORCHSCRIPT:
+        raise CheckpointError(
+            f"{path} is a TorchScript archive; expected the state dict of the Python module behind it"
+        )
+    if identity.kind not in (Kind.TORCH, Kind.LEGACY):
+        raise CheckpointError(
+            f"{path} is {identity.what}; expected a .pt2 program, or weights as .safetensors or a torch.save state dict"
+        )
+    return unwrap(_unpickle(path, unsafe), str(path), entry)
+
+
+def _unpickle(path: Path, unsafe: bool) -> object:
+    with _quiet():
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # the zip reader, the unpickler and the storages each have errors of their own
+            names = _foreign(path, error)
+            if not names:
+                raise CheckpointError(f"{path} is damaged or truncated: {brief(error)}") from error
+            if not unsafe:
+                raise CheckpointError(_risk(path, names)) from error
+        try:
+            with importable(Path.cwd()):
+                return torch.load(path, map_location="cpu", weights_only=False)
+        except (Exception, SystemExit) as error:
+            hint = (
+                " (its class must be importable from here)" if isinstance(error, (AttributeError, ImportError)) else ""
+            )
+            raise CheckpointError(f"{path} could not be unpickled: {brief(error)}{hint}") from error
+
+
+def _foreign(path: Path, error: Exception) -> list[str]:
+    """The classes and functions, other than tensors, that unpickling would call; read without calling any."""
+    with contextlib.suppress(RuntimeError, ValueError, LookupError, OSError, EOFError, pickle.UnpicklingError):
+        if found := torch.serialization.get_unsafe_globals_in_checkpoint(path):
+            return sorted(found)
+    # The listing reads zip archives only. For the older format, the refusal itself names the first it met.
+    return re.findall(r"GLOBAL ([\w.]+) was not an allowed", str(error))[:1]
+
+
+def _risk(path: Path, names: list[str]) -> str:
+    kind = "a pickled model" if any(name.startswith("torch.nn.modules.") for name in names) else "a pickle"
+    listing = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+    return (
+        f"{path} is {kind} with more than tensors in it ({listing}), and unpickling can run any code its author "
+        "chose; save model.state_dict() and give it with a factory, or pass unsafe=True (--unsafe-pickle) "
+        "if you trust the file"
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's advice on what it is about to refuse: the refusal says it better."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,145 @@
+"""A state dict and a model fit when their keys, shapes and kinds of number agree, all of them.
+
+What training scripts wrap around a state dict is undone only where the result is beyond doubt: a wrapping key from a
+short list, and one prefix common to all keys whose removal (or addition) makes the keys exactly those of the model.
+There is no partial loading: a model with a few random weights still runs, and is wrong.
+"""
+
+import warnings
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from fusekit.checkpoint.factory import brief
+from fusekit.errors import CheckpointError
+
+# In order of preference: what the script calls the model comes before its moving average.
+WRAPPINGS = (
+    *("state_dict", "model_state_dict", "model", "net", "network", "params", "generator"),
+    *("params_ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema"),
+)
+_COUNTER = "num_batches_tracked"  # of batch norm: absent from old files and of no use in evaluation
+_FEW = 3
+
+
+def unwrap(content: object, name: str, key: str | None = None) -> Mapping[str, torch.Tensor] | nn.Module:
+    """The state dict (or module) inside what a training script saved; `key` says under which entry to look."""
+    if key is not None:
+        if not isinstance(content, Mapping) or key not in content:
+            raise CheckpointError(f"{name} has no entry {key!r}; it holds {describe(content)}")
+        content = content[key]
+    for _ in range(4):  # {"state_dict": {"model": ...}} is seen; a deeper nest is not a state dict any more
+        if isinstance(content, nn.Module) or is_state_dict(content):
+            return content  # type: ignore[return-value]
+        if not isinstance(content, Mapping):
+            break
+        inside = [
+            entry for entry in WRAPPINGS if isinstance(content.get(entry), (Mapping, nn.Module)) and content[entry]
+        ]
+        if not inside:
+            break
+        if len(inside) > 1:
+            warnings.warn(
+                f"fusekit: {name} holds {' and '.join(map(repr, inside))}; took {inside[0]!r} "
+                f"(write {name}#{inside[1]} for the other)",
+                stacklevel=3,
+            )
+        content = content[inside[0]]
+    raise CheckpointError(
+        f"{name} holds {describe(content)}; expected a state dict (names to tensors), or one under "
+        f"{', '.join(WRAPPINGS[:3])} ...; write FILE#entry to name another entry"
+    )
+
+
+def is_state_dict(content: object) -> bool:
+    """Names to tensors. Extra state of any type may be among them, but not other dicts."""
+    if not isinstance(content, Mapping) or not content:
+        return False
+    values = content.values()
+    return (
+        all(isinstance(key, str) for key in content)
+        and any(isinstance(value, torch.Tensor) for value in values)
+        and all(isinstance(content[key], torch.Tensor) or key.endswith("_extra_state") for key in content)
+    )
+
+
+def describe(content: object) -> str:
+    """What a loaded object is, for a message: a state dict by its size and first keys, else its entries or type."""
+    if is_state_dict(content):
+        assert isinstance(content, Mapping)
+        return f"a state dict of {len(content)} tensors ({_few(list(content))})"
+    if isinstance(content, Mapping):
+        entries = [f"{key}: {type(value).__name__}" for key, value in content.items()]
+        return f"a dict ({_few(entries)})" if entries else "an empty dict"
+    return f"an object of type {type(content).__module__}.{type(content).__qualname__}".replace("builtins.", "")
+
+
+def fill(model: nn.Module, given: Mapping[str, Any], name: str) -> None:
+    """Load `given` into `model`, strictly, after taking off a common prefix; a CheckpointError says what differs."""
+    expected: Mapping[str, Any] = model.state_dict()
+    given = _rename(given, expected)
+    missing = [key for key in expected if key not in given and not key.endswith(_COUNTER)]
+    unexpected = [key for key in given if key not in expected and not key.endswith(_COUNTER)]
+    differences = []
+    if missing:
+        differences.append(f"{len(missing)} of {len(expected)} keys missing ({_few(missing)})")
+    if unexpected:
+        differences.append(f"{len(unexpected)} of {len(given)} keys unexpected ({_few(unexpected)})")
+    # With all keys wrong, shapes tell nothing more; with some, they often tell the right model from the wrong one.
+    wrong = [text for key in expected if key in given and (text := _difference(key, expected[key], given[key]))]
+    if wrong:
+        differences.append(f"{len(wrong)} of {len(expected)} tensors of another shape or kind ({_few(wrong, '; ')})")
+    if differences:
+        raise CheckpointError(f"{name} does not fit {type(model).__name__}: {', '.join(differences)}")
+    counters = {key: value for key, value in expected.items() if key.endswith(_COUNTER) and key not in given}
+    fitting = {key: value for key, value in given.items() if key in expected}
+    try:
+        model.load_state_dict({**counters, **fitting}, strict=True)
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{name} does not fit {type(model).__name__}: {brief(error)}") from error
+
+
+def _rename(given: Mapping[str, Any], expected: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`given` under the model's own keys, if one prefix is all that differs; else as it is."""
+    want, have = _essential(expected), _essential(given)
+    if want == have or not want or not have:
+        return given
+    # Every wrong prefix fails on some key, so the first key decides which prefixes are worth a try.
+    first = next(iter(sorted(want)))
+    for key in have:
+        if key.endswith("." + first):
+            prefix = key[: -len(first)]
+            if {prefix + wanted for wanted in want} == have:
+                return {old.removeprefix(prefix): value for old, value in given.items()}
+        if first.endswith("." + key):
+            prefix = first[: -len(key)]
+            if {prefix + old for old in have} == want:
+                return {prefix + old: value for old, value in given.items()}
+    return given
+
+
+def _essential(keys: Collection[str]) -> set[str]:
+    return {key for key in keys if not key.endswith(_COUNTER)}
+
+
+def _difference(key: str, expected: Any, given: Any) -> str:
+    """Why one tensor cannot take another's place, or nothing. A change of precision is no reason."""
+    if not isinstance(expected, torch.Tensor) or nn.parameter.is_lazy(expected) or key.endswith(_COUNTER):
+        return ""
+    if not isinstance(given, torch.Tensor):
+        return f"{key}: expected a tensor, got {type(given).__name__}"
+    if expected.shape != given.shape:
+        return f"{key}: expected {_shape(expected)}, got {_shape(given)}"
+    if (expected.is_complex(), expected.is_floating_point()) != (given.is_complex(), given.is_floating_point()):
+        return f"{key}: expected {expected.dtype}, got {given.dtype}".replace("torch.", "")
+    return ""
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"
+
+
+def _few(names: list[str], separator: str = ", ") -> str:
+    return separator.join(names[:_FEW]) + (" ..." if len(names) > _FEW else "")

@@ -1,0 +1,295 @@
+"""What each command does, once its words are understood: load, work, judge, write, show. Needs torch.
+
+Each function returns the exit code. Nothing is written unless the numbers agree.
+"""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from rich.table import Table
+from rich.text import Text
+from torch import nn
+
+from fusekit import api
+from fusekit.bench import competitors
+from fusekit.bench.contenders import versions
+from fusekit.bench.measure import Bench, measure, running_on
+from fusekit.checkpoint.file_kind import Kind, recognise
+from fusekit.checkpoint.load import load
+from fusekit.cli.console import DIFFERENT, OK, Screen, Steps, complain
+from fusekit.cli.example_inputs import Example, draw, try_out
+from fusekit.cli.sample_grammar import Sample
+from fusekit.cli.staged_file import staged
+from fusekit.errors import ExportError, FusekitError
+from fusekit.inspecting.inspect import inspect as look_into
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import export_program
+from fusekit.onnx_export.real_ends import INTERLEAVED
+from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
+from fusekit.optimizing.pipeline import own_copy
+from fusekit.passes import CHOOSE, STAGES
+from fusekit.report import Report
+from fusekit.validation.judge import validate as judge
+from fusekit.validation.verdict import Validation
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where the model comes from and what it is fed: the words that all commands share."""
+
+    source: str
+    factory: str | None = None
+    weights: str | None = None
+    arguments: dict[str, object] = field(default_factory=dict)
+    unsafe: bool = False
+    samples: tuple[Sample, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How to optimize: the words of `api.optimize`."""
+
+    target: str
+    passes: tuple[str, ...] = ()
+    strict: bool = False
+    measure: bool = True
+    budget: float = 60.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How to measure: the words of `bench.measure`; `threads`: by default torch's."""
+
+    threads: int | None = None
+    rounds: int = 25
+    seconds: float = 10.0
+    compiled: bool = False
+
+
+def export(
+    model: Model,
+    out: Path,
+    choices: Choices,
+    screen: Screen,
+    *,
+    opset: int | None = None,
+    static: bool = False,
+    tolerance: float | None = None,
+    io: str = INTERLEAVED,
+) -> int:
+    """Checkpoint to ONNX, optimized, and compared with the original before it takes its place."""
+    _check_opset(opset)
+    _check_passes(choices.passes)
+    with screen.progress(3) as steps:
+        original, example = _open(model, steps)
+        steps.begin("optimizing, exporting, validating")
+        validation = api.export(
+            original,
+            out,
+            example,
+            dynamic=not static,
+            opset=opset,
+            tolerance=tolerance,
+            io=io,
+            progress=steps.detail,
+            **_spell(choices),
+        )
+    return _conclude("export", out, validation, _report_of(validation), screen)
+
+
+def optimize(model: Model, out: Path, choices: Choices, screen: Screen, tolerance: float | None = None) -> int:
+    """Checkpoint to an optimized torch.export archive, compared with the original before it takes its place."""
+    _check_passes(choices.passes)
+    with screen.progress(5) as steps:
+        original, example = _open(model, steps)
+        steps.begin("optimizing")
+        fast = api.optimize(original, example, progress=steps.detail, **_spell(choices))
+        steps.begin("validating")
+        validation = judge(original, fast, example, tolerance=tolerance)
+        if validation.ok:
+            steps.begin("writing")
+            with staged(out) as stage:
+                torch.export.save(export_program(fast, Inputs.of(example)), stage)
+    return _conclude("optimize", out, validation, _report_of(fast), screen)
+
+
+def inspect(model: Model, target: str, screen: Screen) -> int:
+    """What the model is made of and what would be rewritten."""
+    with screen.progress(3) as steps:
+        original, example = _open(model, steps)
+        steps.begin("inspecting")
+        inspection = look_into(original, example if model.samples else None, target)
+    screen.show(inspection)
+    screen.emit(_parsed(inspection.to_json()))
+    return OK
+
+
+def validate(model: Model, candidate: Path, screen: Screen, tolerance: float | None = None) -> int:
+    """Compare a checkpoint with an exported file; 1 if the numbers differ."""
+    identity = recognise(candidate)
+    if identity.kind is not Kind.ONNX:
+        raise FusekitError(f"{candidate} is {identity.what}; expected an ONNX model")
+    with screen.progress(3) as steps:
+        original, example = _open(model, steps)
+        steps.begin("validating")
+        validation = judge(original, candidate, example, tolerance=tolerance)
+    return _conclude("validate", candidate, validation, None, screen)
+
+
+def bench(
+    model: Model,
+    out: Path | None,
+    choices: Choices,
+    screen: Screen,
+    timing: Timing,
+    *,
+    opset: int | None = None,
+    static: bool = False,
+    tolerance: float | None = None,
+) -> int:
+    """Latency before and after on both runtimes, beside the others; the file is written as by `export`."""
+    _check_opset(opset)
+    _check_passes(choices.passes)
+    sizes: dict[str, Any] = {"dynamic": not static, "opset": opset}
+    with (
+        screen.progress(6) as steps,
+        running_on(timing.threads),
+        tempfile.TemporaryDirectory(prefix="fusekit-") as folder,
+    ):
+        room = Path(folder)
+        original, example = _open(model, steps)
+        steps.begin("optimizing, exporting, validating")
+        ours = out or room / "fusekit.onnx"
+        words = _spell(choices)
+        validation = api.export(original, ours, example, tolerance=tolerance, progress=steps.detail, **sizes, **words)
+        measured = None
+        if validation.ok:
+            steps.begin("optimizing for PyTorch")
+            words["target"] = "torch"
+            fast = api.optimize(original, example, progress=steps.detail, **words)
+            inputs = Inputs.of(example)
+            last = own_copy(original).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            fast_last = api.optimize(last, inputs.channels_last(), progress=steps.detail, **words)
+            steps.begin("building the others")
+            others: dict[str, Any] = {"compiled": competitors.COMPILED if timing.compiled else {}, "notify": steps.say}
+            found = versions(original, fast, ours, inputs, room, fast_last=fast_last, **others, **sizes)
+            steps.begin("measuring")
+            measured = measure(found, inputs, timing.rounds, timing.seconds)
+    return _conclude("bench", out, validation, _report_of(validation), screen, measured)
+
+
+def passes(screen: Screen) -> int:
+    """The stages in order, and in each the passes with their laws and options."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("stage", "pass", "law", "options"):
+        table.add_column(heading, overflow="fold")
+    rows = []
+    for stage in STAGES:
+        for rule in stage.passes:
+            law = (type(rule).__doc__ or "").strip().split("\n")[0]
+            options = {option.name: getattr(rule, option.name) for option in fields(rule) if option.name != "name"}
+            spelled = ", ".join(f"{name}={value}" for name, value in options.items())
+            table.add_row(stage.name, rule.name, Text(law), Text(spelled))
+            rows.append(
+                {"stage": stage.name, "name": rule.name, "law": law, "options": {k: str(v) for k, v in options.items()}}
+            )
+    law = "Whole regions with their channels last in memory, where the clock says that is faster (torch)."
+    table.add_row(CHOOSE, CHANNELS_LAST, Text(law), "")
+    rows.append({"stage": CHOOSE, "name": CHANNELS_LAST, "law": law, "options": {}})
+    screen.show(table)
+    screen.emit({"command": "passes", "passes": rows})
+    return OK
+
+
+def _open(model: Model, steps: Steps) -> tuple[nn.Module, Example]:
+    """The model and its inputs, tried once: what fails here is the user's to mend."""
+    steps.begin("loading")
+    loaded = load(
+        model.source,
+        factory=model.factory,
+        weights=model.weights,
+        arguments=model.arguments,
+        unsafe=model.unsafe,
+    )
+    if not model.samples:
+        return loaded, ()
+    steps.begin("running the original")
+    example = draw(model.samples, loaded, model.seed)
+    try_out(loaded, example)
+    return loaded, example
+
+
+def _report_of(result: nn.Module | Validation) -> Report | None:
+    report = getattr(result, "report", None)
+    return report if isinstance(report, Report) else None
+
+
+def _spell(choices: Choices) -> dict[str, Any]:
+    return {
+        "target": choices.target,
+        "passes": choices.passes or None,
+        "strict": choices.strict,
+        "measure": choices.measure,
+        "budget": choices.budget,
+    }
+
+
+def _check_opset(opset: int | None) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    if opset is not None and opset > newest:
+        raise ExportError(f"opset {opset} does not exist; the newest is {newest}")
+
+
+def _check_passes(names: Sequence[str]) -> None:
+    known = [*(rule.name for stage in STAGES for rule in stage.passes), CHANNELS_LAST]
+    for name in names:
+        if name not in known:
+            raise FusekitError(f"unknown pass {name!r}; known are {', '.join(known)} (see `fusekit passes`)")
+
+
+def _conclude(
+    command: str,
+    file: Path | None,
+    validation: Validation,
+    report: Report | None,
+    screen: Screen,
+    measured: Bench | None = None,
+) -> int:
+    """Show and judge: 0 if the numbers agree."""
+    wrote = command != "validate" and file is not None
+    if command != "validate":
+        screen.show(screen.report(report))
+    screen.show(validation)
+    if measured is not None:
+        screen.show("", measured)
+    if validation.ok and wrote and file is not None:
+        screen.show(Text(f"wrote {file} ({file.stat().st_size:,} bytes)", style="bold green"))
+    result: dict[str, Any] = {
+        "command": command,
+        "ok": bool(validation.ok),
+        "file": None if file is None else str(file),
+        "validation": _parsed(validation.to_json()),
+    }
+    if command != "validate":
+        result["report"] = _parsed(report.to_json()) if report else None
+    if command == "bench":
+        result["bench"] = None if measured is None else measured.to_dict()
+    screen.emit(result)
+    if validation.ok:
+        return OK
+    first, *others = validation.failures or ("nothing could be compared",)
+    more = f" (and {len(others)} more)" if others else ""
+    complain(f"the numbers differ: {first}{more}{f'; {file} was not written' if wrote else ''}")
+    return DIFFERENT
+
+
+def _parsed(text: str) -> Any:
+    """JSON has no NaN and no infinity: such a figure becomes null, so that every reader can read the rest."""
+    return json.loads(text, parse_constant=lambda _: None)

@@ -1,0 +1,130 @@
+"""What is in a model: its linear layers with their geometry and work, and what the passes would do to them and why."""
+
+import io
+import json
+from dataclasses import asdict, dataclass
+
+from rich.console import Console, Group
+from rich.table import Table
+from torch import nn
+
+from fusekit.algebra import Conv
+from fusekit.api import optimize
+from fusekit.capture import capture
+from fusekit.errors import CaptureError
+from fusekit.inspecting.receptive_field import receptive_fields
+from fusekit.ir.graph import Graph, where
+from fusekit.ir.read import read
+from fusekit.model.inputs import Inputs
+from fusekit.optimizing.pipeline import own_copy
+from fusekit.report import Report
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer. `field` is the receptive field of its output; `macs` needs example inputs."""
+
+    where: str
+    kind: str
+    channels: tuple[int, int]
+    groups: int
+    window: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    field: tuple[int, ...] | None
+    parameters: int
+    macs: int | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The layers in execution order, and the report of an optimization that was thrown away."""
+
+    layers: tuple[Layer, ...]
+    report: Report
+
+    def to_json(self, indent: int | None = 2) -> str:
+        return json.dumps(asdict(self), indent=indent)
+
+    def __rich__(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("layer", "kind", "channels", "kernel", "stride", "padding", "dilation", "groups"):
+            table.add_column(heading, overflow="fold", no_wrap=heading != "layer")
+        for heading in ("field", "parameters", "MACs"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for layer in self.layers:
+            sides = [str(low) if low == high else f"{low}+{high}" for low, high in layer.padding]
+            table.add_row(
+                layer.where,
+                layer.kind,
+                f"{layer.channels[0]} > {layer.channels[1]}",
+                _sizes(layer.window),
+                _sizes(layer.stride),
+                "x".join(dict.fromkeys(sides)) if len(set(sides)) == 1 else "x".join(sides),
+                _sizes(layer.dilation),
+                str(layer.groups),
+                "?" if layer.field is None else _sizes(layer.field),
+                f"{layer.parameters:,}",
+                "?" if layer.macs is None else f"{layer.macs:,}",
+            )
+        return Group(table, "", self.report)
+
+    def __str__(self) -> str:
+        buffer = io.StringIO()
+        Console(file=buffer, width=160, no_color=True, highlight=False).print(self)
+        return buffer.getvalue().rstrip()
+
+
+def inspect(model: nn.Module, example_inputs: object = None, target: str = "torch") -> Inspection:
+    """The layers that fusekit reads in the model, and what `optimize` would do. Neither changes the model.
+
+    Raises CaptureError if no way leads into the model.
+    """
+    inputs = None if example_inputs is None else Inputs.of(example_inputs)
+    report: Report = optimize(model, inputs, target=target, measure=False).report  # type: ignore[assignment]
+    layers: list[Layer] = []
+    for path, module in _capturable(own_copy(model), inputs, ""):
+        layers += _layers(capture(module, inputs if not path else None).graph, path)
+    return Inspection(tuple(layers), report)
+
+
+def _capturable(module: nn.Module, inputs: Inputs | None, path: str) -> list[tuple[str, nn.Module]]:
+    """The module if it can be captured, else those of its descendants that can."""
+    try:
+        capture(module, inputs)
+    except CaptureError:
+        children = module.named_children()
+        return [found for name, child in children for found in _capturable(child, None, f"{path}{name}.")]
+    return [(path, module)]
+
+
+def _layers(graph: Graph, prefix: str) -> list[Layer]:
+    fields = receptive_fields(graph)
+    layers = []
+    for node in graph.nodes:
+        reading = read(graph, node)
+        if reading is None or not isinstance(reading.map, Conv):
+            continue
+        conv, shape, field = reading.map, reading.source.meta.get("shape"), fields.get(node)
+        layers.append(
+            Layer(
+                prefix + where(node),
+                "linear" if conv.n == 0 else f"conv{'T' if conv.transposed else ''}{conv.n}d",
+                (conv.in_channels, conv.out_channels),
+                conv.groups,
+                conv.window,
+                conv.stride,
+                conv.padding,
+                conv.dilation,
+                None if field is None else field.extent,
+                sum(constant.numel() for constant in conv.constants()),
+                None if shape is None else conv.macs(shape),
+            )
+        )
+    return layers
+
+
+def _sizes(sizes: tuple[int, ...]) -> str:
+    """3 for 3x3, 1x3 for the rest, - for none."""
+    return "-" if not sizes else str(sizes[0]) if len(set(sizes)) == 1 else "x".join(map(str, sizes))

@@ -1,0 +1,121 @@
+"""Receptive fields: how much of the input one value of a tensor has seen, per spatial axis.
+
+    field(c(x)) = field(x) + jump(x) · d (k - 1)          jump(c(x)) = jump(x) · s
+
+for a convolution or pool of window k, dilation d, stride s; several operands: the largest. After an operator that is
+neither pointwise nor of this kind (flattening, resizing, global pooling) the field is not known, and None.
+"""
+
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from fusekit.algebra import Conv, Shape, SpectralConv
+from fusekit.ir.graph import Graph
+from fusekit.ir.read import bind, read
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Field:
+    """Extent in input samples, and the distance of neighbouring values' centres, per spatial axis."""
+
+    extent: Shape
+    jump: Shape
+
+    def through(self, reach: Shape, stride: Shape) -> "Field":
+        extent = tuple(e + j * r for e, j, r in zip(self.extent, self.jump, reach, strict=True))
+        return Field(extent, tuple(j * s for j, s in zip(self.jump, stride, strict=True)))
+
+
+_POINT = Field((), ())  # an input, or a pointwise function of it: one sample on however many axes
+
+_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_POOL_CALLS = {
+    **dict.fromkeys((aten.max_pool1d.default, aten.avg_pool1d.default), 1),
+    **dict.fromkeys((aten.max_pool2d.default, aten.avg_pool2d.default), 2),
+    **dict.fromkeys((aten.max_pool3d.default, aten.avg_pool3d.default), 3),
+}
+_POINTWISE_MODULES = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish),
+    *(nn.Hardsigmoid, nn.Hardtanh, nn.PReLU, nn.Softplus, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+)
+_POINTWISE_CALLS = {
+    *(operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.cat, torch.relu, torch.sigmoid),
+    *(nn.functional.relu, nn.functional.gelu, nn.functional.silu, nn.functional.leaky_relu, torch.tanh),
+    *(aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.cat.default, aten.relu.default),
+    *(aten.relu_.default, aten.sigmoid.default, aten.tanh.default, aten.gelu.default, aten.silu.default),
+    *(aten.batch_norm.default, aten.leaky_relu.default, aten.hardtanh.default, aten.hardswish.default),
+    *(aten._to_copy.default, aten.to.dtype),
+    *(aten.pad.default, aten.constant_pad_nd.default, aten.dropout.default, aten.alias.default, aten.clone.default),
+}
+
+_AXES_MOVED = (aten.permute.default, aten.transpose.int)  # one sample is one sample, however its axes are called
+
+
+def receptive_fields(graph: Graph) -> dict[fx.Node, Field | None]:
+    """The field of every tensor of the graph; None where it is not known."""
+    fields: dict[fx.Node, Field | None] = {}
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            fields[node] = _POINT
+        elif node.op.startswith("call_"):
+            fields[node] = _through(graph, node, _largest([fields.get(n) for n in node.all_input_nodes if n in fields]))
+    return fields
+
+
+def _through(graph: Graph, node: fx.Node, source: Field | None) -> Field | None:
+    if node.target in _AXES_MOVED:
+        return source if source is not None and not source.extent else None
+    window = _window(graph, node)
+    if window is None:
+        return None
+    reach, stride = window
+    if source is None or not reach:
+        return source
+    if not source.extent:
+        source = Field((1,) * len(reach), (1,) * len(reach))
+    return source.through(reach, stride) if len(source.extent) == len(reach) else None
+
+
+def _window(graph: Graph, node: fx.Node) -> tuple[Shape, Shape] | None:
+    """(d (k - 1), stride) per axis; empty for pointwise operators; None for others."""
+    reading = read(graph, node)
+    if reading is not None:
+        conv = reading.map.conv if isinstance(reading.map, SpectralConv) else reading.map
+        if not isinstance(conv, Conv):
+            return (), ()
+        return None if conv.transposed else (conv.reach, conv.stride)
+    if node.op == "call_module":
+        module: Any = graph.modules[str(node.target)]
+        if isinstance(module, _POOLS):
+            n = int(type(module).__name__[-2])
+            return _pool(n, module.kernel_size, module.stride, getattr(module, "dilation", 1))
+        return ((), ()) if isinstance(module, _POINTWISE_MODULES) else None
+    if node.target in _POOL_CALLS:
+        a = bind(node)
+        return _pool(_POOL_CALLS[node.target], a["kernel_size"], a["stride"] or a["kernel_size"], a.get("dilation", 1))
+    return ((), ()) if node.target in _POINTWISE_CALLS else None
+
+
+def _pool(n: int, kernel: Any, stride: Any, dilation: Any) -> tuple[Shape, Shape]:
+    kernel, stride, dilation = ((v,) * n if isinstance(v, int) else tuple(v) for v in (kernel, stride, dilation))
+    kernel, stride, dilation = (v * n if len(v) == 1 else v for v in (kernel, stride, dilation))
+    return tuple(d * (k - 1) for d, k in zip(dilation, kernel, strict=True)), stride
+
+
+def _largest(fields: list[Field | None]) -> Field | None:
+    known = [field for field in fields if field is not None]
+    if not known or len(known) < len(fields):
+        return None
+    grown = [field for field in known if field.extent] or known
+    if len({len(field.extent) for field in grown}) > 1:
+        return None
+    return Field(
+        tuple(map(max, *(field.extent for field in grown))) if len(grown) > 1 else grown[0].extent,
+        tuple(map(max, *(field.jump for field in grown))) if len(grown) > 1 else grown[0].jump,
+    )

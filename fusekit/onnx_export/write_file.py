@@ -1,0 +1,256 @@
+"""A module -> a verified ONNX file, or no file at all.
+
+    trace -> translate -> tidy -> write beside the target -> check -> run -> compare with the original -> move in place
+
+Everything happens in a temporary folder beside the target, so that the last step is a rename: whoever reads the target
+sees the old file or the new one, whole and verified, never a part. What fails is tried again with less ambition,
+without the exporter's own optimizations, then with fixed sizes; the `Validation` says which sizes came out free.
+"""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
+from torch.utils import _pytree as pytree
+
+from fusekit.errors import CaptureError, ExportError, FusekitError
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import Freedom, export_program, free_steps, quiet, reason_of
+from fusekit.onnx_export.names import tidy
+from fusekit.onnx_export.translations import OPERATORS
+from fusekit.runtimes.onnx_session import OnnxFile
+from fusekit.validation.judge import validate
+from fusekit.validation.probes import GIVEN, QUIET, WIDE_RANGE
+from fusekit.validation.tolerance import outputs_of
+from fusekit.validation.verdict import ProbeResult, Validation
+
+# Protocol buffers end at 2 GiB; from here on the weights lie in a file of their own beside the model.
+EXTERNAL_DATA_FROM = 1_800_000_000
+
+
+def export_onnx(
+    original: nn.Module,
+    optimized: nn.Module,
+    path: str | Path,
+    example_inputs: object,
+    *,
+    dynamic: bool = True,
+    opset: int | None = None,
+    tolerance: float | None = None,
+    rewrites: Sequence[tuple[str, str]] = (),
+) -> Validation:
+    """Write `optimized` to `path`, verified against `original`; `rewrites` (name, where) are recorded in the file.
+
+    If the file is well-formed but computes something else, no file is moved into place and the `Validation` says so
+    (`ok` False). Raises `CaptureError` if the module cannot be traced, `ExportError` if no well-formed file comes out.
+    Whenever there is no new file, an old one is untouched.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise ExportError(f"cannot write {target}: there is no folder {target.parent}")
+    if target.is_dir():
+        raise ExportError(f"cannot write {target}: it is a folder")
+    newest = onnx.defs.onnx_opset_version()
+    if opset is not None and not 7 <= opset <= newest:
+        raise ExportError(f"opset {opset} does not exist for torch.onnx: 7 to {newest} do")
+    inputs = Inputs.of(example_inputs)
+    metadata = {
+        "fusekit_version": _version(),
+        "fusekit_rewrites": json.dumps([{"rewrite": name, "where": where} for name, where in rewrites]),
+    }
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".fusekit-", dir=target.parent))
+    except OSError as error:
+        raise ExportError(f"cannot write {target}: {error.strerror}") from error
+    try:
+        verdict = _Exporter(original, optimized, folder / target.name, inputs, opset, tolerance, metadata).run(dynamic)
+        if verdict.ok:
+            _move(folder, target)
+        return verdict
+    except OSError as error:
+        raise ExportError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def export_plain(
+    module: nn.Module, path: Path, example_inputs: object, *, dynamic: Freedom = False, opset: int | None = None
+) -> None:
+    """Write a module as it is, checked by nobody: to be timed, not to be kept. `ExportError` or `CaptureError` if
+    torch's exporter cannot."""
+    program = export_program(module, Inputs.of(example_inputs), dynamic=dynamic)
+    _take_reals(program)
+    _write(_translate(program, opset, True), path)
+
+
+@dataclass(frozen=True)
+class _Exporter:
+    """One model on its way to one file, by as many attempts as it takes."""
+
+    original: nn.Module
+    optimized: nn.Module
+    path: Path
+    inputs: Inputs
+    opset: int | None
+    tolerance: float | None
+    metadata: dict[str, str]
+
+    def run(self, dynamic: bool) -> Validation:
+        """The first verdict that is ok: with all sizes free, with the batch free, with none; else the last one.
+
+        A wrong result on the given inputs is not a matter of sizes, and further attempts would only repeat it.
+        """
+        ladder: tuple[Freedom, ...] = (True, "batch", False) if dynamic else (False,)
+        trouble = ""
+        for freedom in ladder:
+            try:
+                verdict = self._written_and_judged(freedom)
+            except (CaptureError, ExportError) as error:
+                if freedom == ladder[-1]:
+                    raise
+                trouble = trouble or str(error)
+                continue
+            if verdict.ok or not _only_sizes_failed(verdict) or freedom == ladder[-1]:
+                break
+            trouble = trouble or verdict.failures[0]
+        if trouble:
+            note = ProbeResult("all sizes free", skipped=f"the file with free sizes did not hold ({trouble})")
+            return replace(verdict, probes=(*verdict.probes, note))
+        return verdict
+
+    def _written_and_judged(self, freedom: Freedom) -> Validation:
+        """With the exporter's own optimizations, and without if these broke something."""
+        program = export_program(self.optimized, self.inputs, dynamic=freedom)
+        try:
+            verdict = self._attempt(program, optimize=True)
+        except ExportError:
+            return self._attempt(program, optimize=False)
+        hopeless = _only_sizes_failed(verdict) or [p.name for p in verdict.probes if not p.ok] == [QUIET]
+        return verdict if verdict.ok or hopeless else self._attempt(program, optimize=False)
+
+    def _attempt(self, program: ExportedProgram, *, optimize: bool) -> Validation:
+        outputs = _output_names(program)
+        _take_reals(program)
+        model = _translate(program, self.opset, optimize)
+        tidy(model, {name: tuple(weight.shape) for name, weight in program.state_dict.items()}, outputs, self.metadata)
+        _write(model, self.path)
+        _check(self.path, self.inputs, self.inputs.names(self.optimized))
+        return validate(self.original, self.path, self.inputs, tolerance=self.tolerance)
+
+
+def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> ir.Model:
+    try:
+        # with gradients, a scan would be split into what it computes and what it keeps
+        with torch.no_grad(), quiet(), free_steps():
+            translated = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                optimize=optimize,
+                opset_version=opset,
+                custom_translation_table=OPERATORS,
+            )
+    except Exception as error:
+        raise ExportError(f"torch.onnx could not translate the program: {reason_of(_root(error))}") from error
+    if translated is None:
+        raise ExportError("torch.onnx returned no program")
+    model = translated.model
+    if opset is not None and model.opset_imports.get("") != opset:
+        raise ExportError(f"torch.onnx cannot write opset {opset}, it wrote {model.opset_imports.get('')}")
+    return model
+
+
+def _take_reals(program: ExportedProgram) -> None:
+    """Complex inputs [*] of the program become real ones [*, 2], which is what the exporter makes of them anyway: of a
+    complex input it could not translate the sizes."""
+    names = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT}
+    for node in [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]:
+        value = node.meta.get("val")
+        if not isinstance(value, Tensor) or not value.is_complex():
+            continue
+        with program.graph.inserting_after(node):
+            joined = program.graph.call_function(torch.ops.aten.view_as_complex.default, (node,))
+        node.replace_all_uses_with(joined, delete_user_cb=lambda user, joined=joined: user is not joined)
+        joined.meta = {**node.meta}
+        node.meta["val"] = torch.view_as_real(value.resolve_conj())
+    program.graph_module.recompile()
+
+
+def _output_names(program: ExportedProgram) -> list[str]:
+    """The names `validate` gives the outputs of the module itself, in flattened order, None left out.
+
+    An ONNX output is a tensor. A symbol becomes one; a constant the exporter cannot translate, and says so badly.
+    """
+    spec = program.call_spec.out_spec
+    if spec is None:
+        return []
+    names = [name for name, _ in outputs_of(pytree.tree_unflatten(range(spec.num_leaves), spec))]
+    kinds = [output.arg for output in program.graph_signature.output_specs if output.kind == OutputKind.USER_OUTPUT]
+    for name, arg in zip(names, kinds, strict=True):
+        if isinstance(arg, ConstantArgument) and arg.value is not None:
+            raise ExportError(f"{name} is the constant {arg.value!r}, not a tensor: ONNX cannot return it")
+    return [name for name, arg in zip(names, kinds, strict=True) if not isinstance(arg, ConstantArgument)]
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first cause: the exporter wraps it in general advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _write(model: ir.Model, path: Path) -> None:
+    """One file, or beyond the limit of the format two: the weights in `NAME.data` beside it."""
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    try:
+        if size > EXTERNAL_DATA_FROM:
+            ir.save(model, path, external_data=f"{path.name}.data")
+        else:
+            ir.save(model, path)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ExportError(f"the ONNX file could not be written: {reason_of(error)}") from error
+
+
+def _check(path: Path, inputs: Inputs, names: Sequence[str]) -> None:
+    """By the format's own checker with strict shape inference, by loading, by running."""
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:
+        raise ExportError(f"the ONNX checker refuses the file: {reason_of(error)}") from error
+    try:
+        OnnxFile(path).run(inputs, names)
+    except FusekitError as error:
+        wide = any(tensor.dtype in (torch.float64, torch.complex128) for tensor in inputs.tensors())
+        advice = "; it has few kernels for double precision: export the model in single precision" if wide else ""
+        raise ExportError(f"{error}{advice}") from error
+
+
+def _only_sizes_failed(verdict: Validation) -> bool:
+    """Whether the given inputs and the wide range hold, its quiet region too, and only other sizes do not."""
+    return all(probe.ok for probe in verdict.probes if probe.name in (GIVEN, WIDE_RANGE, QUIET))
+
+
+def _move(folder: Path, target: Path) -> None:
+    """Weights first: the model file is what readers open."""
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == target.name):
+        os.replace(file, target.parent / file.name)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("fusekit-fx")
+    except importlib.metadata.PackageNotFoundError:  # a checkout that was never installed
+        return "unknown"

@@ -1,0 +1,204 @@
+"""Measures realizations of one operator on the runtime they are for, and remembers what it measured.
+
+Every candidate becomes the module, or the ONNX file, that the optimized model would hold, and is run on random input of
+the real shape, in turn with the others, in as many threads as the user has set. What would take longer than the budget
+is not begun.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import onnxruntime
+import torch
+from torch import fx, nn
+
+from fusekit.algebra import Composition, Conv, GroupedLinear, Map, Mixing, Relaid, Shape, SpectralConv, WinogradConv
+from fusekit.errors import FusekitError
+from fusekit.ir.emit import emit
+from fusekit.ir.graph import Facts, Graph
+from fusekit.ir.write import write
+from fusekit.model.inputs import Inputs
+from fusekit.model.program import quiet
+from fusekit.onnx_export.write_file import export_plain
+from fusekit.runtimes.measurements import Measurements, processor
+from fusekit.runtimes.onnx_session import OnnxFile
+from fusekit.runtimes.timing import Call, interleaved
+from fusekit.version import __version__
+
+ROUNDS = 9
+SECONDS = 0.6  # for all rounds of one contest
+WHOLE_SECONDS = 1.5  # for whole models
+BUDGET = 60.0  # seconds for all contests of one model
+
+Said = Callable[[str, int, int], None]
+
+
+class Clock:
+    """Times maps, and whole modules, on one target.
+
+    `budget`: seconds for all that is not known from before; `progress` is called as (what, done, seconds spent).
+    """
+
+    def __init__(
+        self,
+        target: str,
+        budget: float = BUDGET,
+        known: Measurements | None = None,
+        progress: Said | None = None,
+    ) -> None:
+        self.target, self.budget, self.progress = target, budget, progress
+        self.known = known or Measurements()
+        self.threads = torch.get_num_threads()
+        self.spent = 0.0
+        self.refused = 0  # contests for which there was no time left
+        self._contests = 0
+
+    def times(self, maps: Sequence[Map], shape: Shape, dtype: torch.dtype) -> list[float] | None:
+        """Milliseconds of each map on an input of this shape; None where the budget is spent or one cannot run."""
+        labels = [_describe(m) for m in maps]
+        key = {"maps": labels, "shape": list(shape), "dtype": str(dtype)}
+        modules = {label: partial(module_of, m, dtype) for label, m in zip(labels, maps, strict=True)}
+        device = next((c.device for m in maps for c in m.constants()), torch.device("cpu"))
+        found = self.race(key, modules, Inputs((torch.ones(shape, dtype=dtype, device=device),)))
+        return None if found is None else [found[label] for label in labels]
+
+    def race(
+        self, key: Mapping[str, object], modules: Mapping[str, Callable[[], nn.Module]], inputs: Inputs
+    ) -> dict[str, float] | None:
+        """Milliseconds of each module by its label, measured or remembered under the key."""
+        key = {**key, **self._place(inputs)}
+        found = self.known.get(key)
+        if found is not None and found.keys() == modules.keys():
+            return found
+        if self.spent >= self.budget:
+            self.refused += 1
+            return None
+        started = time.perf_counter()
+        self._contests += 1
+        if self.progress is not None:
+            self.progress("measuring", self._contests, int(self.spent))
+        try:
+            with self._as_configured():
+                found = self._measured(modules, inputs)
+        except (FusekitError, RuntimeError, ValueError):
+            return None  # what cannot run here is not chosen here
+        finally:
+            self.spent += time.perf_counter() - started
+        self.known.put(key, found)
+        return found
+
+    def compare(self, before: Call, after: Call) -> tuple[float, float]:
+        """Milliseconds of two whole programs, in turn. A first difference to the worse is looked at once more: another
+        process may have come in between."""
+        if self.progress is not None:
+            self.progress("comparing", 0, 1)
+        with self._as_configured():
+            calls = {"before": before, "after": after}
+            found = interleaved(calls, ROUNDS, WHOLE_SECONDS)
+            if found["after"].median > found["before"].median:
+                again = interleaved(calls, 2 * ROUNDS, 2 * WHOLE_SECONDS)
+                ratios = [each["after"].median / each["before"].median for each in (found, again)]
+                found = again if ratios[1] < ratios[0] else found
+        return found["before"].median, found["after"].median
+
+    def _measured(self, modules: Mapping[str, Callable[[], nn.Module]], inputs: Inputs) -> dict[str, float]:
+        with tempfile.TemporaryDirectory(prefix="fusekit-") as room:
+            calls = {
+                label: self._call(make(), inputs, Path(room) / f"{number}.onnx")
+                for number, (label, make) in enumerate(modules.items())
+            }
+            times = interleaved(calls, ROUNDS, SECONDS, least=2)
+            return {label: each.median for label, each in times.items()}
+
+    def _call(self, module: nn.Module, inputs: Inputs, path: Path) -> Call:
+        if self.target == "torch":
+            return torch_call(module, inputs)
+        return onnx_call(module, inputs, path)
+
+    def _place(self, inputs: Inputs) -> dict[str, object]:
+        """What times depend on beside the operators."""
+        device = next((tensor.device for tensor in inputs.tensors() if tensor.is_cuda), None)
+        runtime = torch.__version__ if self.target == "torch" else onnxruntime.__version__
+        return {
+            "fusekit": __version__,
+            "runtime": f"{self.target} {runtime}",
+            "threads": self.threads,
+            "processor": processor() if device is None else torch.cuda.get_device_name(device),
+        }
+
+    @contextmanager
+    def _as_configured(self) -> Iterator[None]:
+        """In the user's threads: the driver's own checks run in one. The same random numbers for all, and nobody
+        else's are used up."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            with quiet(), torch.random.fork_rng(devices=[]):
+                yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def torch_call(module: nn.Module, inputs: Inputs) -> Call:
+    """A module as a call without arguments, as at inference."""
+
+    on_gpu = any(tensor.is_cuda for tensor in inputs.tensors())
+
+    def call() -> object:
+        with torch.inference_mode():
+            result = inputs.call(module)
+        if on_gpu:
+            torch.cuda.synchronize()
+        return result
+
+    return call
+
+
+def onnx_call(module: nn.Module, inputs: Inputs, path: Path) -> Call:
+    """A module as ONNX Runtime runs it, exported to `path` as it is."""
+    export_plain(module, path, inputs, dynamic=False)
+    return OnnxFile(path, spinning=False).bound(inputs, inputs.names(module))
+
+
+def module_of(value: Map, dtype: torch.dtype) -> nn.Module:
+    """The module that the optimized model would hold for this map."""
+    graph = Graph(fx.Graph(), name="Candidate")
+    x = graph.fx.placeholder("x")
+    x.meta["facts"] = Facts(None, dtype)
+    nodes = write(graph, value, [x], ["layer"])
+    graph.fx.output(nodes[-1] if nodes else x)
+    return emit(graph).eval().requires_grad_(False).to(dtype)  # what is new is in float64 until it is committed
+
+
+def _describe(value: Map) -> str:
+    """All that the time of a map depends on, but not its numbers."""
+    if isinstance(value, Composition):
+        return " after ".join(map(_describe, value.maps))
+    if isinstance(value, Relaid):
+        how = [word for word, is_so in (("planar", value.planar), ("channels last", value.channels_last)) if is_so]
+        return f"{' '.join(how)} {_describe(value.conv)}"
+    if isinstance(value, SpectralConv):
+        return f"spectral {_describe(value.conv)}"
+    if isinstance(value, WinogradConv):
+        return f"winograd {value.outputs} {_describe(value.conv)}"
+    if isinstance(value, Mixing):
+        sides = [word for word, is_so in (("from", value.reads_inner), ("to", value.writes_inner)) if is_so]
+        bias = "" if value.bias is None else " + bias"
+        return (
+            " ".join(["mixing", "x".join(map(str, value.matrix.shape)), *sides, "inner"][: 2 + 2 * len(sides)]) + bias
+        )
+    if isinstance(value, GroupedLinear):
+        return f"grouped linear {'x'.join(map(str, value.kernel.shape))}{'' if value.bias is None else ' + bias'}"
+    if isinstance(value, Conv):
+        kind = "convT" if value.transposed else "conv"
+        kernel = "x".join(map(str, value.kernel.shape))
+        bias = "" if value.bias is None else " + bias"
+        return (
+            f"{kind} {kernel}{bias} stride {value.stride} padding {value.padding} dilation {value.dilation} "
+            f"output padding {value.output_padding}"
+        )
+    return type(value).__name__

@@ -1,0 +1,177 @@
+"""The one driver that applies rewrites: match -> propose -> cost -> verify -> commit, each stage to its fixpoint.
+
+A value also read outside the region is still paid for, so sharing is no special case: it does not pay. Every commit
+lowers the cost, so a stage ends.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import fx
+
+from fusekit.algebra import Composition, Map, Shape
+from fusekit.errors import VerificationError
+from fusekit.ir.graph import Graph
+from fusekit.report import Event, Outcome
+from fusekit.rewriting.attempt import Attempt
+from fusekit.rewriting.rewrite import Rewrite, Stage
+
+Progress = Callable[[str, int, int], None]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Probes are small: a second thread costs more to wait for than it brings, on a busy machine tenfold."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Clock(Protocol):
+    """Measures realizations on the runtime they are for."""
+
+    def times(self, maps: Sequence[Map], shape: Shape, dtype: torch.dtype) -> list[float] | None:
+        """Milliseconds of each map on an input of this shape; None if they cannot be measured."""
+        ...
+
+
+MARGIN = 0.9  # of the time of what is there: what does not win clearly stays out
+
+
+@dataclass
+class Driver:
+    """Runs stages over a graph and keeps the events. With a clock, a contest is decided by measuring; `vetoed` are
+    places (rewrite, where) at which a realization has been tried and found wanting."""
+
+    graph: Graph
+    target: str = "torch"
+    strict: bool = False
+    progress: Progress | None = None
+    clock: Clock | None = None
+    vetoed: frozenset[tuple[str, str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.events: list[Event] = []
+        # by rewrite and region: what several stages refuse is refused once
+        self._refused: dict[tuple[str, tuple[fx.Node, ...]], Event] = {}
+        self._settled: set[fx.Node] = set()  # nodes whose realization has been chosen
+
+    @torch.no_grad()
+    def run(self, stages: Iterable[Stage]) -> list[Event]:
+        """Each stage to its fixpoint, in order; the events of all."""
+        with _one_thread():
+            for stage in stages:
+                self._run_stage(stage)
+                self.graph.prune()
+                self.graph.lint()
+        standing = (event for (_, nodes), event in self._refused.items() if not any(node._erased for node in nodes))
+        self.events.extend(standing)
+        return self.events
+
+    def _run_stage(self, stage: Stage) -> None:
+        """Each node once, in order; after a commit, what it touched again."""
+        queue = deque(self.graph.nodes)
+        waiting = set(queue)
+        done = 0
+        while queue:
+            node = queue.popleft()
+            waiting.discard(node)
+            done += 1
+            if self.progress is not None and done % 16 == 0:
+                self.progress(stage.name, done, done + len(queue))
+            if node._erased or not node.users:
+                continue
+            touched = self._contest_at(node, stage.passes) if stage.contest else self._rewrite_at(node, stage.passes)
+            for again in touched:
+                if again not in waiting and again.op == "call_function":
+                    waiting.add(again)
+                    queue.appendleft(again)
+
+    def _rewrite_at(self, node: fx.Node, passes: Sequence[Rewrite]) -> list[fx.Node]:
+        """Try the passes at one node until one commits; the nodes to look at again."""
+        for rewrite in passes:
+            match = rewrite.pattern.match(self.graph, node)
+            if match is None:
+                continue
+            attempt = Attempt(self.graph, rewrite, match, self.target)
+            event = attempt.run()
+            if event.outcome is Outcome.APPLIED:
+                self.events.append(event)
+                return attempt.touched
+            if event.outcome is Outcome.REFUSED:
+                self._refused[rewrite.name, match.nodes] = event
+                continue
+            self.events.append(event)
+            if self.strict:
+                raise VerificationError(f"{event.rewrite} at {event.where}: {event.reason}")
+        return []
+
+    def _contest_at(self, node: fx.Node, passes: Sequence[Rewrite]) -> list[fx.Node]:
+        """All realizations of one node compete: the fastest is committed, if it clearly beats what is there."""
+        if node in self._settled:
+            return []
+        entrants: list[Attempt] = []
+        for rewrite in passes:
+            match = rewrite.pattern.match(self.graph, node)
+            if match is None:
+                continue
+            attempt = Attempt(self.graph, rewrite, match, self.target)
+            vetoed = (rewrite.name, attempt.where) in self.vetoed
+            refusal = (
+                attempt.refuse("the whole model was slower with it")
+                if vetoed
+                else attempt.prepare(rewrite.gain if self.clock is None else max(rewrite.gain, rewrite.hope))
+            )
+            if refusal is None:
+                entrants.append(attempt)
+            elif refusal.outcome is Outcome.REFUSED:
+                self._refused[rewrite.name, match.nodes] = refusal
+            else:
+                self.events.append(refusal)
+        if not entrants:
+            return []
+        winner = self._fastest(entrants)
+        for attempt in entrants:
+            if attempt is not winner:
+                self.events.append(attempt.refuse(self._why_not(attempt, winner)))
+        if winner is None:
+            return []
+        before = set(self.graph.nodes)
+        event = winner.carry_out()
+        self.events.append(event)
+        if event.outcome is not Outcome.APPLIED:
+            if self.strict:
+                raise VerificationError(f"{event.rewrite} at {event.where}: {event.reason}")
+            return []
+        self._settled.update(new for new in self.graph.nodes if new not in before)
+        return winner.touched
+
+    def _fastest(self, entrants: Sequence[Attempt]) -> Attempt | None:
+        """By the clock, among all and what is there; without one, by price, among those that clearly pay."""
+        first = entrants[0]
+        shapes, dtype = first.region.shapes(), first.dtype
+        times = None
+        if self.clock is not None and shapes is not None and dtype is not None:
+            maps = [Composition(first.match.maps), *(attempt.proposal for attempt in entrants)]
+            times = self.clock.times(maps, shapes[0], dtype)
+        if times is None:
+            paying = [a for a in entrants if a.after.price < a.rewrite.gain * a.before.price]
+            return min(paying, key=lambda a: a.after.price, default=None)
+        for attempt, time in zip(entrants, times[1:], strict=True):
+            attempt.times = (times[0], time)
+        best = min(range(len(entrants)), key=lambda index: times[1 + index])
+        return entrants[best] if times[1 + best] < MARGIN * times[0] else None
+
+    @staticmethod
+    def _why_not(attempt: Attempt, winner: Attempt | None) -> str:
+        measured = attempt.times is not None
+        if winner is not None:
+            return f"{winner.rewrite.name} {'is faster' if measured else 'has the lower price'}"
+        return "not clearly faster" if measured else "does not clearly pay, and could not be measured"

@@ -1,0 +1,123 @@
+"""A matched region of a graph: what must be known of it to price it, to probe it and to name what replaces it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from fusekit.algebra import Combination, Conv, Fork, Map, Shape
+from fusekit.errors import Inapplicable
+from fusekit.ir.graph import Graph, facts, where
+from fusekit.rewriting.pattern import Match
+from fusekit.rewriting.price import Work, joint, nominal_shape, nominal_shapes, work, work_of_chain
+from fusekit.rewriting.verify import probe_shapes, probe_shapes_of_branches
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """The nodes of a match in their graph."""
+
+    graph: Graph
+    match: Match
+
+    def dtype(self) -> torch.dtype | None:
+        """The one floating dtype of the region's constants and input; None for constants, which keep their own."""
+        if not self.match.sources:
+            return None
+        values = [self.graph.constants[str(node.target)] for node in constants_of(self.match.nodes)]
+        dtypes = {v.dtype for v in values if v.ndim and (v.is_floating_point() or v.is_complex())}
+        dtypes |= {known for source in self.match.sources if (known := facts(source).dtype) is not None}
+        if len(dtypes) > 1:
+            raise Inapplicable("mixed dtypes: " + ", ".join(sorted(str(d) for d in dtypes)))
+        return dtypes.pop() if dtypes else torch.float32
+
+    def weight_entries(self) -> int:
+        """The size of all constants that a proposal is computed from."""
+        maps: tuple[Map, ...] = self.match.maps if self.match.sources else ()
+        return sum(c.numel() for m in maps for c in m.constants())
+
+    def has_sizes(self) -> bool:
+        """Whether the example's shapes are known."""
+        return all("shape" in source.meta for source in self.match.sources)
+
+    def shapes(self) -> list[Shape] | None:
+        """The shapes of the sources: the example's, else nominal ones; None if nothing fixes them."""
+        if self.match.sources and self.has_sizes():
+            return [source.meta["shape"] for source in self.match.sources]
+        if self.match.branches:
+            return nominal_shapes(self.match.maps[-1], self.match.maps[:-1])
+        shape = nominal_shape(self._chain()) if self.match.sources else None
+        return None if shape is None else [shape]
+
+    def probes(self, affordable: int) -> Sequence[Sequence[Shape]]:
+        """Shapes of the sources to compare both sides at; the example's too, up to `affordable` multiplications."""
+        match = self.match
+        assert match.source is not None
+        rank = facts(match.source).rank
+        if match.branches:
+            return probe_shapes_of_branches(match.maps[-1], rank, match.maps[:-1])
+        if rank is None and isinstance(match.maps[-1], Conv):
+            rank = facts(match.nodes[0]).rank  # a convolution keeps it
+        return [[s] for s in probe_shapes(self._chain(), rank, match.source.meta.get("shape"), affordable)]
+
+    def works(self, shapes: Sequence[Shape], itemsize: int, target: str) -> list[tuple[fx.Node, Work]]:
+        """What each node of the region costs."""
+        match = self.match
+        if match.several:
+            fork: Fork = match.maps[0]
+            works = [work(conv, shapes[0], itemsize, target=target) for conv in fork.convs]
+            return list(zip(match.nodes, works, strict=True))
+        if not match.branches:
+            works = work_of_chain(match.maps, shapes[0], itemsize, target=target)
+            return list(zip(match.nodes, reversed(works), strict=True))
+        found: dict[fx.Node, Work] = {}
+        for branch in match.branches:
+            works = work_of_chain(branch.maps, shapes[match.sources.index(branch.source)], itemsize, target=target)
+            found.update(zip(branch.nodes, works, strict=True))
+        whole: Combination = match.maps[-1]
+        outer = [work(m, whole.output_shape(*shapes), itemsize, target=target) for m in match.maps[:-1]]
+        found.setdefault(match.nodes[-1 - len(outer)], joint(whole, shapes, itemsize))
+        return [*found.items(), *((match.output, each) for each in outer)]
+
+    def alive(self) -> set[fx.Node]:
+        """The nodes that must be computed all the same: those read from outside, and what they need."""
+        inside = set(self.match.nodes)
+        alive: set[fx.Node] = set()
+        for node in reversed(self.match.nodes[: -len(self.match.outputs)]):
+            if set(node.users) - inside or not alive.isdisjoint(node.users):
+                alive.add(node)
+        return alive
+
+    def sources(self) -> tuple[str, ...]:
+        """The module paths it comes from."""
+        return tuple(dict.fromkeys(path for n in self.match.nodes for path in n.meta.get("sources", (where(n),))))
+
+    def names(self) -> list[str]:
+        """The paths of the nodes with weights of their own, of the first in each branch if there are any; else the
+        output's."""
+        if not self.match.branches:
+            named: list[str | None] = [where(node) for node in self.match.nodes if self._has_weights(node)]
+        else:
+            regions = [reversed(branch.nodes) for branch in self.match.branches]
+            named = [next((where(node) for node in nodes if self._has_weights(node)), None) for nodes in regions]
+        return [name for name in named if name is not None] or [where(self.match.output)]
+
+    def sources_of(self, name: str) -> tuple[str, ...]:
+        """Where a new node comes from: what is called after one branch comes from that branch alone."""
+        nodes = [node for branch in self.match.branches for node in branch.nodes if where(node) == name]
+        return tuple(dict.fromkeys(p for n in nodes for p in n.meta.get("sources", (name,)))) or self.sources()
+
+    def _chain(self) -> tuple[Map, ...]:
+        """The maps on the way from the source; of convolutions side by side, one stands for all."""
+        maps = self.match.maps
+        return maps[0].convs[:1] if maps and isinstance(maps[0], Fork) else maps
+
+    def _has_weights(self, node: fx.Node) -> bool:
+        return any(self.graph.constants[str(s.target)].ndim > 1 for s in node.all_input_nodes if s.op == "get_attr")
+
+
+def constants_of(nodes: Sequence[fx.Node]) -> list[fx.Node]:
+    """The constants that nodes read, or are."""
+    read = (source for node in nodes for source in (*node.all_input_nodes, node) if source.op == "get_attr")
+    return list(dict.fromkeys(read))

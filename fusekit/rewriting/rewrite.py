@@ -1,0 +1,48 @@
+"""Rewrites: a pattern, and the right-hand side of a law. What else is needed to apply one is the driver's business."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+from fusekit.algebra import Combination, Map
+from fusekit.rewriting.pattern import Pattern
+
+
+class Exactness(Enum):
+    """What a law promises: the same bits, equality over the reals (rounding may differ), or a stated bound (opt-in)."""
+
+    BITWISE = "bitwise"
+    REAL = "real"
+    BOUNDED = "bounded"
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A law. Subclasses give `name`, `pattern`, `exactness` and `propose`; dataclass fields are its options.
+
+    `gain` is the largest ratio of prices, after to before, at which the law is applied; `sized` says that the ratio
+    hangs on the size of the input so much that without example inputs the law is not applied. `hope` is the largest
+    ratio at which a realization is worth measuring, where there is a clock: then the clock decides. `by_value` says
+    that the law looks at the numbers of the weights: of their shapes alone it can say nothing.
+    """
+
+    name: ClassVar[str]
+    pattern: ClassVar[Pattern]
+    exactness: ClassVar[Exactness] = Exactness.REAL
+    gain: ClassVar[float] = 1.0
+    sized: ClassVar[bool] = False
+    hope: ClassVar[float] = 1.0
+    by_value: ClassVar[bool] = False
+
+    def propose(self, *maps: Any) -> Map | Combination:
+        """The right-hand side of the law for these maps, outermost first; raises Inapplicable where it fails."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Passes that run together to a fixpoint. In a `contest`, all that apply to a node compete: the fastest wins."""
+
+    name: str
+    passes: tuple[Rewrite, ...]
+    contest: bool = False

@@ -1,0 +1,86 @@
+"""Where to fold a row of convolutions: the cheapest cut, by dynamic programming.
+
+    best(j) = min over i < j of best(i) + price(c_j ∘ ... ∘ c_i+1)
+
+A stretch of one is what it is; a longer one must be lawful, and cost at most `gain` times its parts. Greedy folding of
+pairs takes the pair that pays and spoils a better one: 16 -> 8 -> 32 -> 128 channels, the last by 5x5, ends at twice
+the work. In 3,000 random rows of three or four it was never cheaper, and up to 2.7 times dearer.
+"""
+
+from fusekit.algebra import Chain, Composition, Shape
+from fusekit.algebra.chain import Cut
+from fusekit.errors import Inapplicable
+from fusekit.rewriting.price import work
+
+LONGEST = 12  # convolutions folded at once; what comes out can fold again
+
+
+def cheapest_cut(
+    chain: Chain, shape: Shape, itemsize: int, *, target: str, gain: float, kept: bool
+) -> tuple[Composition, bool]:
+    """The cheapest lawful composition for an input of this shape, and whether it folds anything at that gain; if not,
+    the fold that comes nearest. `kept`: the innermost value is computed in any case. Inapplicable if none is lawful."""
+    table = _Table(chain.on_meta(), shape, itemsize, target, kept)
+    while True:
+        stretches = table.best(gain)
+        pays = any(stop - start > 1 for start, stop in stretches)
+        stretches = stretches if pays else table.nearest()
+        try:
+            return chain.cut(stretches), pays
+        except Inapplicable as refusal:  # what shapes allow, a bias can forbid
+            for start, stop in stretches:
+                table.forbid_unlawful(chain, start, stop, refusal)
+
+
+class _Table:
+    """Prices of all stretches of a chain, from shapes alone."""
+
+    def __init__(self, chain: Chain, shape: Shape, itemsize: int, target: str, kept: bool) -> None:
+        self.n = len(chain.convs)
+        self.refusal: Inapplicable | None = None
+        self.parts: list[float] = []
+        shapes = [shape]
+        for conv in chain.convs:
+            self.parts.append(work(conv, shapes[-1], itemsize, target=target).price)
+            shapes.append(conv.output_shape(shapes[-1]))
+        self.prices: dict[tuple[int, int], float] = {}
+        for start in range(self.n):
+            for stop in range(start + 2, min(self.n, start + LONGEST) + 1):
+                try:
+                    folded = chain.folded(start, stop)
+                except Inapplicable as reason:
+                    self.refusal = self.refusal or reason
+                    continue
+                price = work(folded, shapes[start], itemsize, target=target).price
+                self.prices[start, stop] = price + (self.parts[0] if kept and start == 0 else 0)
+
+    def best(self, gain: float) -> Cut:
+        costs, cuts = [0.0], [()]  # type: tuple[list[float], list[Cut]]
+        for stop in range(1, self.n + 1):
+            options = [(costs[stop - 1] + self.parts[stop - 1], stop - 1)]
+            for start in range(max(0, stop - LONGEST), stop - 1):
+                if self._price(start, stop) <= gain * sum(self.parts[start:stop]):
+                    options.append((costs[start] + self._price(start, stop), start))
+            cost, start = min(options)
+            costs.append(cost)
+            cuts.append((*cuts[start], (start, stop)))
+        return cuts[-1]
+
+    def nearest(self) -> Cut:
+        """The one stretch whose fold costs least beside its parts."""
+        if not self.prices:
+            assert self.refusal is not None
+            raise self.refusal
+        start, stop = min(self.prices, key=lambda s: self.prices[s] / sum(self.parts[s[0] : s[1]]))
+        before, after = range(start), range(stop, self.n)
+        return (*((i, i + 1) for i in before), (start, stop), *((i, i + 1) for i in after))
+
+    def forbid_unlawful(self, chain: Chain, start: int, stop: int, refusal: Inapplicable) -> None:
+        try:
+            chain.folded(start, stop)
+        except Inapplicable:
+            self.prices.pop((start, stop), None)
+            self.refusal = refusal
+
+    def _price(self, start: int, stop: int) -> float:
+        return self.prices.get((start, stop), float("inf"))

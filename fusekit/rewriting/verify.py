@@ -1,0 +1,172 @@
+"""Local check of a region against its proposal, in float64.
+
+Both sides are affine in their input. If they differ, they differ on a Gaussian probe with probability 1, so one probe
+a size decides; sizes are what could hide a difference, so several are tried: odd and even, all stride residues up to
+four, each larger than the whole window and its ring. A kernel tap off by 1e-9 shows at 2e-9 against a noise of 1e-13,
+which no float32 comparison can do.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx
+
+from fusekit.algebra import AvgPool, Combination, Composition, Conv, EdgePad, Identity, Map, Mixing, Pad, Shape
+from fusekit.algebra.combination import preimage
+from fusekit.algebra.values import wide
+from fusekit.ir.graph import Graph, evaluate
+from fusekit.model.long_convolution import LongConvolutions
+from fusekit.rewriting.price import flat_sizes
+
+TOLERANCE = 1e-10
+AFFORDABLE = 2_000_000
+AFFORDABLE_FOR_PLANS = 300_000_000  # where what is computed depends on the size, the real one is worth some 0.1 s
+
+
+def region_error(
+    graph: Graph,
+    old: Sequence[fx.Node],
+    new: Sequence[fx.Node],
+    sources: Sequence[fx.Node],
+    probes: Sequence[Sequence[Shape]],
+    count: int = 1,
+) -> float:
+    """The largest relative error of the new nodes' last `count` values against the old nodes' last ones, over the
+    probes, each of which gives a shape for every source."""
+    constants = _wide_constants(graph, (*old, *new))
+    dtype = next((v.dtype for v in constants.values()), torch.float64)
+    generator = torch.Generator().manual_seed(len(old))
+    worst = 0.0
+    for shapes in probes:
+        inputs = {
+            source: torch.randn(shape, generator=generator, dtype=dtype)
+            for source, shape in zip(sources, shapes, strict=True)
+        }
+        values = {**inputs, **constants}  # a source may be a constant itself
+        with LongConvolutions():
+            expected = evaluate(graph, old, values)
+            given = evaluate(graph, new, values) if new else values
+        for theirs, ours in zip(old[-count:], new[-count:] or sources[:1], strict=True):
+            worst = max(worst, relative_error(given[ours], expected[theirs]))
+    return worst
+
+
+def constant_error(graph: Graph, old: Sequence[fx.Node], new: fx.Node) -> float:
+    """0 if the constant has the bits of the expression run once more in its own dtype, infinite otherwise."""
+    expected, given = evaluate(graph, old, {})[old[-1]], graph.constants[str(new.target)]
+    same = given.dtype == expected.dtype and torch.equal(given.nan_to_num(), expected.nan_to_num())
+    return 0.0 if same else float("inf")
+
+
+def relative_error(given: Tensor, expected: Tensor) -> float:
+    """||given - expected|| / ||expected||; infinite for another shape, and where a NaN hides the answer."""
+    if given.shape != expected.shape:
+        return float("inf")
+    scale = float(torch.linalg.vector_norm(expected))
+    difference = float(torch.linalg.vector_norm(given - expected))
+    error = difference / scale if scale else difference
+    return error if math.isfinite(error) else math.inf
+
+
+def _wide_constants(graph: Graph, nodes: Sequence[fx.Node]) -> dict[fx.Node, Tensor]:
+    sources = {source for node in nodes for source in node.all_input_nodes if source.op == "get_attr"}
+    return {source: wide(graph.constants[str(source.target)].detach()).cpu() for source in sources}
+
+
+def probe_shapes(
+    maps: tuple[Map, ...], rank: int | None, real: Shape | None, affordable: int = AFFORDABLE
+) -> list[Shape]:
+    """Input shapes for a chain of maps, outer first, of the input's rank; the real one too where it takes no more
+    multiply-accumulates than `affordable`."""
+    inner_first = maps[::-1]
+    conv = next((m for m in inner_first if isinstance(m, Conv)), None)
+    if isinstance(inner_first[0], Mixing):
+        return _mixed_shapes(inner_first[0])
+    if conv is None:
+        rank = rank or next((axes + 2 for axes in map(_padded_axes, maps) if axes), 5)
+        return [shape[:rank] for shape in ((2, 3, 4, 5, 6), (1, 2, 3, 4, 5), (3, 2, 4, 4, 4))]
+    if conv.n == 0:
+        leading: tuple[Shape, ...] = ((2, 3, 4), (1, 2, 3), (5, 1, 2))
+        return [(*batch[: (rank or 2 + k % 2) - 1], conv.in_channels) for k, batch in enumerate(leading)]
+    flat = _flattened_sizes(maps, conv)
+    if flat is not None:
+        return [(1 + k % 2, conv.in_channels, *spatial) for k, spatial in enumerate(flat)]
+    sizes = [_smallest(inner_first, axis, conv.n) for axis in range(conv.n)]
+    residues = min(4, max(3, *(_total_stride(inner_first, axis) for axis in range(conv.n))))
+    shapes = []
+    for k in range(residues):
+        spatial = (size + (k + axis) % residues for axis, size in enumerate(sizes))
+        batch = () if rank == conv.n + 1 else (2 if k == 0 else 1,)
+        shapes.append((*batch, conv.in_channels, *spatial))
+    if real is not None and sum(m.macs(real) for m in maps) <= affordable:
+        shapes.append(real)
+    return shapes
+
+
+def _mixed_shapes(mixing: Mixing) -> list[Shape]:
+    """Blocks of as many channels as the bias has entries for, else of several sizes."""
+    out, inputs = mixing.matrix.shape
+    channels = [1, 2, 3] if mixing.bias is None else [len(mixing.bias) // out] * 3
+    return [(3 - k, inputs * c, *(2 + (k + i) % 3 for i in range(mixing.n))) for k, c in enumerate(channels)]
+
+
+def _padded_axes(value: Map) -> int | None:
+    """On how many last axes a map insists: repeated rows have batch and channels before them."""
+    if isinstance(value, EdgePad):
+        return len(value.padding)
+    return value.axes if isinstance(value, Identity) else None
+
+
+def _flattened_sizes(maps: tuple[Map, ...], conv: Conv) -> list[Shape] | None:
+    """Where a flattened linear layer fixes the sizes: all that the convolution brings to them; where it fixes but how
+    many positions there are: ways to lay them out on the axes."""
+    flat = flat_sizes(maps)
+    if flat is None:
+        return None
+    if not conv.is_pointwise():
+        base = preimage(Composition((conv,)), (1, conv.in_channels, *flat), flat)[2:]
+        grown = (tuple(size + k for size in base) for k in range(-max(conv.stride), max(conv.stride) + 1))
+        found = (
+            size for size in grown if min(size) > 0 and conv.output_shape((1, conv.in_channels, *size))[2:] == flat
+        )
+        return [base, *found]
+    positions = math.prod(flat)
+    if conv.n == 1:
+        return [(positions,), (positions,)]
+    factor = next(k for k in range(max(1, math.isqrt(positions)), 0, -1) if positions % k == 0)
+    ones = (1,) * (conv.n - 1)
+    return [(positions, *ones), (*ones, positions), (factor, positions // factor, *ones[1:])]
+
+
+def probe_shapes_of_branches(whole: Combination, rank: int | None, outer: tuple[Map, ...] = ()) -> list[list[Shape]]:
+    """Shapes for the sources of a sum or concatenation, large enough for every branch and what stands behind it."""
+    probes = [probe_shapes((*outer, *term.map.maps), rank, None) for term in whole.terms if term.map.maps]
+    grown = [tuple(map(max, *shapes)) if len(shapes) > 1 else shapes[0] for shapes in zip(*probes, strict=False)]
+    channels = next((value.in_channels for value in outer if isinstance(value, Conv)), None)
+    return [whole.source_shapes(shape, channels) for shape in grown]
+
+
+def _total_stride(maps: tuple[Map, ...], axis: int) -> int:
+    stride = 1
+    for value in maps:
+        if isinstance(value, AvgPool) or (isinstance(value, Conv) and not value.transposed):
+            stride *= value.stride[axis]
+    return stride
+
+
+def _smallest(maps: tuple[Map, ...], axis: int, n: int) -> int:
+    """The whole window of the chain, plus both rings: what the paddings reach, and what negative ones crop."""
+    size, stride = 1, 1
+    for value in maps:
+        if isinstance(value, Pad):
+            size += stride * sum(map(abs, value.on_spatial(n)[axis]))
+        if isinstance(value, EdgePad):
+            size += stride * sum(value.padding[axis])
+        if isinstance(value, AvgPool):
+            size += stride * (value.window[axis] - 1 + 2 * value.padding[axis])
+            stride *= value.stride[axis]
+        if isinstance(value, Conv):
+            size += stride * (value.reach[axis] + sum(map(abs, value.padding[axis])))
+            stride *= 1 if value.transposed else value.stride[axis]
+    return size

@@ -1,0 +1,159 @@
+"""What `validate` found: a verdict with all its evidence. Text for people, JSON for machines."""
+
+import io
+import json
+import math
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from fusekit.report import Report
+from fusekit.validation.tolerance import OutputError
+
+REFUSED = "the reference refuses it"
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """One probe: its outputs' errors, or why it was skipped, or why the candidate failed on it."""
+
+    name: str
+    outputs: tuple[OutputError, ...] = ()
+    skipped: str = ""
+    failure: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.failure and all(output.ok for output in self.outputs)
+
+    @property
+    def worst(self) -> OutputError | None:
+        """The output with the largest error."""
+        return max(self.outputs, key=lambda output: output.error, default=None)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Everything wrong on this probe, one line each."""
+        whole = (f"{self.name}: {self.failure}",) if self.failure else ()
+        return whole + tuple(f"{self.name}, {output.name}: {output.reason}" for output in self.outputs if output.reason)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The verdict. `error`, `reference_error` and `tolerance` belong to the output and probe with the largest error.
+
+    `outputs`: each output at its worst probe. `dynamic_axes`: per input, the axes that were given other sizes and
+    worked. A failure to run counts as an infinite error.
+    """
+
+    probes: tuple[ProbeResult, ...]
+    dynamic_axes: dict[str, tuple[int, ...]]
+    report: Report | None = None
+
+    @property
+    def ok(self) -> bool:
+        return any(probe.outputs for probe in self.probes) and not self.failures
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return tuple(line for probe in self.probes for line in probe.failures)
+
+    @property
+    def outputs(self) -> tuple[OutputError, ...]:
+        worst: dict[str, OutputError] = {}
+        for output in (output for probe in self.probes for output in probe.outputs):
+            known = worst.get(output.name)
+            if known is None or (output.ok, -output.error) < (known.ok, -known.error):
+                worst[output.name] = output
+        return tuple(worst.values())
+
+    @property
+    def error(self) -> float:
+        worst = self._worst
+        return math.inf if worst is None or any(probe.failure for probe in self.probes) else worst.error
+
+    @property
+    def reference_error(self) -> float:
+        return 0.0 if self._worst is None else self._worst.reference_error
+
+    @property
+    def tolerance(self) -> float:
+        return 0.0 if self._worst is None else self._worst.tolerance
+
+    @property
+    def ratio(self) -> float:
+        """How many times the reference's own error the candidate's is; 1 where both are zero."""
+        if not self.reference_error:
+            return math.inf if self.error else 1.0
+        return self.error / self.reference_error
+
+    @property
+    def _worst(self) -> OutputError | None:
+        return max((output for probe in self.probes for output in probe.outputs), key=_badness, default=None)
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Everything as one JSON object; infinities and NaN, which JSON lacks, as strings."""
+        verdict = (
+            "ok",
+            "error",
+            "reference_error",
+            "ratio",
+            "tolerance",
+            "outputs",
+            "dynamic_axes",
+            "probes",
+            "failures",
+        )
+        return json.dumps({name: _plain(getattr(self, name)) for name in verdict}, indent=indent, allow_nan=False)
+
+    def __rich__(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("probe", no_wrap=True)
+        table.add_column("output", overflow="fold")
+        for heading in ("error", "reference", "tolerance"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("", overflow="fold")
+        for probe in self.probes:
+            if probe.failure:
+                table.add_row(probe.name, "", "", "", "", Text(f"FAILED: {probe.failure}", style="red"))
+            elif probe.skipped and not probe.skipped.startswith(REFUSED):
+                table.add_row(probe.name, "", "", "", "", Text(f"skipped: {probe.skipped}"))
+            for output in probe.outputs:
+                numbers = (f"{value:.1e}" for value in (output.error, output.reference_error, output.tolerance))
+                verdict = Text("ok") if output.ok else Text(f"FAILED: {output.reason}", style="red")
+                table.add_row(probe.name, output.name, *numbers, verdict)
+        parts: list[Text | Table] = [Text(self._headline(), style="bold green" if self.ok else "bold red"), table]
+        if refused := [probe.name for probe in self.probes if probe.skipped.startswith(REFUSED)]:
+            parts.append(Text(f"skipped, {REFUSED}: {', '.join(refused)}"))
+        return Group(*parts)
+
+    def __str__(self) -> str:
+        buffer = io.StringIO()
+        Console(file=buffer, width=120, no_color=True, highlight=False).print(self)
+        return buffer.getvalue().rstrip()
+
+    def _headline(self) -> str:
+        axes = ", ".join(f"{name}{list(axes)}" for name, axes in self.dynamic_axes.items() if axes)
+        numbers = f"error {self.error:.1e}, the reference's own {self.reference_error:.1e} (ratio {self.ratio:.2g})"
+        verdict = "valid" if self.ok else "NOT VALID"
+        return f"{verdict}: {numbers}, tolerance {self.tolerance:.1e}; dynamic axes: {axes or 'none'}"
+
+
+def _badness(output: OutputError) -> float:
+    """NaN counts as infinite: a comparison that cannot be made is not a good one."""
+    return math.inf if math.isnan(output.error) else output.error
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses with their verdicts (properties `ok`), tuples as lists, non-finite numbers as strings."""
+    if is_dataclass(value) and not isinstance(value, type):
+        named = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {**named, "ok": getattr(value, "ok", None)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,195 @@
+"""What the checkout promises: every package is shipped, imports go one way only, the README's commands exist."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import fusekit
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A room imports from lines above its own; inside a line too, as long as no two rooms need each other.
+ROOMS = """
+errors report version
+model algebra
+nn
+ir
+capture
+rewriting
+passes
+runtimes
+validation
+onnx_export lower
+optimizing
+bench checkpoint
+api
+inspecting
+cli
+"""
+RANK = {room: rank for rank, line in enumerate(ROOMS.split("\n")) for room in line.split()}
+TOP = {"__init__.py", "api.py", "errors.py", "report.py", "version.py", "py.typed"}  # beside packages
+NOT_FOR_PASSES = ("torch.fx", "fusekit.ir", "fusekit.nn")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[0] == "passes":
+        parts = ("fusekit", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def sources() -> dict[str, ast.Module]:
+    """Every module by its import name; the link fusekit/passes is not followed, so that each appears once."""
+    paths = [path for path in (ROOT / "fusekit").rglob("*.py") if "passes" not in path.relative_to(ROOT).parts]
+    paths += (ROOT / "passes").rglob("*.py")
+    return {module_name(path): ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in sorted(paths)}
+
+
+SOURCES = sources()
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The full names a tree imports; `from a import b` is `a.b` where that is a module of ours, else `a`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level and node.module, "relative import"
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in SOURCES else node.module for name in inner)
+
+
+def ours(name: str) -> bool:
+    return name.split(".")[0] == "fusekit"
+
+
+def room(name: str) -> str:
+    """`fusekit.algebra.conv` stands in the room `algebra`, and every module of a package in the package's room."""
+    return name.split(".")[1]
+
+
+def below(name: str) -> set[str]:
+    """The modules of ours that a module imports; the package itself shows what `api` makes public."""
+    return {"fusekit.api" if other == "fusekit" else other for other in imports(SOURCES[name]) if ours(other)}
+
+
+def pyproject_packages() -> set[str]:
+    listed = re.search(r"^packages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M | re.S)
+    assert listed
+    return set(re.findall(r'"([\w.]+)"', listed[1]))
+
+
+def test_every_package_is_listed() -> None:
+    tree = {name for name in SOURCES if any(other.startswith(f"{name}.") for other in SOURCES)}
+    assert pyproject_packages() == tree, "pyproject.toml lists the packages; a forgotten one is left out without a word"
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    folders = {path.parent for top in ("fusekit", "passes") for path in (ROOT / top).rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "fusekit"])
+def test_imports_go_one_way(name: str) -> None:
+    homeless = [other for other in {name} | below(name) if room(other) not in RANK]
+    assert not homeless, f"{', '.join(homeless)}: no place in ROOMS"
+    above = sorted(other for other in below(name) if RANK[room(other)] > RANK[room(name)])
+    assert not above, f"{name} imports {', '.join(above)}, which stand above it"
+
+
+def test_the_top_holds_rooms_and_leaves_only() -> None:
+    files = {path.name for path in (ROOT / "fusekit").iterdir() if path.is_file()}
+    assert files == TOP, "a new module belongs into a room"
+
+
+@pytest.mark.parametrize("name", sorted(room for room in RANK if f"{room}.py" not in TOP))
+def test_every_room_says_what_it_knows_and_what_not(name: str) -> None:
+    told = ast.get_docstring(SOURCES[f"fusekit.{name}"]) or ""
+    assert re.search(r"^Knows .*\. Must not .*\.$", told, re.M | re.S), f"{name}: no sentence on what it knows"
+
+
+def test_no_two_rooms_need_each_other() -> None:
+    graph: dict[str, set[str]] = {room: set() for room in RANK}
+    for name in SOURCES:
+        if name != "fusekit":
+            graph[room(name)] |= {room(other) for other in below(name)} - {room(name)}
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
+
+
+def test_no_two_modules_need_each_other() -> None:
+    graph = {name: below(name) - {name} for name in SOURCES if name != "fusekit"}
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("fusekit.passes")])
+def test_passes_are_pure_algebra(name: str) -> None:
+    names = set(imports(SOURCES[name]))
+    barred = [other for other in names for room in NOT_FOR_PASSES if f"{other}.".startswith(f"{room}.")]
+    assert not barred, f"{name} imports {barred}: a pass states a law and leaves graphs to the driver"
+
+
+def test_passes_have_one_name() -> None:
+    paths = [path for folder in ("tests", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    trees = SOURCES | {str(path): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    wrong = [name for name, tree in trees.items() if any(other.split(".")[0] == "passes" for other in imports(tree))]
+    assert not wrong, "`import passes` makes a second copy of every module; the name is fusekit.passes"
+
+
+def test_no_import_hides_in_a_function() -> None:
+    hidden = [
+        f"{name}.{node.name}"
+        for name, tree in SOURCES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(imports(node))
+    ]
+    assert [name for name in hidden if not name.startswith("fusekit.cli.")] == []
+
+
+def test_version_stands_in_one_place() -> None:
+    assert "version = {" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", fusekit.__version__)
+    assert f"## [{fusekit.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    try:
+        installed = metadata.version("fusekit-fx")
+    except metadata.PackageNotFoundError:
+        pytest.skip("not installed: a bare checkout")
+    assert installed == fusekit.__version__
+
+
+def test_readme_commands_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    commands = set(re.findall(r"\bmake (\w+)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert {"demo", "test"} <= commands
+    assert [target for target in commands if not re.search(rf"^{target}:", makefile, re.M)] == []
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_files_named_in_the_readme_exist() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", readme) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_examples_are_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 80
+
+
+def test_quickstart_runs(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "quickstart.py"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}  # a bare checkout, with nothing installed, will do
+    run = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    assert "applied" in run.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,361 @@
+"""Instances of patterns: chains and branches of maps, each with an input, as a pass may be handed them."""
+
+import operator
+from dataclasses import replace
+from typing import Any
+
+import hypothesis.strategies as st
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fusekit.algebra import (
+    COMPLEX,
+    QUATERNION,
+    Affine,
+    Combination,
+    Conv,
+    EdgePad,
+    Elementwise,
+    Identity,
+    Map,
+    Mixing,
+    Pad,
+    Selection,
+)
+from fusekit.algebra.combination import Composition, Term
+from fusekit.algebra.factor import factored
+from fusekit.algebra.kernel import coarsen
+from fusekit.algebra.pool import AvgPool
+from fusekit.algebra.products.bilinear import product_tensor
+from fusekit.algebra.products.product_conv import algebra_of, without_zero_blocks
+from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
+from fusekit.ir.graph import Graph
+from fusekit.rewriting.pattern import Compose, Expression, Having, Match, Row, Siblings
+from tests.support.strategies import affines, convs, forks, gaussian, inputs_of, pads
+
+aten = torch.ops.aten
+
+
+@st.composite
+def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...], Tensor]:
+    """Maps of these kinds (outermost first) that fit each other, and an input on which all of them are defined."""
+    n = draw(
+        st.integers(1 if Pad in kinds or AvgPool in kinds else 0, 3 if len(kinds) < 2 or Conv not in kinds[1:] else 2)
+    )
+    channels = inputs = draw(st.sampled_from((2, 3, 4, 6)))
+    sizes, stride = [1] * n, [1] * n
+    inner_first: list[Map] = []
+    for kind in reversed(kinds):
+        if kind is Conv:
+            conv = draw(convs(n=n, in_channels=channels, transposed=draw(st.sampled_from((False, False, False, None)))))
+            channels = conv.out_channels
+            inner_first.append(conv)
+            sizes = [s + t * (r + 1) for s, t, r in zip(sizes, stride, conv.reach, strict=True)]
+            stride = [t * (1 if conv.transposed else s) for t, s in zip(stride, conv.stride, strict=True)]
+        elif kind is Affine:
+            inner_first.append(draw(affines(channels, draw(st.sampled_from((-n - 1,) * 5 + (-1,))) if n else -1)))
+        elif kind is Pad:
+            inner_first.append(draw(pads(n)))
+            sizes = [s + 2 for s in sizes]  # it may crop one on each side
+        elif kind is AvgPool:
+            window = tuple(draw(st.integers(1, 3)) for _ in range(n))
+            steps = tuple(draw(st.integers(1, 3)) for _ in range(n))
+            inner_first.append(AvgPool(window, steps, tuple(draw(st.integers(0, k // 2)) for k in window)))
+            sizes = [s + t * k for s, t, k in zip(sizes, stride, window, strict=True)]
+            stride = [t * s for t, s in zip(stride, steps, strict=True)]
+        elif kind is Identity:
+            inner_first.append(Identity())
+        else:
+            raise AssertionError(f"no way to draw a {kind.__name__} yet")
+    spatial = [size + draw(st.integers(0, 3)) for size in sizes]
+    if any(isinstance(m, Affine) and m.axis not in (None, -n - 1) for m in inner_first):
+        spatial = [channels] * n if len(kinds) == 1 else spatial
+    leading = [draw(st.integers(1, 3))] if n or draw(st.booleans()) else []
+    return tuple(reversed(inner_first)), gaussian(draw, *leading, inputs, *spatial)
+
+
+@st.composite
+def rearranged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...], Tensor]:
+    """A convolution, a rearrangement or mean of its output, and perhaps a map behind that; pointwise more often than
+    not, since few others pass through."""
+    n = 2 if PixelShuffle in kinds else draw(st.integers(1, 2))
+    times = 4 if PixelShuffle in kinds else 1
+    inner = draw(convs(n=n, out_channels=times * draw(st.integers(1, 3))))
+    if draw(st.booleans()):
+        inner = Conv.from_torch(gaussian(draw, inner.out_channels, 3, *(1,) * n), inner.bias)
+    x = draw(inputs_of(inner))
+    flatten = Flatten(tuple(inner(x).shape[2:]) if draw(st.booleans()) else None)
+    middle: Any = {PixelShuffle: PixelShuffle(2), Flatten: flatten, GlobalMean: GlobalMean(n)}[kinds[-2]]
+    if len(kinds) == 2:
+        return (middle, inner), x
+    channels = middle(inner(x)).shape[1]
+    if kinds[0] is Affine:
+        return (draw(affines(channels, -n - 1)), middle, inner), x
+    if kinds[-2] is Flatten:
+        return (draw(convs(n=0, in_channels=channels)), middle, inner), x
+    outer = draw(convs(n=n, in_channels=channels))
+    if draw(st.integers(0, 3)):
+        outer = Conv.from_torch(gaussian(draw, 3, channels, *(1,) * n), gaussian(draw, 3))
+    return (outer, middle, inner), x
+
+
+@st.composite
+def edged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...], Tensor]:
+    """A convolution behind padding that repeats what is there, and what stands before that; more often than not of the
+    kind that passes through."""
+    n = draw(st.integers(1, 2))
+    outer = draw(convs(n=n, padded=draw(st.integers(0, 3)) == 0))
+    mode = draw(st.sampled_from(("circular", "reflect", "replicate")))
+    pad = EdgePad(mode, (tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(n)),))
+    spatial = [max(3, reach + 1) + draw(st.integers(0, 3)) for reach in outer.reach]
+    if kinds[2] is Affine:
+        x = gaussian(draw, 2, outer.in_channels, *spatial)
+        return (outer, pad, draw(affines(outer.in_channels, -n - 1))), x
+    inner = draw(convs(n=n, out_channels=outer.in_channels, padded=False, stride=(1,) * n))
+    if len(kinds) == 3:
+        if draw(st.booleans()):
+            inner = Conv.from_torch(gaussian(draw, outer.in_channels, 2, *(1,) * n), inner.bias)
+        return (outer, pad, inner), gaussian(draw, 2, inner.in_channels, *map(operator.add, spatial, inner.reach))
+    low = [draw(st.integers(0, reach)) for reach in inner.reach]
+    first = EdgePad("circular", (tuple((p, reach - p) for p, reach in zip(low, inner.reach, strict=True)),))
+    spatial = [max(size, reach) for size, reach in zip(spatial, inner.reach, strict=True)]
+    return (outer, replace(pad, mode="circular"), inner, first), gaussian(draw, 2, inner.in_channels, *spatial)
+
+
+@st.composite
+def pruned(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...], Tensor]:
+    """Two convolutions with some of many channels between them masked on either side, perhaps a function between."""
+    n, channels = draw(st.integers(0, 2)), draw(st.sampled_from((9, 16, 20)))
+    inner = draw(convs(n=n, in_channels=draw(st.integers(1, 2)), out_channels=channels))
+    outer = draw(convs(n=n, in_channels=channels, out_channels=2, transposed=draw(st.sampled_from((False, None)))))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    mute, unread = (torch.rand(channels, generator=generator) < draw(st.sampled_from((0.1, 0.7))) for _ in range(2))
+    bias = gaussian(draw, channels) * (~mute if draw(st.booleans()) else torch.ones(channels))
+    inner = replace(inner, kernel=coarsen(inner.kernel, 1), bias=bias)
+    inner.kernel[:, mute] = 0
+    outer = replace(outer, kernel=coarsen(outer.kernel, 1))
+    outer.kernel[:, :, unread] = 0
+    functions = (Elementwise(torch.relu), Elementwise(torch.sigmoid), Elementwise(F.leaky_relu, (0.1,)))
+    between = (draw(st.sampled_from(functions)),) if len(kinds) == 3 else ()
+    return (outer, *between, inner), draw(inputs_of(inner, outer))
+
+
+@st.composite
+def sparse(draw: st.DrawFn) -> tuple[Conv, Tensor]:
+    """A convolution with zeros where a law may look for them: at the edges of the window, between blocks."""
+    conv = draw(convs(n=draw(st.integers(1, 2)), transposed=None))
+    kernel = coarsen(conv.kernel, 1) if draw(st.booleans()) else conv.kernel.clone()
+    for axis in range(conv.n):
+        for edge in (0, -1):
+            if draw(st.booleans()):
+                kernel.select(3 + axis, edge).zero_()
+    return replace(conv, kernel=kernel), draw(inputs_of(conv))
+
+
+@st.composite
+def branches(draw: st.DrawFn, *, concat: bool) -> tuple[Combination, list[Tensor]]:
+    """Branches of one output size on a first source: convolutions, chains of two, per-channel maps, the identity; and
+    now and then a branch that comes from elsewhere."""
+    n, channels = draw(st.integers(0, 2)), draw(st.sampled_from((2, 4)))
+
+    def same_size(outputs: int | None = None) -> Conv:
+        conv = draw(convs(n=n, in_channels=channels, out_channels=outputs, padded=False, stride=(1,) * n))
+        low = [draw(st.integers(0, reach)) for reach in conv.reach]
+        return replace(conv, padding=tuple((p, reach - p) for p, reach in zip(low, conv.reach, strict=True)))
+
+    def branch() -> Composition:
+        kind = draw(st.sampled_from(("conv", "conv", "conv", "chain", "affine", "identity")))
+        if concat or kind == "conv":
+            return Composition((same_size(None if concat else channels),))
+        if kind == "chain":
+            return Composition((draw(affines(channels, -n - 1)), same_size(channels)))
+        return Composition((draw(affines(channels, -n - 1)),) if kind == "affine" else ())
+
+    terms = [Term(0, Composition((same_size(None if concat else channels),)))]
+    terms += [Term(0, branch()) for _ in range(draw(st.integers(1, 3)))]
+    sizes = [draw(st.integers(7, 9)) for _ in range(n)]
+    sources = [gaussian(draw, 2, channels, *sizes)]
+    if draw(st.booleans()):
+        terms.insert(draw(st.integers(1, len(terms))), Term(1, Composition(())))
+        sources.append(gaussian(draw, 2, channels, *sizes))
+    return Combination(tuple(terms), -n - 1 if concat else None), sources
+
+
+@st.composite
+def after_concats(draw: st.DrawFn, kind: type[Map]) -> tuple[Affine | Conv, Combination, list[Tensor]]:
+    """A per-channel map behind a concatenation of convolutions; a convolution behind one, other parts among them."""
+    whole, sources = draw(branches(concat=True))
+    if kind is Conv:
+        value = whole(*sources)
+        axis: Any = whole.axis
+        padded = draw(st.integers(0, 3)) == 0
+        return draw(convs(n=-1 - axis, in_channels=value.shape[axis], padded=padded)), whole, sources
+    terms = tuple(term for term in whole.terms if term.source == 0)
+    channels = sum(term.map.maps[0].out_channels for term in terms)
+    axis = whole.axis
+    return draw(affines(channels, axis)), Combination(terms, axis), sources[:1]
+
+
+@st.composite
+def parts_of(draw: st.DrawFn) -> tuple[Combination, list[Tensor]]:
+    """Places filled with sums of maps of parts: of one tensor, perhaps made by a convolution, or of several."""
+    n, width = draw(st.integers(0, 2)), draw(st.integers(1, 2))
+    count, places = draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    total = width * draw(st.integers(1, 3))
+    before = draw(convs(n=n, in_channels=2, out_channels=total, transposed=None)) if draw(st.booleans()) else None
+    kind = draw(st.sampled_from(("affine", "pointwise", "conv")))
+    like = draw(convs(n=n, in_channels=width, out_channels=width, stride=(1,) * n, padded=kind == "conv"))
+
+    def path(place: int) -> tuple[Any, ...]:
+        start = width * draw(st.integers(0, total // width - 1))
+        select = Selection(start, width, total, n)
+        kernel = gaussian(draw, *like.kernel.shape)
+        pointwise = Conv.from_torch(gaussian(draw, width, width, *(1,) * n), gaussian(draw, width))
+        between = {"affine": draw(affines(width, -n - 1)), "pointwise": pointwise, "conv": replace(like, kernel=kernel)}
+        maps = (Selection(width * place, width, width * places, n, places=True), between[kind], select)
+        return maps if before is None else (*maps, before)
+
+    paths = [(source, path(place)) for place in range(places) for source in range(count)]
+    terms = tuple(Term(source, Composition(maps)) for source, maps in paths)
+    size = [reach + 1 + draw(st.integers(0, 2)) for reach in like.reach]
+    if before is not None:
+        size = [k * s + reach for k, s, reach in zip(size, before.stride, before.reach, strict=True)]
+    sources = [gaussian(draw, 2, total if before is None else 2, *size) for _ in range(count)]
+    return Combination(terms), sources
+
+
+@st.composite
+def alike_parts(draw: st.DrawFn) -> tuple[Combination, list[Tensor]]:
+    """One function of several tensors, side by side."""
+    n = draw(st.integers(0, 3))
+    function = draw(st.sampled_from((Elementwise(torch.relu), Elementwise(torch.tanh), Elementwise(F.elu, (0.5,)))))
+    widths = [draw(st.integers(1, 3)) for _ in range(draw(st.integers(2, 4)))]
+    sizes = [draw(st.integers(1, 4)) for _ in range(n)]
+    sources = [gaussian(draw, 2, width, *sizes) for width in widths]
+    terms = tuple(Term(k, Composition((function,))) for k in range(len(widths)))
+    return Combination(terms, -n - 1), sources
+
+
+_UNARY = (aten.neg.default, aten.exp.default, aten.abs.default, aten.tanh.default)
+_BINARY = (aten.add.Tensor, aten.mul.Tensor, aten.sub.Tensor)
+
+
+@st.composite
+def expressions(draw: st.DrawFn) -> tuple[Graph, Match]:
+    """An expression of a few constants, read by something that is not one."""
+    graph = Graph(torch.fx.Graph())
+    x = graph.fx.placeholder("x")
+    values = [graph.add_constant(gaussian(draw, 3), f"w{i}") for i in range(draw(st.integers(1, 3)))]
+    value = values[0]
+    for _ in range(draw(st.integers(1, 4))):
+        if draw(st.booleans()):
+            value = graph.fx.call_function(draw(st.sampled_from(_UNARY)), (value,))
+        else:
+            value = graph.fx.call_function(draw(st.sampled_from(_BINARY)), (value, draw(st.sampled_from(values))))
+    graph.fx.output(graph.fx.call_function(aten.add.Tensor, (x, value)))
+    match = Expression().match(graph, value)
+    assert match is not None
+    return graph, match
+
+
+@st.composite
+def products(draw: st.DrawFn) -> tuple[Conv, Tensor]:
+    """A convolution whose kernel is Σ_r B A, either factor with some axes of the window; now and then it is not."""
+    n, groups, rank = draw(st.integers(0, 2)), draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    drawn = draw(convs(n=n, in_channels=4 * groups if n else 4, out_channels=6 * groups if n else 6))
+    groups = groups if n else 1
+    window = [draw(st.integers(1, 3)) for _ in range(n)]
+    along = [draw(st.booleans()) for _ in range(n)]
+    first = gaussian(draw, groups, rank, 1, 4, *(k if yes else 1 for k, yes in zip(window, along, strict=True)))
+    second = gaussian(draw, groups, rank, 6, 1, *(1 if yes else k for k, yes in zip(window, along, strict=True)))
+    kernel = (first * second).sum(1)
+    if draw(st.integers(0, 5)) == 0:
+        kernel = kernel + gaussian(draw, *kernel.shape)
+    conv = replace(drawn, kernel=kernel)
+    return conv, draw(inputs_of(conv))
+
+
+@st.composite
+def over_algebras(draw: st.DrawFn) -> tuple[Conv, Tensor]:
+    """A convolution whose kernel is made of the blocks of an algebra, in planes or with the parts side by side; some of
+    its parts zero; now and then it is not."""
+    algebra = draw(st.sampled_from((COMPLEX, QUATERNION)))
+    tensor = product_tensor(algebra, right=draw(st.booleans()))
+    n, like = algebra.n, draw(convs(n=draw(st.integers(0, 2)), in_channels=2, out_channels=3, transposed=None))
+    weight = gaussian(draw, n, 3, 2, *like.window)
+    weight[draw(st.integers(0, 3)) :] = 0
+    weight[0] = gaussian(draw, 3, 2, *like.window)
+    blocks = torch.einsum("kuj,uoi...->koji...", tensor, weight)
+    if draw(st.booleans()):
+        blocks = blocks.transpose(0, 1).transpose(2, 3)
+    kernel = blocks.flatten(2, 3).flatten(0, 1)[None].clone()
+    if draw(st.integers(0, 5)) == 0:
+        kernel[0, 0, 0] += 1e-9
+    bias = gaussian(draw, 3 * n) if draw(st.booleans()) else None
+    conv = replace(like, kernel=kernel, bias=bias)
+    return conv, draw(inputs_of(conv))
+
+
+@st.composite
+def partial(draw: st.DrawFn) -> tuple[Conv, Tensor]:
+    """A convolution that does not read some parts of its channels, or writes zeros, or the bias alone, to some."""
+    n = draw(st.integers(2, 4))
+    conv = draw(convs(n=draw(st.integers(0, 2)), in_channels=2 * n, out_channels=3 * n, transposed=None))
+    kernel = coarsen(conv.kernel, 1).clone()
+    parts = kernel[0].unflatten(1, (n, 2)).unflatten(0, (n, 3))
+    parts[draw(st.integers(0, n - 1))] = 0
+    if draw(st.booleans()):
+        parts[:, :, draw(st.integers(0, n - 1))] = 0
+    conv = replace(conv, kernel=kernel)
+    return conv, draw(inputs_of(conv))
+
+
+@st.composite
+def short_windows(draw: st.DrawFn) -> tuple[tuple[Map, ...], Tensor]:
+    """A convolution with one to three taps on its last axis, which mostly has stride and dilation 1."""
+    like = draw(convs(n=draw(st.integers(1, 3)), transposed=draw(st.sampled_from((False, False, False, None)))))
+    if draw(st.integers(0, 5)) and not like.transposed:
+        like = replace(like, kernel=coarsen(like.kernel, 1))
+        like = replace(like, stride=(*like.stride[:-1], 1), dilation=(*like.dilation[:-1], 1))
+    return (like,), draw(inputs_of(like))
+
+
+@st.composite
+def mixings(draw: st.DrawFn) -> tuple[tuple[Map, ...], Tensor]:
+    """Two mixings of blocks, with biases and layouts, that mostly fit each other."""
+    n, channels = draw(st.integers(0, 3)), draw(st.integers(1, 3))
+    read, written, last = (draw(st.integers(1, 4)) for _ in range(3))
+    between = draw(st.booleans())
+
+    def mixing(out: int, inputs: int, reads_inner: bool, writes_inner: bool) -> Mixing:
+        bias = gaussian(draw, out * channels) if draw(st.booleans()) else None
+        return Mixing(gaussian(draw, out, inputs), n, bias, reads_inner, writes_inner)
+
+    inner = mixing(written, read, draw(st.booleans()), between)
+    outer = mixing(last, written, between != (draw(st.integers(0, 5)) == 0), draw(st.booleans()))
+    leading = [draw(st.integers(0, 2)) for _ in range(draw(st.integers(0, 2)))]
+    return (outer, inner), gaussian(draw, *leading, read * channels, *(draw(st.integers(1, 3)) for _ in range(n)))
+
+
+def instances(pattern: Any) -> st.SearchStrategy[tuple[tuple[Map, ...], Tensor]]:
+    """Chains of maps that match the pattern, each with an input."""
+    if isinstance(pattern, Having):
+        strategies: dict[Any, Any] = {factored: products(), algebra_of: over_algebras(), without_zero_blocks: partial()}
+        chosen: st.SearchStrategy[tuple[Conv, Tensor]] = strategies.get(pattern.law, sparse())
+        return chosen.map(lambda drawn: ((drawn[0],), drawn[1]))
+    if isinstance(pattern, Siblings):
+        return forks().map(lambda drawn: ((drawn[0],), drawn[1]))
+    if isinstance(pattern, Row):
+        return st.integers(2, 3).flatmap(lambda count: chains((pattern.kind,) * count))
+    assert isinstance(pattern, Compose), f"{type(pattern).__name__} has no instances to draw yet"
+    if pattern.when is not None and pattern.when.__name__ == "_has_dead_channels":
+        return pruned(pattern.kinds)
+    if pattern.when is not None and pattern.when.__name__ == "_is_wide":
+        return short_windows()
+    if Mixing in pattern.kinds:
+        return mixings()
+    if EdgePad in pattern.kinds:
+        return edged(pattern.kinds)
+    special = {PixelShuffle, GlobalMean, Flatten} & set(pattern.kinds)
+    return rearranged(pattern.kinds) if special else chains(pattern.kinds)
