@@ -12,7 +12,9 @@ from fusekit.errors import FusekitError
 from fusekit.model.inputs import Inputs
 from fusekit.onnx_export.real_ends import INTERLEAVED, between_real_ends
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
-from fusekit.optimizing.promise import Export, Options, optimized
+from fusekit.optimizing.options import Options
+from fusekit.optimizing.promise_file import Export
+from fusekit.optimizing.promise_module import optimized
 from fusekit.optimizing.race import BUDGET, Clock
 from fusekit.passes import PASSES, STAGES
 from fusekit.rewriting.driver import Progress

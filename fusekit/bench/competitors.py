@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.fx.experimental import optimization
 
-from fusekit.optimizing.pipeline import own_copy
+from fusekit.model.own_copy import own_copy
 
 OPENVINO = "openvino"
 

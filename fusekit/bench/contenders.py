@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from fusekit.bench import competitors
 from fusekit.errors import FusekitError
 from fusekit.model.inputs import Inputs
+from fusekit.model.own_copy import own_copy
 from fusekit.model.program import quiet, reason_of
 from fusekit.onnx_export.plain_export import plain_export
-from fusekit.optimizing.pipeline import own_copy
 from fusekit.runtimes.onnx_session import OnnxFile
 from fusekit.runtimes.timing import Call
 from fusekit.validation.tolerance import outputs_of

@@ -29,10 +29,10 @@ from fusekit.cli.staged_file import staged
 from fusekit.errors import ExportError, FusekitError
 from fusekit.inspecting.inspect import inspect as look_into
 from fusekit.model.inputs import Inputs
+from fusekit.model.own_copy import own_copy
 from fusekit.model.program import export_program
 from fusekit.onnx_export.real_ends import INTERLEAVED
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
-from fusekit.optimizing.pipeline import own_copy
 from fusekit.passes import CHOOSE, STAGES
 from fusekit.report import Report
 from fusekit.validation.judge import validate as judge

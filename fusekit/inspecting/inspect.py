@@ -16,7 +16,7 @@ from fusekit.inspecting.receptive_field import receptive_fields
 from fusekit.ir.graph import Graph, where
 from fusekit.ir.read import read
 from fusekit.model.inputs import Inputs
-from fusekit.optimizing.pipeline import own_copy
+from fusekit.model.own_copy import own_copy
 from fusekit.report import Report
 
 

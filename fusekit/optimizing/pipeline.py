@@ -1,25 +1,17 @@
 """capture -> stages -> emit: a whole model or, where its own forward cannot be traced, its children in place."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
-from torch.nn.utils import prune
-from torch.nn.utils.prune import BasePruningMethod
-from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
-from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
-from torch.utils import _pytree as pytree
+from torch import nn
 
-from fusekit.algebra import BorderedConv, Conv, GroupedLinear, Mixing, SpectralConv
 from fusekit.capture import capture, has_hooks
 from fusekit.capture.infer import run_on_fakes, spell_and_infer
 from fusekit.capture.only_called import only_called
 from fusekit.errors import CaptureError
 from fusekit.ir.emit import emit
 from fusekit.ir.graph import Graph
-from fusekit.ir.read import read
+from fusekit.ir.totals import totals
 from fusekit.lower import holds_complex, holds_layers, lowered
 from fusekit.model.inputs import Inputs
 from fusekit.optimizing.batch_recurrent_calls import batch_calls
@@ -169,52 +161,6 @@ class Pipeline:
             seconds,
             self.times,
         )
-
-
-def own_copy(model: nn.Module) -> nn.Module:
-    """A deep copy in eval mode, weights that hooks compute before each call made plain.
-
-    The copy may be traced, which can leave proxies in a module; the original is never touched. CaptureError if a lazy
-    layer does not know its sizes yet.
-    """
-    for path, module in model.named_modules():
-        if any(is_lazy(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())):
-            raise CaptureError(f"the lazy layer {path or 'model'} has no weights yet: call the model once before")
-    computed = {
-        id(value): value.detach().clone().requires_grad_(value.requires_grad)
-        for module in model.modules()
-        for value in pytree.tree_leaves([v for k, v in vars(module).items() if k != "_modules"])
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    copied = copy.deepcopy(model, dict(computed))
-    try:
-        copied.eval()
-    except NotImplementedError:  # modules unpacked from a torch.export archive have no modes
-        pass
-    for module in copied.modules():
-        for hook in list(module._forward_pre_hooks.values()):
-            if isinstance(hook, WeightNorm):
-                remove_weight_norm(module, hook.name)
-            elif isinstance(hook, SpectralNorm):
-                remove_spectral_norm(module, hook.name)
-            elif isinstance(hook, BasePruningMethod):
-                prune.remove(module, hook._tensor_name)
-    return copied
-
-
-def totals(graph: Graph) -> Totals:
-    """Operators, parameters and multiply-accumulates of convolutions and linear layers, at the example's shapes."""
-    operators = sum(node.op.startswith("call_") for node in graph.nodes)
-    tensors = {id(t): t for t in graph.constants.values() if t.is_floating_point() or t.is_complex()}
-    for module in graph.modules.values():
-        tensors |= {id(p): p for p in module.parameters()}
-    macs: int | None = 0
-    for node in graph.nodes:
-        reading = read(graph, node)
-        if reading is not None and isinstance(reading.map, Conv | BorderedConv | SpectralConv | Mixing | GroupedLinear):
-            shape = reading.source.meta.get("shape")
-            macs = None if macs is None or shape is None else macs + reading.map.macs(shape)
-    return Totals(operators, sum(t.numel() for t in tensors.values()), macs)
 
 
 def _total(parts: Sequence[Totals]) -> Totals | None:

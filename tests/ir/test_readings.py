@@ -24,7 +24,7 @@ from fusekit.ir.graph import Facts, evaluate
 from fusekit.ir.read import read
 from fusekit.ir.reading import Unread
 from fusekit.model.inputs import Inputs
-from fusekit.optimizing.pipeline import own_copy
+from fusekit.model.own_copy import own_copy
 from tests.support import ledger
 from tests.support.graphs import Calls, X, captured, graph_of, result_of
 from tests.support.strategies import convs, gaussian, inputs_of, relative_error

@@ -18,10 +18,12 @@ from fusekit.algebra import Conv, Map, Relaid, SpectralConv
 from fusekit.algebra.layout import channels_last
 from fusekit.errors import FusekitError, Inapplicable
 from fusekit.nn import QuaternionConv2d
-from fusekit.optimizing import promise
+from fusekit.optimizing import promise_file, promise_module
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.optimizing.channels_last import planes
+from fusekit.optimizing.promise import judged as plainly_judged
 from fusekit.optimizing.race import Clock
+from fusekit.optimizing.undo import chosen
 from fusekit.report import Event, Report
 from fusekit.runtimes.measurements import FILE, Measurements
 from fusekit.runtimes.timing import Times, interleaved
@@ -217,14 +219,14 @@ def slower_with(monkeypatch: pytest.MonkeyPatch, harmful: Sequence[str]) -> None
         return 1.0, 2.0 if set(harmful) & LAST else 0.9
 
     def judged(*arguments: Any) -> Any:
-        result, pipeline, reason = plain(*arguments)
+        result, pipeline, reason = plainly_judged(*arguments)
         LAST.clear()
-        LAST.update(event.rewrite for event in promise.chosen(pipeline.events))
+        LAST.update(event.rewrite for event in chosen(pipeline.events))
         return result, pipeline, reason
 
-    plain = promise._judged
-    monkeypatch.setattr(promise, "_judged", judged)
-    monkeypatch.setattr(promise.Export, "_plainer", lambda *_: None)
+    for half in (promise_module, promise_file):
+        monkeypatch.setattr(half, "judged", judged)
+    monkeypatch.setattr(promise_file.Export, "_plainer", lambda *_: None)
     monkeypatch.setattr(Clock, "compare", compare)
 
 
@@ -239,7 +241,7 @@ def test_a_wrong_choice_is_undone_and_reported(known: dict[str, float], monkeypa
     result = fusekit.optimize(model, X)
     report = report_of(result)
     (event,) = [event for event in report.rejected if event.rewrite == "use-planar-conv"]
-    assert "2.00 times" in event.reason and not promise.chosen(report.events)
+    assert "2.00 times" in event.reason and not chosen(report.events)
     assert report.times == (1.0, 0.9)
     assert_same(result, model, X)
 
@@ -252,9 +254,7 @@ def test_worst_first_and_the_rest_is_kept(known: dict[str, float], monkeypatch: 
     known["planar conv 1x8x8x9"] = 0.7
     slower_with(monkeypatch, ["use-planar-conv"])
     report = report_of(fusekit.optimize(model, torch.randn(1, 8, 64)))
-    assert [(event.rewrite, event.where) for event in promise.chosen(report.events)] == [
-        ("use-planar-channels-last", "0")
-    ]
+    assert [(event.rewrite, event.where) for event in chosen(report.events)] == [("use-planar-channels-last", "0")]
     assert [event.where for event in report.rejected] == ["2"]
 
 
@@ -284,24 +284,24 @@ def test_exported_files_are_raced_without_their_realizations_too(
 ) -> None:
     """Faster alone, slower among others: faster than the model, which need have no file of its own, is not enough."""
     known["planar conv"] = 0.5
-    plainer, raced = promise.Export._plainer, []
+    plainer, raced = promise_file.Export._plainer, []
 
-    def marked(self: promise.Export, room: Path, verdict: fusekit.Validation) -> Any:
+    def marked(self: promise_file.Export, room: Path, verdict: fusekit.Validation) -> Any:
         return "plainer" if plainer(self, room, verdict) is not None else None
 
     def compare(self: Clock, before: Any, after: Any) -> tuple[float, float]:
         raced.append(before)
         return (0.5, 0.9) if before == "plainer" else (1.0, 0.9)
 
-    monkeypatch.setattr(promise.Export, "_plainer", marked)
+    monkeypatch.setattr(promise_file.Export, "_plainer", marked)
     monkeypatch.setattr(Clock, "compare", compare)
     if not exports:
-        monkeypatch.setattr(promise.Export, "_own", lambda *_: None)
+        monkeypatch.setattr(promise_file.Export, "_own", lambda *_: None)
     verdict = fusekit.export(one_axis(), tmp_path / "m.onnx", X)
     assert verdict.ok and verdict.report is not None
     (event,) = [event for event in verdict.report.rejected if event.rewrite == "use-planar-conv"]
     assert event.reason == "the model without realizations took 1.80 times its time with it"
-    assert not promise.chosen(verdict.report.events)
+    assert not chosen(verdict.report.events)
     assert verdict.report.times == ((1.0, 0.9) if exports else None)
     assert raced.count("plainer") == 1, "there is nothing left to race"
 
@@ -435,7 +435,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_two_processes_at_once(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from fusekit.measurements import Measurements\n"
+        "import sys; from pathlib import Path; from fusekit.runtimes.measurements import Measurements\n"
         "known = Measurements(Path(sys.argv[1]))\n"
         "for number in range(60): known.put({'of': sys.argv[2], 'n': number}, {'a': number + 1.0})\n"
     )

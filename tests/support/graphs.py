@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from fusekit.capture import capture
 from fusekit.ir.graph import Facts, Graph
 from fusekit.model.inputs import Inputs
-from fusekit.optimizing.pipeline import own_copy
+from fusekit.model.own_copy import own_copy
 
 torch.set_num_threads(1)
 

@@ -1,0 +1,21 @@
+"""How large the program of a graph is."""
+
+from fusekit.algebra import BorderedConv, Conv, GroupedLinear, Mixing, SpectralConv
+from fusekit.ir.graph import Graph
+from fusekit.ir.read import read
+from fusekit.report import Totals
+
+
+def totals(graph: Graph) -> Totals:
+    """Operators, parameters and multiply-accumulates of convolutions and linear layers, at the example's shapes."""
+    operators = sum(node.op.startswith("call_") for node in graph.nodes)
+    tensors = {id(t): t for t in graph.constants.values() if t.is_floating_point() or t.is_complex()}
+    for module in graph.modules.values():
+        tensors |= {id(p): p for p in module.parameters()}
+    macs: int | None = 0
+    for node in graph.nodes:
+        reading = read(graph, node)
+        if reading is not None and isinstance(reading.map, Conv | BorderedConv | SpectralConv | Mixing | GroupedLinear):
+            shape = reading.source.meta.get("shape")
+            macs = None if macs is None or shape is None else macs + reading.map.macs(shape)
+    return Totals(operators, sum(t.numel() for t in tensors.values()), macs)

@@ -1,0 +1,53 @@
+"""The promise kept for a module: it holds, and is not slower than the model in PyTorch."""
+
+from torch import nn
+
+from fusekit.errors import VerificationError
+from fusekit.model.inputs import Inputs
+from fusekit.model.own_copy import own_copy
+from fusekit.model.program import evaluation_copy
+from fusekit.optimizing.options import Options
+from fusekit.optimizing.pipeline import Pipeline
+from fusekit.optimizing.promise import judged
+from fusekit.optimizing.race import torch_call
+from fusekit.optimizing.undo import Place, is_slower, least_gained, ratio, rejected
+from fusekit.report import Event
+
+
+def optimized(model: nn.Module, inputs: Inputs | None, options: Options) -> tuple[nn.Module, Pipeline]:
+    """The optimized model and what was done; a plain copy, if nothing better keeps the promise."""
+    result, pipeline, reason = judged(model, inputs, options, frozenset())
+    if reason:
+        if options.strict:
+            raise VerificationError(reason)
+        pipeline.roll_back(f"{reason}; a plain copy is returned")
+        return own_copy(model), pipeline
+    if inputs is None or options.clock is None or options.target != "torch":
+        return result, pipeline
+    return _raced(model, inputs, options, result, pipeline)
+
+
+def _raced(
+    model: nn.Module, inputs: Inputs, options: Options, result: nn.Module, pipeline: Pipeline
+) -> tuple[nn.Module, Pipeline]:
+    """Undo realizations until the module is not slower than the model in PyTorch."""
+    assert options.clock is not None
+    vetoed: frozenset[Place] = frozenset()
+    undone: list[Event] = []
+    original = torch_call(evaluation_copy(model), inputs.cloned())
+    while True:
+        times = options.clock.compare(original, torch_call(result, inputs.cloned()))
+        pipeline.times = times
+        pipeline.events += undone
+        if not is_slower(times):
+            return result, pipeline
+        gone = least_gained(pipeline.events, len(undone))
+        if not gone:
+            pipeline.roll_back(f"the result takes {ratio(times)} the model's time; a plain copy is returned")
+            return own_copy(model), pipeline
+        undone = [*undone, *rejected(gone, f"the whole model took {ratio(times)} its time with it")]
+        vetoed |= {(event.rewrite, event.where) for event in gone}
+        result, pipeline, reason = judged(model, inputs, options, vetoed)
+        if reason:
+            pipeline.roll_back(f"{reason}; a plain copy is returned")
+            return own_copy(model), pipeline
