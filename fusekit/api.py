@@ -19,6 +19,7 @@ from fusekit.optimizing.race import BUDGET, Clock
 from fusekit.passes import PASSES, STAGES
 from fusekit.rewriting.driver import Progress
 from fusekit.rewriting.rewrite import Rewrite, Stage
+from fusekit.validation.reference import Reference
 from fusekit.validation.verdict import Validation
 
 NO_MEASURE = "FUSEKIT_MEASURE"  # set to 0, nothing is measured
@@ -126,7 +127,7 @@ def export(
     """
     options = _options(target, passes if optimize else (), strict, progress, tolerance, measure and optimize, budget)
     model, inputs = between_real_ends(model, Inputs.of(example_inputs), io)
-    return Export(model, path, inputs, options, dynamic, opset).run()
+    return Export(Reference(model, inputs), path, options, dynamic, opset).run()
 
 
 def _options(

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.planted.bugs import FIRST, Bug
+from tests.planted.judgement import JUDGEMENT
 from tests.planted.laws import LAWS
 from tests.planted.parts import CUTS
 from tests.planted.plans import PLANS
@@ -26,7 +27,7 @@ from tests.planted.products import PRODUCTS
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 600
-BUGS = (*FIRST, *LAWS, *CUTS, *PLANS, *PRODUCTS)
+BUGS = (*FIRST, *LAWS, *CUTS, *PLANS, *PRODUCTS, *JUDGEMENT)
 WORKERS = int(os.environ.get("PLANT_WORKERS", "2"))
 
 

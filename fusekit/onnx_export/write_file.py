@@ -30,8 +30,9 @@ from fusekit.model.program import Freedom, export_program, free_steps, quiet, re
 from fusekit.onnx_export.names import tidy
 from fusekit.onnx_export.translations import OPERATORS
 from fusekit.runtimes.onnx_session import OnnxFile
-from fusekit.validation.judge import validate
+from fusekit.validation.judge import judge
 from fusekit.validation.probes import GIVEN, QUIET, WIDE_RANGE
+from fusekit.validation.reference import Reference
 from fusekit.validation.tolerance import outputs_of
 from fusekit.validation.verdict import ProbeResult, Validation
 
@@ -40,17 +41,18 @@ EXTERNAL_DATA_FROM = 1_800_000_000
 
 
 def export_onnx(
-    original: nn.Module,
+    reference: Reference,
     optimized: nn.Module,
     path: str | Path,
-    example_inputs: object,
     *,
     dynamic: bool = True,
     opset: int | None = None,
     tolerance: float | None = None,
     rewrites: Sequence[tuple[str, str]] = (),
 ) -> Validation:
-    """Write `optimized` to `path`, verified against `original`; `rewrites` (name, where) are recorded in the file.
+    """Write `optimized` to `path`, traced on the inputs of `reference` and verified against it.
+
+    `rewrites` (name, where) are recorded in the file.
 
     If the file is well-formed but computes something else, no file is moved into place and the `Validation` says so
     (`ok` False). Raises `CaptureError` if the module cannot be traced, `ExportError` if no well-formed file comes out.
@@ -64,7 +66,6 @@ def export_onnx(
     newest = onnx.defs.onnx_opset_version()
     if opset is not None and not 7 <= opset <= newest:
         raise ExportError(f"opset {opset} does not exist for torch.onnx: 7 to {newest} do")
-    inputs = Inputs.of(example_inputs)
     metadata = {
         "fusekit_version": _version(),
         "fusekit_rewrites": json.dumps([{"rewrite": name, "where": where} for name, where in rewrites]),
@@ -74,7 +75,7 @@ def export_onnx(
     except OSError as error:
         raise ExportError(f"cannot write {target}: {error.strerror}") from error
     try:
-        verdict = _Exporter(original, optimized, folder / target.name, inputs, opset, tolerance, metadata).run(dynamic)
+        verdict = _Exporter(reference, optimized, folder / target.name, opset, tolerance, metadata).run(dynamic)
         if verdict.ok:
             _move(folder, target)
         return verdict
@@ -98,10 +99,9 @@ def export_plain(
 class _Exporter:
     """One model on its way to one file, by as many attempts as it takes."""
 
-    original: nn.Module
+    reference: Reference
     optimized: nn.Module
     path: Path
-    inputs: Inputs
     opset: int | None
     tolerance: float | None
     metadata: dict[str, str]
@@ -131,7 +131,7 @@ class _Exporter:
 
     def _written_and_judged(self, freedom: Freedom) -> Validation:
         """With the exporter's own optimizations, and without if these broke something."""
-        program = export_program(self.optimized, self.inputs, dynamic=freedom)
+        program = export_program(self.optimized, self.reference.inputs, dynamic=freedom)
         try:
             verdict = self._attempt(program, optimize=True)
         except ExportError:
@@ -145,8 +145,9 @@ class _Exporter:
         model = _translate(program, self.opset, optimize)
         tidy(model, {name: tuple(weight.shape) for name, weight in program.state_dict.items()}, outputs, self.metadata)
         _write(model, self.path)
-        _check(self.path, self.inputs, self.inputs.names(self.optimized))
-        return validate(self.original, self.path, self.inputs, tolerance=self.tolerance)
+        inputs = self.reference.inputs
+        _check(self.path, inputs, inputs.names(self.optimized))
+        return judge(self.reference, self.path, self.tolerance)
 
 
 def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> ir.Model:
@@ -188,7 +189,7 @@ def _take_reals(program: ExportedProgram) -> None:
 
 
 def _output_names(program: ExportedProgram) -> list[str]:
-    """The names `validate` gives the outputs of the module itself, in flattened order, None left out.
+    """The names the validation gives the outputs of the module itself, in flattened order, None left out.
 
     An ONNX output is a tensor. A symbol becomes one; a constant the exporter cannot translate, and says so badly.
     """

@@ -9,7 +9,6 @@ from pathlib import Path
 from torch import nn
 
 from fusekit.errors import ExportError, FusekitError, VerificationError
-from fusekit.model.inputs import Inputs
 from fusekit.model.own_copy import own_copy
 from fusekit.onnx_export.plain_export import plain_export
 from fusekit.onnx_export.write_file import export_onnx
@@ -20,6 +19,7 @@ from fusekit.optimizing.undo import HARMLESS, Place, chosen, harmless, is_slower
 from fusekit.report import Event, Report
 from fusekit.runtimes.onnx_session import OnnxFile
 from fusekit.runtimes.timing import Call
+from fusekit.validation.reference import Reference
 from fusekit.validation.verdict import Validation
 
 _OWN, _PLAINER = "the whole model", "the model without realizations"
@@ -29,9 +29,8 @@ _OWN, _PLAINER = "the whole model", "the model without realizations"
 class Export:
     """One model on its way to one file: `export_onnx` and its options, as often as the promise asks for it."""
 
-    model: nn.Module
+    reference: Reference
     path: str | Path
-    inputs: Inputs
     options: Options
     dynamic: bool = True
     opset: int | None = None
@@ -50,8 +49,8 @@ class Export:
     def _own(self, room: Path) -> Call | None:
         """The model's own export; None where there is none."""
         try:
-            file = room / "original.onnx"
-            return self._call(plain_export(self.model, file, self.inputs, dynamic=self.dynamic, opset=self.opset))
+            model, inputs, file = self.reference.model, self.reference.inputs, room / "original.onnx"
+            return self._call(plain_export(model, file, inputs, dynamic=self.dynamic, opset=self.opset))
         except FusekitError:
             return None
 
@@ -97,7 +96,7 @@ class Export:
         return verdict
 
     def _call(self, path: str | Path) -> Call:
-        return OnnxFile(path, spinning=False).bound(self.inputs, self.inputs.names(self.model))
+        return OnnxFile(path, spinning=False).bound(self.reference.inputs, self.reference.names)
 
     def _held(self, options: Options, vetoed: Iterable[Place]) -> Validation:
         """The first file that holds: with realizations, else without."""
@@ -116,22 +115,21 @@ class Export:
         return self._written(result, replace(report, events=(*report.events, *undone)))
 
     def _result(self, options: Options, vetoed: Iterable[Place]) -> tuple[nn.Module, Report]:
-        result, pipeline, reason = judged(self.model, self.inputs, options, frozenset(vetoed))
+        result, pipeline, reason = judged(self.reference.model, self.reference, options, frozenset(vetoed))
         if reason:
             if options.strict:
                 raise VerificationError(reason)
             pipeline.roll_back(f"{reason}; a plain copy is exported")
-            result = own_copy(self.model)
+            result = own_copy(self.reference.model)
         return result, pipeline.report()
 
     def _written(self, result: nn.Module, report: Report) -> Validation:
         applied = [(event.rewrite, event.where) for event in report.applied]
         try:
             verdict = export_onnx(
-                self.model,
+                self.reference,
                 result,
                 self.path,
-                self.inputs,
                 dynamic=self.dynamic,
                 opset=self.opset,
                 tolerance=self.options.tolerance,

@@ -12,28 +12,29 @@ from fusekit.optimizing.promise import judged
 from fusekit.optimizing.race import torch_call
 from fusekit.optimizing.undo import Place, is_slower, least_gained, ratio, rejected
 from fusekit.report import Event
+from fusekit.validation.reference import Reference
 
 
 def optimized(model: nn.Module, inputs: Inputs | None, options: Options) -> tuple[nn.Module, Pipeline]:
     """The optimized model and what was done; a plain copy, if nothing better keeps the promise."""
-    result, pipeline, reason = judged(model, inputs, options, frozenset())
+    reference = None if inputs is None else Reference(model, inputs)
+    result, pipeline, reason = judged(model, reference, options, frozenset())
     if reason:
         if options.strict:
             raise VerificationError(reason)
         pipeline.roll_back(f"{reason}; a plain copy is returned")
         return own_copy(model), pipeline
-    if inputs is None or options.clock is None or options.target != "torch":
+    if reference is None or options.clock is None or options.target != "torch":
         return result, pipeline
-    return _raced(model, inputs, options, result, pipeline)
+    return _raced(reference, options, result, pipeline)
 
 
-def _raced(
-    model: nn.Module, inputs: Inputs, options: Options, result: nn.Module, pipeline: Pipeline
-) -> tuple[nn.Module, Pipeline]:
+def _raced(reference: Reference, options: Options, result: nn.Module, pipeline: Pipeline) -> tuple[nn.Module, Pipeline]:
     """Undo realizations until the module is not slower than the model in PyTorch."""
     assert options.clock is not None
     vetoed: frozenset[Place] = frozenset()
     undone: list[Event] = []
+    model, inputs = reference.model, reference.inputs
     original = torch_call(evaluation_copy(model), inputs.cloned())
     while True:
         times = options.clock.compare(original, torch_call(result, inputs.cloned()))
@@ -47,7 +48,7 @@ def _raced(
             return own_copy(model), pipeline
         undone = [*undone, *rejected(gone, f"the whole model took {ratio(times)} its time with it")]
         vetoed |= {(event.rewrite, event.where) for event in gone}
-        result, pipeline, reason = judged(model, inputs, options, vetoed)
+        result, pipeline, reason = judged(model, reference, options, vetoed)
         if reason:
             pipeline.roll_back(f"{reason}; a plain copy is returned")
             return own_copy(model), pipeline

@@ -28,6 +28,11 @@ class Probe:
     varied: Size = ()
     instead: tuple["Probe", ...] = ()
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What its inputs depend on beside the given ones."""
+        return self.name == WIDE_RANGE, *(tuple(tensor.shape) for tensor in self.inputs.tensors())
+
 
 def plan_probes(inputs: Inputs, batches: Sequence[Size], sizes: Sequence[Size]) -> Iterator[Probe]:
     """All probes for inputs whose batch and other sizes may vary at these places.

@@ -30,6 +30,8 @@ FLOOR_FLIPPED = 1e-4
 QUIET_BELOW = 1e-3
 QUIET_ELEMENTS = 16
 
+Outputs = list[tuple[str, Tensor]]  # of one run, each under its name, on the CPU
+
 
 @dataclass(frozen=True)
 class OutputError:
@@ -47,7 +49,7 @@ class OutputError:
         return not self.reason
 
 
-def outputs_of(result: Any) -> list[tuple[str, Tensor]]:
+def outputs_of(result: Any) -> Outputs:
     """The leaves of a nested output under the names of their places; numbers become tensors, None is no output."""
     leaves = [
         (spell(path), leaf if isinstance(leaf, Tensor) else torch.tensor(leaf))
@@ -82,7 +84,7 @@ def compare(
     ):
         if ours != theirs:
             return OutputError(name, shape, math.inf, 0.0, 0.0, f"{what} {ours}, the reference has {theirs}")
-    if not reference.is_floating_point() and not reference.is_complex():
+    if not is_float(reference):
         flipped, own = _flipped(candidate, reference), _flipped(exact, reference)
         bound = max(FACTOR * own, FLOOR_FLIPPED) if tolerance is None else tolerance
         return _judged(name, shape, flipped, own, bound)
@@ -100,7 +102,7 @@ def compare_quiet(
     """The same over the elements alone that are small, below `QUIET_BELOW` times the largest: beside it their errors
     vanish in the norm of the whole. Bounded by `tolerance`, or by 16 times what the reference gets wrong there itself.
     None if there are too few of them to judge."""
-    if not (reference.is_floating_point() or reference.is_complex()) or candidate.shape != reference.shape:
+    if not is_float(reference) or candidate.shape != reference.shape:
         return None
     size = exact.abs().nan_to_num()
     quiet = (size < QUIET_BELOW * size.max()) if size.numel() else size.bool()
@@ -140,6 +142,11 @@ def relative_error(value: Tensor, reference: Tensor, exact: Tensor) -> float:
     norm = float(torch.linalg.vector_norm(truth))
     distance = float(torch.linalg.vector_norm(value.to(wide)[finite] - truth))
     return distance / norm if norm else distance
+
+
+def is_float(tensor: Tensor) -> bool:
+    """Whether it holds real or complex numbers, which round."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _judged(name: str, shape: tuple[int, ...], error: float, own: float, bound: float) -> OutputError:

@@ -23,6 +23,8 @@ from fusekit import optimize
 from fusekit.errors import CaptureError, ExportError
 from fusekit.onnx_export.names import _share_constants
 from fusekit.onnx_export.write_file import export_onnx
+from fusekit.validation.reference import Reference
+from fusekit.validation.verdict import Validation
 
 # By name: `fusekit.export` the attribute is the public function.
 export_module = importlib.import_module("fusekit.onnx_export.write_file")
@@ -49,6 +51,10 @@ def graph_of(path: Path) -> onnx.GraphProto:
     return onnx.load(str(path)).graph
 
 
+def written(original: nn.Module, optimized: nn.Module, path: Path, inputs: object, **options: Any) -> Validation:
+    return export_onnx(Reference(original, inputs), optimized, path, **options)
+
+
 def leftovers(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
@@ -58,26 +64,26 @@ def test_two_branches_export_with_unique_readable_names(tmp_path: Path, capfd: p
     path = tmp_path / "m.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = export_onnx(model, model, path, torch.rand(1, 3, 9, 8), rewrites=[("fold-affine", "left")])
+        result = written(model, model, path, torch.rand(1, 3, 9, 8), rewrites=[("fold-affine", "left")])
     assert capfd.readouterr() == ("", "")
     assert result.ok
     assert result.dynamic_axes == {"x": (0, 2, 3)}
     assert leftovers(tmp_path) == ["m.onnx"]
-    written = onnx.load(str(path))
-    onnx.checker.check_model(written, full_check=True)
-    names = [node.name for node in written.graph.node]
+    stored = onnx.load(str(path))
+    onnx.checker.check_model(stored, full_check=True)
+    names = [node.name for node in stored.graph.node]
     assert names == ["left.0/Conv", "right.0/Conv", "Add", "Relu"]
-    constants = [value.name for value in written.graph.initializer]
+    constants = [value.name for value in stored.graph.initializer]
     assert len(set(constants)) == len(constants) == 4
     assert {"left.0.weight", "right.0.weight"} < set(constants)
-    assert [value.name for value in (*written.graph.input, *written.graph.output)] == ["x", "output"]
-    assert [d.dim_param or d.dim_value for d in written.graph.input[0].type.tensor_type.shape.dim] == [
+    assert [value.name for value in (*stored.graph.input, *stored.graph.output)] == ["x", "output"]
+    assert [d.dim_param or d.dim_value for d in stored.graph.input[0].type.tensor_type.shape.dim] == [
         "batch", 3, "height", "width"]  # fmt: skip
-    metadata = {entry.key: entry.value for entry in written.metadata_props}
+    metadata = {entry.key: entry.value for entry in stored.metadata_props}
     assert json.loads(metadata["fusekit_rewrites"]) == [{"rewrite": "fold-affine", "where": "left"}]
     assert metadata["fusekit_version"]
     assert os.path.dirname(__file__).encode() not in path.read_bytes()
-    assert not any(node.metadata_props or node.doc_string for node in written.graph.node)
+    assert not any(node.metadata_props or node.doc_string for node in stored.graph.node)
 
 
 def test_nested_outputs_dict_inputs_integers_and_unused_inputs(tmp_path: Path) -> None:
@@ -91,11 +97,11 @@ def test_nested_outputs_dict_inputs_integers_and_unused_inputs(tmp_path: Path) -
             return {"logits": y, "none": None, "more": (y.sum(1), x.argmax(1)), "same": y, "count": y.shape[1]}
 
     example = {"x": torch.rand(1, 7, 4), "unused": torch.rand(2), "tokens": torch.randint(0, 10, (1, 7))}
-    result = export_onnx(Many(), Many(), tmp_path / "m.onnx", example)
+    result = written(Many(), Many(), tmp_path / "m.onnx", example)
     assert not result.ok  # two different random tables
     assert leftovers(tmp_path) == []
     model = Many()
-    result = export_onnx(model, model, tmp_path / "m.onnx", example)
+    result = written(model, model, tmp_path / "m.onnx", example)
     assert result.ok
     assert [output.name for output in result.outputs] == ["logits", "more_0", "more_1", "same", "count"]
     assert 0 in result.dynamic_axes["x"]
@@ -118,7 +124,7 @@ def test_weights_computed_in_forward_leave_no_arithmetic(tmp_path: Path) -> None
 
     model = Computed()
     path = tmp_path / "m.onnx"
-    assert export_onnx(model, model, path, torch.rand(1, 64, 6, 5)).ok
+    assert written(model, model, path, torch.rand(1, 64, 6, 5)).ok
     graph = graph_of(path)
     assert sorted(node.op_type for node in graph.node) == ["Add", "Conv", "MatMul", "Transpose"]
     assert "fc.weight.T" in {value.name for value in graph.initializer}
@@ -154,7 +160,7 @@ def test_a_wrong_weight_in_the_file_is_detected_and_the_old_file_kept(
     path = tmp_path / "m.onnx"
     path.write_bytes(b"the old file")
     model = Branches().eval()
-    result = export_onnx(model, model, path, torch.rand(2, 3, 9, 8))
+    result = written(model, model, path, torch.rand(2, 3, 9, 8))
     assert not result.ok
     assert result.error > 10 * result.tolerance
     assert path.read_bytes() == b"the old file"
@@ -167,7 +173,7 @@ def test_a_file_that_fails_its_checks_is_not_left_behind(tmp_path: Path, monkeyp
     path.write_bytes(b"the old file")
     model = nn.Conv2d(3, 4, 3)
     with pytest.raises(ExportError, match="the ONNX checker refuses the file") as caught:
-        export_onnx(model, model, path, torch.rand(2, 3, 9, 8), dynamic=False)
+        written(model, model, path, torch.rand(2, 3, 9, 8), dynamic=False)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == b"the old file"
     assert leftovers(tmp_path) == ["m.onnx"]
@@ -176,7 +182,7 @@ def test_a_file_that_fails_its_checks_is_not_left_behind(tmp_path: Path, monkeyp
 def test_an_optimized_module_that_differs_is_refused(tmp_path: Path) -> None:
     right, wrong = Branches().eval(), Branches().eval()
     wrong.left[1].get_buffer("running_var").mul_(1.001)
-    assert not export_onnx(right, wrong, tmp_path / "m.onnx", torch.rand(1, 3, 9, 8)).ok
+    assert not written(right, wrong, tmp_path / "m.onnx", torch.rand(1, 3, 9, 8)).ok
     assert leftovers(tmp_path) == []
 
 
@@ -187,7 +193,7 @@ def test_sizes_read_by_len_stay_free(tmp_path: Path) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.cat([x, torch.ones(len(x), 1)], 1) * 0.5
 
-    result = export_onnx(Counting(), Counting(), tmp_path / "m.onnx", torch.rand(1, 3))
+    result = written(Counting(), Counting(), tmp_path / "m.onnx", torch.rand(1, 3))
     assert result.ok
     assert 0 in result.dynamic_axes["x"]
 
@@ -204,7 +210,7 @@ def test_sizes_that_do_not_hold_are_fixed_and_the_verdict_says_so(
     def width_behind_the_back(x: Tensor) -> int:
         return 8 if isinstance(x, FakeTensor) else x.shape[-1]
 
-    result = export_onnx(Hidden(), Hidden(), tmp_path / "m.onnx", torch.rand(1, 3, 9, 8))
+    result = written(Hidden(), Hidden(), tmp_path / "m.onnx", torch.rand(1, 3, 9, 8))
     assert result.ok
     assert result.dynamic_axes == {"x": (0,)}
     assert "did not hold (odd sizes, output: error" in result.probes[-1].skipped
@@ -214,7 +220,7 @@ def test_sizes_that_do_not_hold_are_fixed_and_the_verdict_says_so(
 
 def test_static_on_request(tmp_path: Path) -> None:
     model = nn.Conv2d(3, 4, 3)
-    result = export_onnx(model, model, tmp_path / "m.onnx", torch.rand(1, 3, 9, 8), dynamic=False)
+    result = written(model, model, tmp_path / "m.onnx", torch.rand(1, 3, 9, 8), dynamic=False)
     assert result.ok
     assert result.dynamic_axes == {"input": ()}
     assert all(dim.dim_value for dim in graph_of(tmp_path / "m.onnx").input[0].type.tensor_type.shape.dim)
@@ -227,17 +233,17 @@ def test_the_opset_is_the_native_one_or_the_one_asked_for(tmp_path: Path) -> Non
     assert plain is not None
     for asked, expected in ((None, plain.model.opset_imports[""]), (18, 18)):
         path = tmp_path / f"{asked}.onnx"
-        assert export_onnx(model, model, path, torch.rand(1, 3, 9, 8), opset=asked).ok
+        assert written(model, model, path, torch.rand(1, 3, 9, 8), opset=asked).ok
         assert {entry.domain: entry.version for entry in onnx.load(str(path)).opset_import} == {"": expected}
     with pytest.raises(ExportError):
-        export_onnx(model, model, tmp_path / "no.onnx", torch.rand(1, 3, 9, 8), opset=2000)
+        written(model, model, tmp_path / "no.onnx", torch.rand(1, 3, 9, 8), opset=2000)
     assert "no.onnx" not in leftovers(tmp_path)
 
 
 def test_large_weights_lie_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_module, "EXTERNAL_DATA_FROM", 100)
     model = Branches().eval()
-    assert export_onnx(model, model, tmp_path / "m.onnx", torch.rand(1, 3, 9, 8)).ok
+    assert written(model, model, tmp_path / "m.onnx", torch.rand(1, 3, 9, 8)).ok
     assert leftovers(tmp_path) == ["m.onnx", "m.onnx.data"]
     onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
 
@@ -253,9 +259,9 @@ def test_a_constant_output_and_a_missing_translation_are_clear_errors(tmp_path: 
             return y
 
     with pytest.raises(ExportError, match="output_1 is the constant 7"):
-        export_onnx(Constant(), Constant(), tmp_path / "m.onnx", torch.rand(1, 3), dynamic=False)
+        written(Constant(), Constant(), tmp_path / "m.onnx", torch.rand(1, 3), dynamic=False)
     with pytest.raises(ExportError, match=r"bessel_j0") as caught:
-        export_onnx(Exotic(), Exotic(), tmp_path / "m.onnx", torch.rand(1, 3), dynamic=False)
+        written(Exotic(), Exotic(), tmp_path / "m.onnx", torch.rand(1, 3), dynamic=False)
     assert "\n" not in str(caught.value)
     assert leftovers(tmp_path) == []
 
@@ -266,12 +272,12 @@ def test_untraceable_models_and_unwritable_places_are_clear_errors(tmp_path: Pat
             return x * 2 if x.sum() > 0 else x
 
     with pytest.raises(CaptureError, match="could not trace Branching"):
-        export_onnx(Branching(), Branching(), tmp_path / "m.onnx", torch.rand(1, 3))
+        written(Branching(), Branching(), tmp_path / "m.onnx", torch.rand(1, 3))
     model = nn.Conv2d(3, 4, 3)
     with pytest.raises(ExportError, match="there is no folder"):
-        export_onnx(model, model, tmp_path / "no" / "m.onnx", torch.rand(1, 3, 8, 8))
+        written(model, model, tmp_path / "no" / "m.onnx", torch.rand(1, 3, 8, 8))
     with pytest.raises(ExportError, match="it is a folder"):
-        export_onnx(model, model, tmp_path, torch.rand(1, 3, 8, 8))
+        written(model, model, tmp_path, torch.rand(1, 3, 8, 8))
     assert leftovers(tmp_path) == []
 
 
@@ -286,7 +292,7 @@ def test_shared_modules_have_one_weight_and_two_nodes(tmp_path: Path) -> None:
             return y
 
     model = Twice()
-    assert export_onnx(model, model, tmp_path / "m.onnx", torch.rand(1, 4, 8, 8)).ok
+    assert written(model, model, tmp_path / "m.onnx", torch.rand(1, 4, 8, 8)).ok
     graph = graph_of(tmp_path / "m.onnx")
     assert [node.name for node in graph.node] == ["conv/Conv", "Relu", "conv/Conv_1"]
     assert sorted(value.name for value in graph.initializer) == ["conv.bias", "conv.weight"]
@@ -297,7 +303,7 @@ def test_windows_given_as_one_number_are_spread_over_the_axes(tmp_path: Path) ->
         def forward(self, x: Tensor) -> Tensor:
             return F.avg_pool2d(x, 2)
 
-    assert export_onnx(Halving(), optimize(Halving()), tmp_path / "m.onnx", torch.rand(1, 3, 8, 8)).ok
+    assert written(Halving(), optimize(Halving()), tmp_path / "m.onnx", torch.rand(1, 3, 8, 8)).ok
 
 
 def test_equal_constants_are_kept_once_and_weights_under_their_names() -> None:
@@ -327,7 +333,7 @@ def test_a_computed_weight_named_like_a_value_of_the_program(tmp_path: Path) -> 
             return x * self.pow_1 + self.w**2
 
     model = Normalized()
-    assert export_onnx(model, model, tmp_path / "m.onnx", torch.rand(2, 4, 3)).ok
+    assert written(model, model, tmp_path / "m.onnx", torch.rand(2, 4, 3)).ok
 
 
 def test_the_angle_of_reals_is_right_on_the_axes_and_at_infinity(tmp_path: Path) -> None:
@@ -339,7 +345,7 @@ def test_the_angle_of_reals_is_right_on_the_axes_and_at_infinity(tmp_path: Path)
 
     values = torch.tensor([0.0, -0.0, 1.0, -1.0, 0.3, -2.5, 1e-30, -1e30, float("inf"), -float("inf")])
     y, x = (part.contiguous() for part in torch.meshgrid(values, values, indexing="ij"))
-    assert export_onnx(Angle(), Angle(), tmp_path / "angle.onnx", (y, x)).ok
+    assert written(Angle(), Angle(), tmp_path / "angle.onnx", (y, x)).ok
     session = onnxruntime.InferenceSession(str(tmp_path / "angle.onnx"), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"y": y.numpy(), "x": x.numpy()})
     expected = torch.atan2(y, x).numpy()
@@ -350,8 +356,8 @@ def test_the_angle_of_reals_is_right_on_the_axes_and_at_infinity(tmp_path: Path)
 def test_adaptive_pools_of_volumes_with_windows_of_one_size(tmp_path: Path) -> None:
     path, x = tmp_path / "pool.onnx", torch.rand(2, 2, 4, 5, 6)
     model = nn.AdaptiveAvgPool3d((2, 1, 3))
-    assert export_onnx(model, model, path, x).ok
+    assert written(model, model, path, x).ok
     assert "AveragePool" in [node.op_type for node in graph_of(path).node]
     uneven = nn.AdaptiveAvgPool3d((2, 2, 3))
     with pytest.raises(ExportError, match=r"of sizes \[4, 5, 6\] to \[2, 2, 3\] has no windows of one size"):
-        export_onnx(uneven, uneven, path, x, dynamic=False)
+        written(uneven, uneven, path, x, dynamic=False)
