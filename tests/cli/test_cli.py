@@ -48,7 +48,7 @@ def test_help_does_not_wait_for_torch() -> None:
         "import sys, types",
         "package = sys.modules['fusekit'] = types.ModuleType('fusekit')",
         f"package.__path__, package.__version__ = {list(fusekit.__path__)!r}, '0'",
-        "from fusekit.cli import app",
+        "from fusekit.cli.main import app",
         "codes = []",
         "for words in (['--help'], ['export', '--help'], ['export', 'a', 'b'], ['--version'], ['export', '-i', 'x']):",
         "    try: app(words)",
