@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
 from torch.utils._sympy.printers import PythonPrinter
+
+from fusekit.model.torch_notes import user_inputs, value_at
 
 Branch = tuple[str, Any, Any]  # a comparison's operator, and its two sides: sympy expressions or numbers
 
@@ -95,10 +96,8 @@ def conditions_at_small_sizes(
 
 
 def _inputs(program: ExportedProgram) -> tuple[list[str], list[tuple[Any, ...]]]:
-    wanted = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT}
-    nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in wanted]
-    tensors = [node for node in nodes if isinstance(node.meta.get("val"), Tensor)]
-    return [node.name for node in tensors], [tuple(node.meta["val"].shape) for node in tensors]
+    tensors = [node for node in user_inputs(program) if isinstance(value_at(node), Tensor)]
+    return [node.name for node in tensors], [tuple(value_at(node).shape) for node in tensors]
 
 
 def _value(side: Any, sizes: dict[Any, int]) -> int | None:

@@ -17,10 +17,12 @@ from fusekit.capture.branches import conditions_at_small_sizes, noted_branches
 from fusekit.capture.infer import infer, run_on_fakes
 from fusekit.capture.symbolic import path_of, state_of
 from fusekit.errors import CaptureError
-from fusekit.ir.graph import UNKNOWN, Facts, Graph, facts
+from fusekit.ir.facts import UNKNOWN, Facts, Known, facts, known, note, start_afresh
+from fusekit.ir.graph import Graph
 from fusekit.ir.spelling import has_hooks
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import Freedom, conditions_of, evaluation_copy, export_program, quiet, reason_of
+from fusekit.model.torch_notes import line_of, owner_of, value_at
 from fusekit.nn import ShapeGuard
 
 _CONTAINERS = (tuple, list, dict)
@@ -51,7 +53,7 @@ def export(model: nn.Module, inputs: Inputs, *, dynamic: Freedom = True) -> Grap
     _simplify_batch_norms(graph)
     for node in graph.nodes:
         if node.op == "get_attr" and facts(node) is UNKNOWN and graph.constant(node) is not None:
-            node.meta["facts"] = infer(graph, node)
+            note(node, Known(facts=infer(graph, node)))
     _add_guard(graph, inputs, model, conditions)
     run_on_fakes(graph, inputs, shapes_only=True)  # the trace may have been at another batch
     return graph
@@ -128,7 +130,7 @@ def _copy_nodes(graph: Graph, module: Any, program: ExportedProgram, model: nn.M
             continue  # pins the device and the dtypes in between; those of the inputs are checked at the entrance
         if node.op != "output":
             copies[node] = copy = graph.fx.node_copy(node, lambda n: copies[n])
-            copy.meta = _meta(node, owners)
+            start_afresh(copy, _known(node, owners))
             continue
         flat = fx.map_arg(node.args[0], lambda n: copies[n])
         outputs = pytree.tree_unflatten(list(flat), program.call_spec.out_spec)
@@ -145,19 +147,14 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, fx.Node | int | float | bool | str)
 
 
-def _meta(node: fx.Node, owners: dict[str, nn.Module]) -> dict[str, Any]:
+def _known(node: fx.Node, owners: dict[str, nn.Module]) -> Known:
     """Where the node comes from, and its tensor's facts: symbolic sizes may vary, the rest is fixed."""
-    meta: dict[str, Any] = {}
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    owner = stack[-1][0] if stack and stack[-1][0] in owners else ""  # torch also notes names of its own there
-    meta["where"] = path_of(owners, owner, node)
-    meta["module"] = type(owners[owner])
-    lines = re.findall(r'File "(.+?)", line (\d+)', str(node.meta.get("stack_trace") or ""))
-    meta["line"] = ":".join(lines[-1]) if lines else ""
-    value = node.meta.get("val")
+    owner, value = owner_of(node), value_at(node)
+    owner = owner if owner in owners else ""  # torch also notes names of its own there
+    tensor: Facts | None = None
     if isinstance(value, Tensor):
-        meta["facts"] = Facts(tuple(s if isinstance(s, int) else None for s in value.shape), value.dtype)
-    return meta
+        tensor = Facts(tuple(s if isinstance(s, int) else None for s in value.shape), value.dtype)
+    return Known(tensor, where=path_of(owners, owner, node), module=type(owners[owner]), line=line_of(node))
 
 
 def _simplify_batch_norms(graph: Graph) -> None:
@@ -171,7 +168,7 @@ def _simplify_batch_norms(graph: Graph) -> None:
             arguments = (x, weight, bias, mean, var, False, momentum, eps, True)
             plain = graph.fx.call_function(torch.ops.aten.batch_norm.default, arguments)
         for user in list(node.users):
-            plain.meta = {**node.meta, **user.meta}
+            note(plain, known(node) | known(user))
             user.replace_all_uses_with(plain)
             graph.fx.erase_node(user)
         graph.fx.erase_node(node)
@@ -198,4 +195,4 @@ def _add_guard(graph: Graph, inputs: Inputs, model: nn.Module, conditions: list[
         return
     graph.modules["shape_guard"] = ShapeGuard(names, spelled)
     with graph.fx.inserting_after(placeholders[-1]):
-        graph.fx.call_module("shape_guard", tuple(placeholders)).meta["where"] = "shape_guard"
+        note(graph.fx.call_module("shape_guard", tuple(placeholders)), Known(where="shape_guard"))

@@ -14,7 +14,8 @@ import torch
 from torch import fx, nn
 
 from fusekit.capture.symbolic import TraceFailed, trace
-from fusekit.ir.graph import Graph, facts
+from fusekit.ir.facts import Known, facts, note
+from fusekit.ir.graph import Graph
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import evaluation_copy
 from fusekit.nn import ShapeGuard
@@ -117,4 +118,4 @@ def _guard(graph: Graph, names: Container[str], conditions: list[str]) -> None:
         path += "_"
     graph.modules[path] = ShapeGuard([str(node.target) for node in guarded], conditions)
     with graph.fx.inserting_after(placeholders[-1]):
-        graph.fx.call_module(path, tuple(guarded)).meta["where"] = path
+        note(graph.fx.call_module(path, tuple(guarded)), Known(where=path))

@@ -15,7 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from fusekit.algebra import Affine, AvgPool, Conv, Flatten, GlobalMean, Identity, Pad, PixelShuffle, SpectralConv
-from fusekit.ir.graph import UNKNOWN, Facts, Graph, evaluate, facts
+from fusekit.ir.facts import UNKNOWN, Facts, Known, facts, known, note
+from fusekit.ir.graph import Graph, evaluate
 from fusekit.ir.read import read
 from fusekit.ir.reading import Unread
 from fusekit.ir.spelling import is_spelled, spell
@@ -31,7 +32,7 @@ _SAME_CHANNELS = (
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
 )
 _SAME_SHAPE_CALLS = {torch.relu, torch.sigmoid, torch.tanh, nn.functional.relu, nn.functional.gelu, nn.functional.silu}
-_NORM_RANK = {nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
+_NORM_RANK: dict[Any, int] = {nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
 
 
 def run_on_fakes(graph: Graph, inputs: Inputs, *, shapes_only: bool = False) -> None:
@@ -66,9 +67,8 @@ def run_on_fakes(graph: Graph, inputs: Inputs, *, shapes_only: bool = False) -> 
             pass
         for node, value in values.items():
             if isinstance(value, Tensor):
-                node.meta["shape"] = tuple(value.shape)
-                if not shapes_only:
-                    node.meta["facts"] = Facts(tuple(value.shape), value.dtype)
+                shape = tuple(value.shape)
+                note(node, Known(None if shapes_only else Facts(shape, value.dtype), shape))
 
 
 def spell_and_infer(graph: Graph) -> None:
@@ -76,7 +76,7 @@ def spell_and_infer(graph: Graph) -> None:
     for node in list(graph.nodes):
         spelled = spell(graph, node)
         if facts(spelled) is UNKNOWN:
-            spelled.meta["facts"] = infer(graph, spelled)
+            note(spelled, Known(facts=infer(graph, spelled)))
 
 
 def norms_of_unknown_rank(graph: Graph) -> list[fx.Node]:
@@ -91,17 +91,17 @@ def infer(graph: Graph, node: fx.Node) -> Facts:
         value = graph.constants[str(node.target)]
         return Facts(tuple(value.shape), value.dtype)
     source = next((arg for arg in node.args if isinstance(arg, fx.Node)), None)
-    known = facts(source)
+    given = facts(source)
     if node.op == "call_module":
-        return _of_module(graph.modules[str(node.target)], known)
+        return _of_module(graph.modules[str(node.target)], given)
     if node.op != "call_function":
         return UNKNOWN
     if node.target in _SAME_SHAPE_CALLS:
-        return known
-    if rank := _NORM_RANK.get(node.meta.get("module")):  # type: ignore[arg-type]
+        return given
+    if rank := _NORM_RANK.get(known(node).module):
         # the layer itself insists on its rank and its channels
         mean = graph.constant(node.args[3])
-        return known if known.rank else Facts((None, len(mean), *(None,) * (rank - 2)), mean.dtype)  # type: ignore[arg-type,union-attr]
+        return given if given.rank else Facts((None, len(mean), *(None,) * (rank - 2)), mean.dtype)  # type: ignore[arg-type,union-attr]
     if node.target is torch.ops.aten.cat.default:
         return _of_cat(node)
     reading = read(graph, node)

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from fusekit.errors import CaptureError
-from fusekit.ir.graph import Graph, where
+from fusekit.ir.facts import Known, note, where
+from fusekit.ir.graph import Graph
 
 _PLAIN_OPERATOR = {
     operator.iadd: operator.add,
@@ -158,7 +159,7 @@ def _is_fresh(graph: Graph, node: fx.Node) -> bool:
 
 
 def _make_plain(graph: Graph, node: fx.Node) -> None:
-    node.meta["wrote_in_place"] = True
+    note(node, Known(wrote_in_place=True))
     if node.op == "call_module":
         path = str(node.target)
         module: Any = copy.copy(graph.modules[path])

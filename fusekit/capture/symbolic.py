@@ -21,9 +21,11 @@ from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError
+from fusekit.ir.facts import Known, known, note, start_afresh
 from fusekit.ir.graph import Graph
 from fusekit.ir.spelling import HOOKS, has_hooks, is_spelled
 from fusekit.model.program import quiet, reason_of
+from fusekit.model.torch_notes import owner_of
 from fusekit.nn import ShapeGuard
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)
@@ -54,8 +56,7 @@ def trace(root: nn.Module, opaque: Iterable[str] = (), fixed: dict[str, Any] | N
     modules = {str(n.target): root.get_submodule(str(n.target)) for n in nodes.nodes if n.op == "call_module"}
     owners = dict(root.named_modules(remove_duplicate=False))
     for node in nodes.nodes:
-        stack = list(node.meta.get("nn_module_stack", {}).values())
-        node.meta = {"where": path_of(owners, stack[-1][0] if stack else "", node), "line": node.meta.get("line", "")}
+        start_afresh(node, Known(where=path_of(owners, owner_of(node), node), line=known(node).line))
     return Graph(nodes, tracer.constants, modules, type(root).__name__)
 
 
@@ -170,7 +171,7 @@ class _Tracer(fx.Tracer):
         if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             raise RuntimeError("forward runs under autocast, which a symbolic trace would lose")
         node = super().create_node(*args, **kwargs)
-        node.meta["line"] = _line()
+        note(node, Known(line=_line()))
         return node
 
     def trace(self, root: nn.Module | Callable[..., Any], concrete_args: dict[str, Any] | None = None) -> fx.Graph:

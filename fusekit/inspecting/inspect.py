@@ -13,7 +13,8 @@ from fusekit.api import optimize
 from fusekit.capture import capture
 from fusekit.errors import CaptureError
 from fusekit.inspecting.receptive_field import receptive_fields
-from fusekit.ir.graph import Graph, where
+from fusekit.ir.facts import known, where
+from fusekit.ir.graph import Graph
 from fusekit.ir.read import read
 from fusekit.model.inputs import Inputs
 from fusekit.model.own_copy import own_copy
@@ -106,7 +107,7 @@ def _layers(graph: Graph, prefix: str) -> list[Layer]:
         reading = read(graph, node)
         if reading is None or not isinstance(reading.map, Conv):
             continue
-        conv, shape, field = reading.map, reading.source.meta.get("shape"), fields.get(node)
+        conv, shape, field = reading.map, known(reading.source).shape, fields.get(node)
         layers.append(
             Layer(
                 prefix + where(node),

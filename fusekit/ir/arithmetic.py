@@ -11,7 +11,8 @@ from torch import Tensor, fx
 
 from fusekit.algebra import Affine, Identity
 from fusekit.errors import Inapplicable
-from fusekit.ir.graph import Facts, Graph, facts
+from fusekit.ir.facts import Facts, facts
+from fusekit.ir.graph import Graph
 from fusekit.ir.reading import Arguments, Reader, Reading, Unread
 
 aten = torch.ops.aten

@@ -13,7 +13,8 @@ from torch import Tensor, fx, nn
 from fusekit.algebra import BorderedConv, Conv, SpectralConv
 from fusekit.algebra.bordered import bordered_conv
 from fusekit.algebra.transforms.spectral_conv import spectral_conv
-from fusekit.ir.graph import Graph, facts, where
+from fusekit.ir.facts import facts, known, start_afresh, where
+from fusekit.ir.graph import Graph
 from fusekit.ir.read import bind, read
 from fusekit.nn import (
     BorderedConv1d,
@@ -113,7 +114,7 @@ class _Emitter:
                 if node.op == "call_module":
                     copies[node].target = placed[str(node.target)]
             if node in copies:
-                copies[node].meta = {}
+                start_afresh(copies[node])
         return OptimizedModule(self.root, nodes, self.graph.name).train(False)
 
     def _place(self, path: str, value: nn.Module | Tensor) -> str:
@@ -166,7 +167,7 @@ class _Emitter:
             return self._bordered(node)
         if node.target is spectral_conv:
             return self._spectral(node)
-        if isinstance(layer := node.meta.get("layer"), nn.Module):
+        if (layer := known(node).layer) is not None:
             key: Any = id(layer)
             self.layers[key] = self.layers.get(key) or self._place(where(node), layer)
             return self.layers[key], node.all_input_nodes[0]
@@ -233,7 +234,7 @@ class _Emitter:
         return kind(conv.in_channels, conv.out_channels, conv.window, **options)  # type: ignore[no-any-return]
 
     def _batch_norm(self, node: fx.Node, arguments: dict[str, Any]) -> nn.Module | None:
-        kind: Any = node.meta.get("module")
+        kind: Any = known(node).module
         kind = kind if kind in _NORMS else _NORM_OF_RANK.get(facts(arguments["input"]).rank or 0)
         mean = self.graph.constant(arguments["running_mean"])
         both = (arguments["weight"] is None) == (arguments["bias"] is None)

@@ -14,33 +14,12 @@ from torch.fx import Graph as FxGraph
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known about the tensor at a node: its shape, with None for a size that may vary, and its dtype."""
-
-    shape: tuple[int | None, ...] | None = None
-    dtype: torch.dtype | None = None
-
-    def size(self, axis: int) -> int | None:
-        """The size of an axis counted from the right; None if unknown."""
-        return self.shape[axis] if self.shape is not None and -axis <= len(self.shape) else None
-
-    @property
-    def rank(self) -> int | None:
-        return None if self.shape is None else len(self.shape)
-
-
-UNKNOWN = Facts()
+from fusekit.ir.facts import Facts, Known, note
 
 
 @dataclass
 class Graph:
-    """`nodes` as torch.fx has them; `get_attr` targets are keys of `constants`, `call_module` targets of `modules`.
-
-    Node meta: `where`, the module path a user would recognise; `facts`; `shape`, the concrete shape for the example
-    inputs; `module`, the type of the torch.nn module it was spelled from; `line`, FILE:LINE of the model's source.
-    """
+    """`nodes` as torch.fx has them; `get_attr` targets are keys of `constants`, `call_module` targets of `modules`."""
 
     fx: FxGraph
     constants: dict[str, Tensor] = field(default_factory=dict)
@@ -72,7 +51,7 @@ class Graph:
         name = self.fresh(name)
         self.constants[name] = value
         node = self.fx.create_node("get_attr", name, name=name.replace(".", "_"))
-        node.meta["facts"] = Facts(tuple(value.shape), value.dtype)
+        note(node, Known(facts=Facts(tuple(value.shape), value.dtype)))
         return node
 
     def erase_dead(self, region: Iterable[Node]) -> None:
@@ -100,17 +79,6 @@ class Graph:
                 raise AssertionError(f"{node} reads the unknown constant {node.target}")
             if node.op == "call_module" and node.target not in self.modules:
                 raise AssertionError(f"{node} calls the unknown module {node.target}")
-
-
-def facts(node: object) -> Facts:
-    """What is known about the tensor at a node."""
-    found = node.meta.get("facts", UNKNOWN) if isinstance(node, Node) else UNKNOWN
-    return found if isinstance(found, Facts) else UNKNOWN
-
-
-def where(node: Node) -> str:
-    """The module path of a node as a user would say it; the node's own name for what no module owns."""
-    return str(node.meta.get("where") or node.name)
 
 
 def operator_name(node: Node) -> str:

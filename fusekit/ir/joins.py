@@ -13,7 +13,8 @@ from torch import fx
 
 from fusekit.algebra import Affine, AvgPool, Conv, Identity, Map, Pad
 from fusekit.algebra.combination import Combination, Composition, Term
-from fusekit.ir.graph import Graph, facts
+from fusekit.ir.facts import facts
+from fusekit.ir.graph import Graph
 from fusekit.ir.read import bind, read
 from fusekit.ir.reading import Unread
 

@@ -30,7 +30,8 @@ from fusekit.algebra.products.mixing import grouped_linear, mix
 from fusekit.algebra.transforms.spectral_conv import spectral_conv, spectral_of
 from fusekit.ir.arithmetic import ARITHMETIC
 from fusekit.ir.elementwise import read_activation
-from fusekit.ir.graph import Graph, facts
+from fusekit.ir.facts import facts
+from fusekit.ir.graph import Graph
 from fusekit.ir.reading import Arguments, Reader, Reading, Unread
 
 aten = torch.ops.aten

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from fusekit.algebra.transforms.spectral_conv import spectral_conv
-from fusekit.ir.graph import Graph, facts
+from fusekit.ir.facts import Known, facts, known, note
+from fusekit.ir.graph import Graph
 from fusekit.nn import FFTConv1d, FFTConv2d, FFTConv3d, FFTConvTranspose1d, FFTConvTranspose2d, FFTConvTranspose3d
 
 aten = torch.ops.aten
@@ -78,12 +79,11 @@ def spell(graph: Graph, node: fx.Node) -> fx.Node:
         if call is None:
             return node
         new = graph.fx.call_function(*call)
-    new.meta.update(node.meta)
+    note(new, known(node))
     if node.op == "call_module":
         module = graph.modules[str(node.target)]
-        new.meta["module"] = type(module)
-        if not any(module.state_dict()):
-            new.meta["layer"] = module  # nothing to fold into it: unless rewritten, it is emitted as it came
+        # nothing to fold into a layer without weights: unless rewritten, it is emitted as it came
+        note(new, Known(module=type(module), layer=None if any(module.state_dict()) else module))
     node.replace_all_uses_with(new)
     graph.fx.erase_node(node)
     return new
@@ -116,7 +116,7 @@ def _spell_module(graph: Graph, node: fx.Node) -> Call | None:
         n, padding = len(m.kernel_size), m.padding
         if m.padding_mode != "zeros":
             x = graph.fx.call_function(aten.pad.default, (x, list(m._reversed_padding_repeated_twice), m.padding_mode))
-            x.meta.update(node.meta)
+            note(x, known(node))
             padding = (0,) * n
         if kind in _FFT_TYPES:
             pairs = _pairs(padding, m.kernel_size, m.dilation)

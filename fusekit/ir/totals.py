@@ -1,6 +1,7 @@
 """How large the program of a graph is."""
 
 from fusekit.algebra import BorderedConv, Conv, GroupedLinear, Mixing, SpectralConv
+from fusekit.ir.facts import known
 from fusekit.ir.graph import Graph
 from fusekit.ir.read import read
 from fusekit.report import Totals
@@ -16,6 +17,6 @@ def totals(graph: Graph) -> Totals:
     for node in graph.nodes:
         reading = read(graph, node)
         if reading is not None and isinstance(reading.map, Conv | BorderedConv | SpectralConv | Mixing | GroupedLinear):
-            shape = reading.source.meta.get("shape")
+            shape = known(reading.source).shape
             macs = None if macs is None or shape is None else macs + reading.map.macs(shape)
     return Totals(operators, sum(t.numel() for t in tensors.values()), macs)

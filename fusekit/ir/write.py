@@ -35,6 +35,7 @@ from fusekit.algebra.pad import flat_padding
 from fusekit.algebra.products.mixing import grouped_linear, mix
 from fusekit.algebra.products.winograd_conv import cut, join
 from fusekit.algebra.transforms.spectral_conv import spectral_conv
+from fusekit.ir.facts import Known, note
 from fusekit.ir.graph import Graph
 
 aten = torch.ops.aten
@@ -61,7 +62,7 @@ def write(graph: Graph, value: Map | Combination, sources: Sequence[fx.Node], na
         path = next(paths) if each.constants() else names[0]
         written = _write_map(graph, each, nodes[-1] if nodes else sources[0], path)
         for node in written:
-            node.meta["where"] = path
+            note(node, Known(where=path))
         nodes += written
     return nodes
 
@@ -174,7 +175,7 @@ def _write_bordered(graph: Graph, value: BorderedConv, source: fx.Node, name: st
 def _write_mixing(graph: Graph, value: Mixing, source: fx.Node, name: str) -> fx.Node:
     """The matrix belongs to the algorithm and does not train; the bias belongs to the layer."""
     matrix = graph.add_constant(value.matrix, f"{name}.mixing")
-    matrix.meta["fixed"] = True
+    note(matrix, Known(fixed=True))
     bias = None if value.bias is None else graph.add_constant(value.bias, f"{name}.bias")
     return graph.fx.call_function(mix, (source, matrix, bias, value.n, value.reads_inner, value.writes_inner))
 

@@ -18,10 +18,11 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError
-from fusekit.ir.graph import Graph, evaluate, facts, operator_name, where
-from fusekit.lower.known import settled
+from fusekit.ir.facts import Known, facts, known, supply, where
+from fusekit.ir.graph import Graph, evaluate, operator_name
 from fusekit.lower.linear import axis_of, joint
 from fusekit.lower.pair import Pair
+from fusekit.lower.parts import settled
 from fusekit.lower.shapes import jointly
 from fusekit.lower.table import (
     ATTRIBUTES,
@@ -109,12 +110,10 @@ class _Interpreter:
                     value = joint(settled(value, facts(node), spread))
                     value = settled(value, facts(node), spread=False)  # of the halves of a joint, the same is known
             while (start := start.next) is not here:
-                start.meta.setdefault("where", where(node))
+                supply(start, Known(where=where(node)))
                 self.made.add(start)
             if isinstance(value, fx.Proxy):
-                for key in ("facts", "shape"):
-                    if key in node.meta:
-                        value.node.meta.setdefault(key, node.meta[key])
+                supply(value.node, known(node).of_tensor)
                 node.replace_all_uses_with(value.node)
                 self.real.add(node)
             else:
@@ -195,9 +194,10 @@ class _Interpreter:
     def _pieces(self, node: fx.Node, whole: Pair) -> list[Pair]:
         """Results that are not taken one by one, cut out: as many as the example has, which is what a file has."""
         source: Any = node.args[0]
-        if not self.matrices or "shape" not in source.meta:
+        shape = known(source).shape
+        if not self.matrices or shape is None:
             raise TypeError("its results are not taken one by one, and how many there are is not known")
-        values = {source: torch.empty(source.meta["shape"], device="meta")}
+        values = {source: torch.empty(shape, device="meta")}
         found = evaluate(self.graph, [node], values)[node]
         place = 1 if operator_name(node) == "unbind" else 2
         dim: Any = node.kwargs.get("dim", node.args[place] if len(node.args) > place else 0)
@@ -249,7 +249,7 @@ class _Interpreter:
             node.args = (fx.map_arg(node.args[0], whole),)
 
     def _refusal(self, node: fx.Node, name: str, detail: str = "") -> CaptureError:
-        line = f", {node.meta['line']}" if node.meta.get("line") else ""
+        line = f", {known(node).line}" if known(node).line else ""
         why = f" ({detail})" if detail else ""
         return CaptureError(f"no real form of {name} on complex numbers at {where(node)}{line}{why}")
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from fusekit.lower import functions
-from fusekit.lower.known import number
 from fusekit.lower.pair import Pair
+from fusekit.lower.parts import number
 
 Rule = Callable[..., Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from fusekit.lower.known import facts_of, real_of
 from fusekit.lower.pair import Pair, Part
+from fusekit.lower.parts import facts_of, real_of
 
 Rule = Callable[..., Any]
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from fusekit.lower.arithmetic import conj, scaled
-from fusekit.lower.known import number
 from fusekit.lower.pair import Pair
+from fusekit.lower.parts import number
 
 Rule = Callable[..., Any]
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from fusekit.lower.arithmetic import conj
-from fusekit.lower.known import facts_of, real_of, shape_of
 from fusekit.lower.pair import Pair
+from fusekit.lower.parts import facts_of, real_of, shape_of
 
 Rule = Callable[..., Any]
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.lower.known import facts_of, shape_of
 from fusekit.lower.linear import block, split
 from fusekit.lower.pair import Pair, Part
+from fusekit.lower.parts import facts_of, shape_of
 
 Rule = Callable[..., Any]
 Constant = Callable[[Tensor], Part]  # a tensor becomes a constant of the graph

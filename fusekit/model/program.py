@@ -21,12 +21,12 @@ from torch._decomp import decomposition_table
 from torch._dynamo import trace_rules
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import Dim, ExportedProgram
-from torch.export.graph_signature import InputKind
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError
 from fusekit.model.inputs import Inputs, batch_of_two
+from fusekit.model.torch_notes import user_inputs, value_at
 
 REASON_LENGTH = 300
 
@@ -183,8 +183,7 @@ def _accepts(program: ExportedProgram, module: nn.Module, inputs: Inputs) -> boo
 
 def _batch_was_fixed(program: ExportedProgram, given: Inputs, doubled: Inputs) -> bool:
     """Whether some batch that is 1 in the example came out as the constant 2: such a program refuses the example."""
-    names = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT}
-    traced = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+    traced = map(value_at, user_inputs(program))
     shapes = [value.shape for value in traced if isinstance(value, Tensor)]
     pairs = zip(given.tensors(), doubled.tensors(), shapes, strict=True)
     return any(old.shape != new.shape and is_concrete_int(shape[0]) for old, new, shape in pairs)

@@ -9,11 +9,13 @@ without the exporter's own optimizations, then with fixed sizes; the `Validation
 
 import importlib.metadata
 import json
+import operator
 import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -21,12 +23,13 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
+from torch.export.graph_signature import ConstantArgument, OutputKind
 from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError, ExportError, FusekitError
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import Freedom, export_program, free_steps, quiet, reason_of
+from fusekit.model.torch_notes import copy_notes, note_value, user_inputs, value_at
 from fusekit.onnx_export.names import tidy
 from fusekit.onnx_export.translations import OPERATORS
 from fusekit.runtimes.onnx_session import OnnxFile
@@ -175,16 +178,15 @@ def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> i
 def _take_reals(program: ExportedProgram) -> None:
     """Complex inputs [*] of the program become real ones [*, 2], which is what the exporter makes of them anyway: of a
     complex input it could not translate the sizes."""
-    names = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT}
-    for node in [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]:
-        value = node.meta.get("val")
+    for node in user_inputs(program):
+        value = value_at(node)
         if not isinstance(value, Tensor) or not value.is_complex():
             continue
         with program.graph.inserting_after(node):
             joined = program.graph.call_function(torch.ops.aten.view_as_complex.default, (node,))
-        node.replace_all_uses_with(joined, delete_user_cb=lambda user, joined=joined: user is not joined)
-        joined.meta = {**node.meta}
-        node.meta["val"] = torch.view_as_real(value.resolve_conj())
+        node.replace_all_uses_with(joined, delete_user_cb=partial(operator.is_not, joined))
+        copy_notes(node, joined)
+        note_value(node, torch.view_as_real(value.resolve_conj()))
     program.graph_module.recompile()
 
 

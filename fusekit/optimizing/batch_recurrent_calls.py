@@ -17,7 +17,8 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fusekit.capture import has_hooks
-from fusekit.ir.graph import Graph, where
+from fusekit.ir.facts import Known, known, note, where
+from fusekit.ir.graph import Graph
 from fusekit.model.inputs import Inputs, resize
 from fusekit.report import Event, Outcome
 from fusekit.validation.graphs_differ import distance, outputs
@@ -41,6 +42,11 @@ class _Call:
     states: Any
     batch: int  # the axis of x
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of x for the example inputs."""
+        return known(self.x).shape or ()
+
 
 def batch_calls(graph: Graph, inputs: Inputs, target: str) -> list[Event]:
     """Batch the calls of each recurrent layer that do not wait for one another, in place; what was done."""
@@ -49,7 +55,7 @@ def batch_calls(graph: Graph, inputs: Inputs, target: str) -> list[Event]:
         calls = _layers(graph)[layer]  # of the graph as it is by now
         if len(calls) < 2 or _wait(graph, calls):
             continue
-        rows = min(call.x.meta["shape"][call.batch] for call in calls)
+        rows = min(call.shape[call.batch] for call in calls)
         if target == "torch" or rows <= FEW_ROWS:
             events.append(_tried(graph, calls, inputs))
         else:
@@ -62,7 +68,7 @@ def _layers(graph: Graph) -> dict[Any, list[_Call]]:
     """The calls of each layer on as many steps."""
     layers: dict[Any, list[_Call]] = {}
     for call in filter(None, [_call(graph, node) for node in graph.nodes]):
-        steps = [size for axis, size in enumerate(call.x.meta["shape"]) if axis != call.batch]
+        steps = [size for axis, size in enumerate(call.shape) if axis != call.batch]
         layers.setdefault((call.layer, *steps, call.states is None), []).append(call)
     return layers
 
@@ -88,7 +94,7 @@ def _call(graph: Graph, node: fx.Node) -> _Call | None:
     else:
         return None
     taken = all(user.target is operator.getitem for user in _parts(graph, node))
-    batched = isinstance(x, fx.Node) and len(x.meta.get("shape", ())) == 3
+    batched = isinstance(x, fx.Node) and len(known(x).shape or ()) == 3
     return _Call(node, layer, x, states, 0 if first else 1) if batched and taken else None
 
 
@@ -169,7 +175,7 @@ def _batched(graph: Graph, calls: Sequence[_Call]) -> Graph:
         x = made(aten.cat.default, xs, calls[0].batch)
         rest = first.args[2:]
         whole = fresh.create_node(first.op, first.target, (x, *(() if joined is None else (joined,)), *rest))
-        whole.meta["where"] = where(first)
+        note(whole, Known(where=where(first)))
         start: Any = 0
         for call, size in zip(calls, sizes, strict=True):
             end = size if start == 0 else made(operator.add, start, size)
@@ -193,7 +199,7 @@ class _Writer:
 
     def __call__(self, function: Any, *arguments: Any) -> fx.Node:
         node = self.graph.call_function(function, arguments)
-        node.meta["where"] = self.place
+        note(node, Known(where=self.place))
         return node
 
 

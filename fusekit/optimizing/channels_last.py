@@ -19,7 +19,8 @@ from fusekit.algebra import Affine, AvgPool, Conv, GlobalMean, Identity
 from fusekit.algebra.layout import channels_first, channels_last
 from fusekit.ir.elementwise import read_activation
 from fusekit.ir.emit import emit
-from fusekit.ir.graph import Graph, facts, where
+from fusekit.ir.facts import Known, facts, known, note, where
+from fusekit.ir.graph import Graph
 from fusekit.ir.read import read
 from fusekit.model.inputs import Inputs
 from fusekit.optimizing.race import Clock
@@ -112,9 +113,9 @@ def _is_conv(graph: Graph, node: fx.Node) -> bool:
 
 def _keeps_layout(graph: Graph, node: fx.Node) -> bool:
     """Whether a node of known shape [B, C, H, W] gives its result in the layout of its inputs, and overwrites none."""
-    if node.op not in ("call_function", "call_module") or len(node.meta.get("shape", ())) != 4:
+    if node.op not in ("call_function", "call_module") or len(known(node).shape or ()) != 4:
         return False
-    if any(len(s.meta.get("shape", ())) != 4 for s in node.all_input_nodes if s.op != "get_attr"):
+    if any(len(known(s).shape or ()) != 4 for s in node.all_input_nodes if s.op != "get_attr"):
         return False
     if node.op == "call_module":
         module = graph.modules[str(node.target)]
@@ -134,8 +135,8 @@ def _decide(graph: Graph, plane: Plane, place: str, clock: Clock) -> Event:
     dtype = next((d for s in sources if (d := facts(s).dtype) is not None), torch.float32)
     device = next((c.device for c in graph.constants.values()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
-    drawn = [torch.randn(source.meta["shape"], generator=generator).to(device, dtype) for source in sources]
-    inputs = Inputs(tuple(drawn))
+    shapes = (known(source).shape or () for source in sources)
+    inputs = Inputs(tuple(torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes))
     modules: dict[str, Callable[[], nn.Module]] = {
         "as it is": lambda: _module_of(graph, plane, last=False),
         "channels last": lambda: _module_of(graph, plane, last=True),
@@ -188,7 +189,7 @@ def _lay_out(graph: Graph, plane: Plane) -> None:
 
 def _called(graph: Graph, function: Callable[..., object], source: fx.Node) -> fx.Node:
     node = graph.fx.call_function(function, (source,))
-    node.meta.update({key: source.meta[key] for key in ("facts", "shape", "where") if key in source.meta})
+    note(node, known(source).of_tensor | Known(where=known(source).where))
     return node
 
 
@@ -198,7 +199,7 @@ def _module_of(graph: Graph, plane: Plane, *, last: bool) -> nn.Module:
     nodes: dict[fx.Node, fx.Node] = {}
     for number, source in enumerate(plane.sources):
         nodes[source] = copied.fx.placeholder(f"x{number}")
-        nodes[source].meta.update(source.meta)
+        note(nodes[source], known(source))
     results = plane.results
     for node in plane.nodes:
         for source in node.all_input_nodes:
@@ -222,7 +223,7 @@ def _fingerprint(graph: Graph, plane: Plane) -> str:
         value = graph.constant(node)
         return "?" if value is None else f"{value.dtype}{list(value.shape)}"
 
-    lines = [str(source.meta["shape"]) for source in plane.sources]
+    lines = [str(known(source).shape) for source in plane.sources]
     for node in plane.nodes:
         target = type(graph.modules[str(node.target)]).__name__ if node.op == "call_module" else str(node.target)
         arguments = map_arg((node.args, node.kwargs), spelled)

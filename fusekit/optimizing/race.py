@@ -19,7 +19,8 @@ from torch import fx, nn
 from fusekit.algebra import Composition, Conv, GroupedLinear, Map, Mixing, Relaid, Shape, SpectralConv, WinogradConv
 from fusekit.errors import FusekitError
 from fusekit.ir.emit import emit
-from fusekit.ir.graph import Facts, Graph
+from fusekit.ir.facts import Facts, Known, note
+from fusekit.ir.graph import Graph
 from fusekit.ir.write import write
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import quiet
@@ -168,7 +169,7 @@ def module_of(value: Map, dtype: torch.dtype) -> nn.Module:
     """The module that the optimized model would hold for this map."""
     graph = Graph(fx.Graph(), name="Candidate")
     x = graph.fx.placeholder("x")
-    x.meta["facts"] = Facts(None, dtype)
+    note(x, Known(facts=Facts(None, dtype)))
     nodes = write(graph, value, [x], ["layer"])
     graph.fx.output(nodes[-1] if nodes else x)
     return emit(graph).eval().requires_grad_(False).to(dtype)  # what is new is in float64 until it is committed

@@ -12,6 +12,7 @@ import torch
 from torch import fx, nn
 
 from fusekit.algebra.products.mixing import mix
+from fusekit.ir.facts import known
 from fusekit.ir.graph import Graph
 
 aten = torch.ops.aten
@@ -33,7 +34,7 @@ def overwrite(graph: Graph) -> None:
         if node.op == "call_module" and type(graph.modules[str(node.target)]) in KINDS:
             calls.setdefault(str(node.target), []).append(node)
     for path, nodes in calls.items():
-        if all(node.meta.get("wrote_in_place") and _is_alone(node) for node in nodes):
+        if all(known(node).wrote_in_place and _is_alone(node) for node in nodes):
             module: Any = copy.copy(graph.modules[path])
             module.inplace = True
             graph.modules[path] = module

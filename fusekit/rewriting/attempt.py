@@ -12,7 +12,8 @@ from torch import Tensor, fx
 
 from fusekit.algebra import Chain, Choice, Combination, Map, Shape
 from fusekit.errors import Inapplicable
-from fusekit.ir.graph import Facts, Graph, evaluate, where
+from fusekit.ir.facts import Facts, Known, known, note, supply, where
+from fusekit.ir.graph import Graph, evaluate
 from fusekit.ir.read import read
 from fusekit.ir.reading import Unread
 from fusekit.ir.write import write
@@ -140,46 +141,46 @@ class Attempt:
             value = self.graph.constants[str(node.target)].detach()
             value = value.to(dtype or value.dtype).contiguous()
             self.graph.constants[str(node.target)] = value.requires_grad_(
-                trains and value.is_floating_point() and not node.meta.get("fixed")
+                trains and value.is_floating_point() and not known(node).fixed
             )
-            node.meta["facts"] = Facts(tuple(value.shape), value.dtype)
+            note(node, Known(facts=Facts(tuple(value.shape), value.dtype)))
         for node in new:
-            node.meta.setdefault("where", where(outputs[-1]))
-            node.meta["sources"] = self.region.sources_of(where(node))
+            supply(node, Known(where=where(outputs[-1])))
+            note(node, Known(sources=self.region.sources_after(where(node))))
         results = new[-len(outputs) :] if new else list(self.match.sources[:1])
         add = torch.ops.aten.add.Tensor  # whose operands are of the shape of the sum; a pad before a convolution is not
         for node in new:
             if node.target is add or (results[-1].target is add and results[-1] in node.users):
-                _hand_over(outputs[-1], node)
+                note(node, known(outputs[-1]).of_tensor)  # what is known of the old value holds for the new one
             elif node not in results:
                 self._note_shape(node, dtype)
         self.touched = [*(user for output in outputs for user in output.users), *(new or results)]
         for output, result in zip(outputs, results, strict=True):
             if new:
-                _hand_over(output, result)
+                note(result, known(output).of_tensor)
             output.replace_all_uses_with(result)
         self.graph.erase_dead(self.match.nodes)
 
     def _note_shape(self, node: fx.Node, dtype: torch.dtype | None) -> None:
         """The shape of a new value inside the region, for the prices and totals that ask for it later."""
         reading = read(self.graph, node)
-        if reading is not None and not isinstance(reading.map, Unread) and "shape" in reading.source.meta:
-            node.meta.setdefault("shape", reading.map.output_shape(reading.source.meta["shape"]))
-        elif reading is None and node.op == "call_function" and all("shape" in n.meta for n in node.all_input_nodes):
-            given = {n: torch.empty(n.meta["shape"], device="meta") for n in node.all_input_nodes}
-            value = evaluate(self.graph, [node], given)[node]
-            if not isinstance(value, Tensor):
-                return
-            node.meta.setdefault("shape", tuple(value.shape))
+        if reading is not None:
+            seen = known(reading.source).shape
+            shape = None if seen is None or isinstance(reading.map, Unread) else reading.map.output_shape(seen)
         else:
-            return
-        node.meta.setdefault("facts", Facts(None, dtype))
+            shape = self._computed_shape(node)
+        if shape is not None:
+            supply(node, Known(Facts(None, dtype), shape))
+
+    def _computed_shape(self, node: fx.Node) -> Shape | None:
+        """The shape of what the operator returns for inputs of the shapes that are known; None if they are not."""
+        shapes = {source: known(source).shape for source in node.all_input_nodes}
+        if node.op != "call_function" or None in shapes.values():
+            return None
+        given = {source: torch.empty(shape or (), device="meta") for source, shape in shapes.items()}
+        value = evaluate(self.graph, [node], given)[node]
+        return tuple(value.shape) if isinstance(value, Tensor) else None
 
     def _event(self, outcome: Outcome, reason: str) -> Event:
         before, after = (self.before.price, self.after.price) if self.before is not FREE else (None, None)
         return Event(self.rewrite.name, self.where, outcome, before, after, self.error, reason, self.times)
-
-
-def _hand_over(output: fx.Node, node: fx.Node) -> None:
-    """What is known of the old value holds for the new one."""
-    node.meta.update({key: output.meta[key] for key in ("facts", "shape") if key in output.meta})

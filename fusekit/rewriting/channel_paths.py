@@ -16,7 +16,8 @@ from torch import fx
 
 from fusekit.algebra import Affine, Combination, Composition, Conv, Elementwise, Identity, Map, Selection, Term
 from fusekit.ir.elementwise import read_activation
-from fusekit.ir.graph import Graph, facts
+from fusekit.ir.facts import facts, known
+from fusekit.ir.graph import Graph
 from fusekit.ir.joins import Branch, concatenated
 from fusekit.ir.read import bind, read
 from fusekit.rewriting.pattern import Match
@@ -210,7 +211,7 @@ def _joint(node: fx.Node, axis: int, device: torch.device | str) -> list[Step]:
     left, right = node.args
     if not (isinstance(left, fx.Node) and isinstance(right, fx.Node)) or "get_attr" in (left.op, right.op):
         return []
-    shapes = [(n.meta.get("shape"), facts(n).rank, facts(n).size(axis)) for n in (left, right)]
+    shapes = [(known(n).shape, facts(n).rank, facts(n).size(axis)) for n in (left, right)]
     if shapes[0] != shapes[1] or shapes[0][1] is None:
         return []
     minus = torch.tensor(-1.0 if node.target is aten.sub.Tensor else 1.0, dtype=torch.float64, device=device)

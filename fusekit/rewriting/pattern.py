@@ -14,6 +14,7 @@ from torch import fx
 
 from fusekit.algebra import Conv, Fork, Map
 from fusekit.errors import Inapplicable
+from fusekit.ir.facts import Known, known, note
 from fusekit.ir.graph import Graph, evaluate
 from fusekit.ir.joins import Branch, addends, combination, concatenated, share_source, walk_back
 from fusekit.ir.read import read
@@ -251,13 +252,13 @@ class Expression:
 
 def is_expression(graph: Graph, node: fx.Node) -> bool:
     """Constants, and pure functions of them. Remembered at the node: asked in order, it looks one step back."""
-    known = node.meta.get("expression")
-    if known is None:
-        known = node.op == "get_attr" or (
+    answer = known(node).expression
+    if answer is None:
+        answer = node.op == "get_attr" or (
             _is_pure(node) and all(is_expression(graph, source) for source in node.all_input_nodes)
         )
-        node.meta["expression"] = known
-    return bool(known)
+        note(node, Known(expression=answer))
+    return answer
 
 
 def _is_pure(node: fx.Node) -> bool:

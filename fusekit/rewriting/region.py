@@ -8,7 +8,8 @@ from torch import fx
 
 from fusekit.algebra import Combination, Conv, Fork, Map, Shape
 from fusekit.errors import Inapplicable
-from fusekit.ir.graph import Graph, facts, where
+from fusekit.ir.facts import facts, known, sources_of, where
+from fusekit.ir.graph import Graph
 from fusekit.rewriting.pattern import Match
 from fusekit.rewriting.price import Work, joint, nominal_shape, nominal_shapes, work, work_of_chain
 from fusekit.rewriting.verify import probe_shapes, probe_shapes_of_branches
@@ -39,16 +40,19 @@ class Region:
 
     def has_sizes(self) -> bool:
         """Whether the example's shapes are known."""
-        return all("shape" in source.meta for source in self.match.sources)
+        return None not in self._example()
 
     def shapes(self) -> list[Shape] | None:
         """The shapes of the sources: the example's, else nominal ones; None if nothing fixes them."""
         if self.match.sources and self.has_sizes():
-            return [source.meta["shape"] for source in self.match.sources]
+            return [shape for shape in self._example() if shape is not None]
         if self.match.branches:
             return nominal_shapes(self.match.maps[-1], self.match.maps[:-1])
         shape = nominal_shape(self._chain()) if self.match.sources else None
         return None if shape is None else [shape]
+
+    def _example(self) -> list[Shape | None]:
+        return [known(source).shape for source in self.match.sources]
 
     def probes(self, affordable: int) -> Sequence[Sequence[Shape]]:
         """Shapes of the sources to compare both sides at; the example's too, up to `affordable` multiplications."""
@@ -59,7 +63,7 @@ class Region:
             return probe_shapes_of_branches(match.maps[-1], rank, match.maps[:-1])
         if rank is None and isinstance(match.maps[-1], Conv):
             rank = facts(match.nodes[0]).rank  # a convolution keeps it
-        return [[s] for s in probe_shapes(self._chain(), rank, match.source.meta.get("shape"), affordable)]
+        return [[s] for s in probe_shapes(self._chain(), rank, known(match.source).shape, affordable)]
 
     def works(self, shapes: Sequence[Shape], itemsize: int, target: str) -> list[tuple[fx.Node, Work]]:
         """What each node of the region costs."""
@@ -91,7 +95,7 @@ class Region:
 
     def sources(self) -> tuple[str, ...]:
         """The module paths it comes from."""
-        return tuple(dict.fromkeys(path for n in self.match.nodes for path in n.meta.get("sources", (where(n),))))
+        return tuple(dict.fromkeys(path for node in self.match.nodes for path in sources_of(node)))
 
     def names(self) -> list[str]:
         """The paths of the nodes with weights of their own, of the first in each branch if there are any; else the
@@ -103,10 +107,10 @@ class Region:
             named = [next((where(node) for node in nodes if self._has_weights(node)), None) for nodes in regions]
         return [name for name in named if name is not None] or [where(self.match.output)]
 
-    def sources_of(self, name: str) -> tuple[str, ...]:
+    def sources_after(self, name: str) -> tuple[str, ...]:
         """Where a new node comes from: what is called after one branch comes from that branch alone."""
         nodes = [node for branch in self.match.branches for node in branch.nodes if where(node) == name]
-        return tuple(dict.fromkeys(p for n in nodes for p in n.meta.get("sources", (name,)))) or self.sources()
+        return tuple(dict.fromkeys(path for node in nodes for path in sources_of(node))) or self.sources()
 
     def _chain(self) -> tuple[Map, ...]:
         """The maps on the way from the source; of convolutions side by side, one stands for all."""

@@ -37,6 +37,10 @@ cli
 RANK = {room: rank for rank, line in enumerate(ROOMS.split("\n")) for room in line.split()}
 TOP = {"__init__.py", "api.py", "errors.py", "report.py", "version.py", "py.typed"}  # beside packages
 NOT_FOR_PASSES = ("torch.fx", "fusekit.ir", "fusekit.nn")
+META = {  # who looks into the `meta` of a node, and why
+    "fusekit.ir.facts": "keeps the one record of what is known of a node",
+    "fusekit.model.torch_notes": "reads what torch notes at the nodes of its own traces",
+}
 
 
 def module_name(path: Path) -> str:
@@ -134,6 +138,16 @@ def test_passes_are_pure_algebra(name: str) -> None:
     names = set(imports(SOURCES[name]))
     barred = [other for other in names for room in NOT_FOR_PASSES if f"{other}.".startswith(f"{room}.")]
     assert not barred, f"{name} imports {barred}: a pass states a law and leaves graphs to the driver"
+
+
+def test_what_is_known_of_a_node_is_read_and_written_in_one_place() -> None:
+    """`node.meta` holds whatever anybody puts there: one typed record instead, and torch's own keys at the border."""
+    looking = {
+        name
+        for name, tree in SOURCES.items()
+        if any(isinstance(node, ast.Attribute) and node.attr == "meta" for node in ast.walk(tree))
+    }
+    assert looking == META.keys(), f"node.meta is for {', '.join(META)}: use fusekit.ir.facts"
 
 
 def test_passes_have_one_name() -> None:

@@ -20,7 +20,8 @@ from fusekit.algebra.transforms.spectral_conv import spectral_conv
 from fusekit.capture.exported import export
 from fusekit.errors import Inapplicable
 from fusekit.ir import read as reading_table
-from fusekit.ir.graph import Facts, evaluate
+from fusekit.ir.facts import Facts
+from fusekit.ir.graph import evaluate
 from fusekit.ir.read import read
 from fusekit.ir.reading import Unread
 from fusekit.model.inputs import Inputs

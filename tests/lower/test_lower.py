@@ -15,7 +15,7 @@ import fusekit
 from fusekit.capture import capture
 from fusekit.capture.exported import export
 from fusekit.errors import CaptureError, ExportError
-from fusekit.ir.graph import facts
+from fusekit.ir.facts import facts
 from fusekit.lower import Pair, functions, lowered
 from fusekit.model.inputs import Inputs
 from fusekit.validation.graphs_differ import difference

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import fusekit
 from fusekit.algebra import Conv, SpectralConv
 from fusekit.algebra.transforms import spectral_conv as spectral_conv_module
-from fusekit.ir.graph import facts
+from fusekit.ir.facts import facts
 from fusekit.ir.read import read
 from fusekit.nn import FFTConv1d, FFTConv2d, FFTConvTranspose1d
 from fusekit.passes import STAGES, UseSpectralConv

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from fusekit.capture import capture
-from fusekit.ir.graph import Facts, Graph
+from fusekit.ir.facts import Facts, Known, note
+from fusekit.ir.graph import Graph
 from fusekit.model.inputs import Inputs
 from fusekit.model.own_copy import own_copy
 
@@ -52,7 +53,7 @@ def graph_of(
     graph = Graph(fx.Graph())
     x = graph.fx.placeholder("x")
     if known is not None:
-        x.meta["facts"] = known
+        note(x, Known(facts=known))
 
     def argument(value: Any) -> Any:
         if value is X:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from fusekit.ir.graph import Facts, facts
+from fusekit.ir.facts import Facts, Known, facts, supply
 from fusekit.lower.pair import Pair, Part
 
 REALS = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.complex128: torch.float64}
@@ -65,5 +65,5 @@ def settled(value: Pair, known: Facts, spread: bool) -> Pair:
     dtype = None if known.dtype is None else real_of(known.dtype)
     for part in (re, im):
         if isinstance(part, fx.Proxy):
-            part.node.meta.setdefault("facts", Facts(known.shape, dtype))
+            supply(part.node, Known(facts=Facts(known.shape, dtype)))
     return value if re is value.re and im is value.im else Pair(re, im)
