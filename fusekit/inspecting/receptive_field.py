@@ -15,7 +15,8 @@ from torch import fx, nn
 
 from fusekit.algebra import Conv, Shape, SpectralConv
 from fusekit.ir.graph import Graph
-from fusekit.ir.read import bind, read
+from fusekit.ir.read import read
+from fusekit.ir.reading import bind
 
 aten = torch.ops.aten
 

@@ -1,43 +1,20 @@
 """From a Graph back to an nn.Module: torch.nn layers under readable names, with parameters that train.
 
-Convolutions, linear layers and batch norms become the layers of torch.nn again, at the paths they came from; what was
-called as a module still is; what remains of constants keeps its name. Two nodes that read the same constants the same
-way share one layer.
+Convolutions, linear layers and batch norms become the layers of torch.nn again, at the paths they came from, and what
+else knows a layer becomes it (`spellings`); what was called as a module still is; what remains of constants keeps its
+name. Two nodes that read the same constants the same way share one layer.
 """
 
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
-from fusekit.algebra import BorderedConv, Conv, SpectralConv
-from fusekit.algebra.bordered import bordered_conv
-from fusekit.algebra.transforms.spectral_conv import spectral_conv
-from fusekit.ir.facts import facts, known, start_afresh, where
+from fusekit.ir.facts import known, start_afresh, where
 from fusekit.ir.graph import Graph
-from fusekit.ir.read import bind, read
-from fusekit.nn import (
-    BorderedConv1d,
-    BorderedConv2d,
-    BorderedConv3d,
-    FFTConv1d,
-    FFTConv2d,
-    FFTConv3d,
-    FFTConvTranspose1d,
-    FFTConvTranspose2d,
-    FFTConvTranspose3d,
-)
+from fusekit.ir.read import read
+from fusekit.ir.reading import bind
+from fusekit.ir.spellings import SPELLINGS, Layer
 from fusekit.report import Report
-
-aten = torch.ops.aten
-
-_CONV = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_CONV_TRANSPOSE = (None, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_BORDERED = {1: BorderedConv1d, 2: BorderedConv2d, 3: BorderedConv3d}
-_FFT = (None, FFTConv1d, FFTConv2d, FFTConv3d)
-_FFT_TRANSPOSE = (None, FFTConvTranspose1d, FFTConvTranspose2d, FFTConvTranspose3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_NORM_OF_RANK = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
 
 class OptimizedModule(fx.GraphModule):
@@ -163,100 +140,40 @@ class _Emitter:
         """The path of the layer that a node becomes, and the node's input; None if it stays an operator."""
         if node.op != "call_function":
             return None
-        if node.target is bordered_conv:
-            return self._bordered(node)
-        if node.target is spectral_conv:
-            return self._spectral(node)
         if (layer := known(node).layer) is not None:
-            key: Any = id(layer)
-            self.layers[key] = self.layers.get(key) or self._place(where(node), layer)
-            return self.layers[key], node.all_input_nodes[0]
-        arguments = bind(node) if isinstance(node.target, torch._ops.OpOverload) else {}
-        tensors = {k: v for k, v in arguments.items() if k in ("weight", "bias", "running_mean", "running_var")}
-        if any(v is not None and self.graph.constant(v) is None for v in tensors.values()):
+            if id(layer) not in self.layers:
+                self.layers[id(layer)] = self._place(where(node), layer)
+            return self.layers[id(layer)], node.all_input_nodes[0]
+        make, reading = SPELLINGS.maker(node.target), read(self.graph, node)
+        key = None if make is None or reading is None else self._key(node, reading.source)
+        if make is None or reading is None or key is None:
             return None
-        settings = tuple(str(v) for k, v in arguments.items() if k not in (*tensors, "input"))
-        key = (node.target, *(v.target if v is not None else None for v in tensors.values()), settings)
         if key not in self.layers:
-            layer = self._batch_norm(node, arguments) if node.target is aten.batch_norm.default else self._conv(node)
-            if layer is None:
+            made = make(self.graph, node)
+            if made is None:
                 return None
-            self.layers[key] = self._place(where(node), layer)
-        return self.layers[key], arguments["input"]
-
-    def _bordered(self, node: fx.Node) -> tuple[str, fx.Node] | None:
-        reading = read(self.graph, node)
-        if reading is None or not isinstance(reading.map, BorderedConv):
-            return None
-        key = (node.target, node.args[1:])
-        if key not in self.layers:
-            layer = _BORDERED[reading.map.folded.n](reading.map)
-            trains = any(bool(self.graph.constants[str(n.target)].requires_grad) for n in node.all_input_nodes[1:])
-            self.layers[key] = self._place(where(node), layer.requires_grad_(trains))
+            self.layers[key] = self._place(where(node), self._filled(made))
         return self.layers[key], reading.source
 
-    def _spectral(self, node: fx.Node) -> tuple[str, fx.Node] | None:
-        reading = read(self.graph, node)
-        if reading is None or not isinstance(reading.map, SpectralConv):
+    def _key(self, node: fx.Node, source: fx.Node) -> tuple[Any, ...] | None:
+        """What the calls of one layer have in common; None if another argument than its input is computed."""
+        arguments: dict[Any, Any] = {**dict(enumerate(node.args)), **node.kwargs}
+        arguments = bind(node) or arguments
+        rest = {name: value for name, value in arguments.items() if value is not source}
+        if any(isinstance(value, fx.Node) and self.graph.constant(value) is None for value in rest.values()):
             return None
-        conv, weights = reading.map.conv, dict[str, Any](zip(("weight", "bias"), node.args[1:3], strict=True))
-        names = (n and n.target for n in weights.values())
-        key = (node.target, *names, str(node.args[3:]))
-        if key not in self.layers:
-            alike = all(low == high for low, high in conv.padding)
-            padding = tuple(low for low, _ in conv.padding) if alike else "same"
-            layer = self._layer((_FFT_TRANSPOSE if conv.transposed else _FFT)[conv.n], conv, padding)
-            self._fill(layer, weights, ("weight", "bias"))
-            self.layers[key] = self._place(where(node), layer)
-        return self.layers[key], reading.source
+        told = (value.target if isinstance(value, fx.Node) else str(value) for value in rest.values())
+        return node.target, *zip(rest, told, strict=True)
 
-    def _conv(self, node: fx.Node) -> nn.Module | None:
-        reading = read(self.graph, node)
-        if reading is None or not isinstance(reading.map, Conv):
-            return None
-        conv, arguments = reading.map, bind(node)
-        if "weight" not in arguments:
-            return None
-        given = arguments.get("padding")
-        padding = given if isinstance(given, str) else tuple(low for low, _ in conv.padding)
-        layer = self._layer((_CONV_TRANSPOSE if conv.transposed else _CONV)[conv.n], conv, padding)
-        self._fill(layer, arguments, ("weight", "bias"))
-        return layer
-
-    @staticmethod
-    def _layer(kind: Any, conv: Conv, padding: str | tuple[int, ...]) -> nn.Module:
-        """A layer of this kind for a convolution, its parameters yet to be filled in."""
-        options: dict[str, Any] = {"bias": conv.bias is not None, "device": "meta"}
-        if conv.n == 0:
-            return kind(conv.in_channels, conv.out_channels, **options)  # type: ignore[no-any-return]
-        options |= {"stride": conv.stride, "padding": padding, "dilation": conv.dilation, "groups": conv.groups}
-        options |= {"output_padding": conv.output_padding} if conv.transposed else {}
-        return kind(conv.in_channels, conv.out_channels, conv.window, **options)  # type: ignore[no-any-return]
-
-    def _batch_norm(self, node: fx.Node, arguments: dict[str, Any]) -> nn.Module | None:
-        kind: Any = known(node).module
-        kind = kind if kind in _NORMS else _NORM_OF_RANK.get(facts(arguments["input"]).rank or 0)
-        mean = self.graph.constant(arguments["running_mean"])
-        both = (arguments["weight"] is None) == (arguments["bias"] is None)
-        if kind is None or mean is None or arguments["running_var"] is None or arguments["training"] or not both:
-            return None
-        affine = arguments["weight"] is not None
-        layer: nn.Module = kind(
-            len(mean), eps=arguments["eps"], momentum=arguments["momentum"], affine=affine, device="meta"
-        )
-        layer.num_batches_tracked = torch.zeros((), dtype=torch.long, device=mean.device)
-        self._fill(layer, arguments, ("weight", "bias", "running_mean", "running_var"))
-        return layer
-
-    def _fill(self, layer: nn.Module, arguments: dict[str, Any], names: tuple[str, ...]) -> None:
-        for name in names:
-            value = self.graph.constant(arguments[name])
-            if value is None:
-                continue
-            if name in layer._parameters:
+    def _filled(self, layer: Layer) -> nn.Module:
+        """The layer with its constants as parameters and buffers."""
+        module = layer.module
+        for name, value in layer.constants.items():
+            if name in module._parameters:
                 given = self._parameter(value)
                 train = value.requires_grad
                 given = given if isinstance(given, nn.Parameter) else nn.Parameter(given.detach(), requires_grad=train)
-                setattr(layer, name, given)
+                setattr(module, name, given)
             else:
-                layer._buffers[name] = value.detach()
+                module._buffers[name] = value.detach()
+        return module

@@ -15,8 +15,8 @@ from fusekit.algebra import Affine, AvgPool, Conv, Identity, Map, Pad
 from fusekit.algebra.combination import Combination, Composition, Term
 from fusekit.ir.facts import facts
 from fusekit.ir.graph import Graph
-from fusekit.ir.read import bind, read
-from fusekit.ir.reading import Unread
+from fusekit.ir.read import read
+from fusekit.ir.reading import Unread, bind
 
 aten = torch.ops.aten
 _LINEAR = (Affine, AvgPool, Conv, Identity, Pad)

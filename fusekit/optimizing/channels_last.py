@@ -17,11 +17,11 @@ from torch.fx.node import map_arg
 
 from fusekit.algebra import Affine, AvgPool, Conv, GlobalMean, Identity
 from fusekit.algebra.layout import channels_first, channels_last
-from fusekit.ir.elementwise import read_activation
 from fusekit.ir.emit import emit
 from fusekit.ir.facts import Known, facts, known, note, where
 from fusekit.ir.graph import Graph
 from fusekit.ir.read import read
+from fusekit.ir.spellings.elementwise import read_activation
 from fusekit.model.inputs import Inputs
 from fusekit.optimizing.race import Clock
 from fusekit.report import Event, Outcome

@@ -15,11 +15,12 @@ import torch
 from torch import fx
 
 from fusekit.algebra import Affine, Combination, Composition, Conv, Elementwise, Identity, Map, Selection, Term
-from fusekit.ir.elementwise import read_activation
 from fusekit.ir.facts import facts, known
 from fusekit.ir.graph import Graph
 from fusekit.ir.joins import Branch, concatenated
-from fusekit.ir.read import bind, read
+from fusekit.ir.read import read
+from fusekit.ir.reading import bind
+from fusekit.ir.spellings.elementwise import read_activation
 from fusekit.rewriting.pattern import Match
 
 aten = torch.ops.aten

@@ -19,7 +19,7 @@ from fusekit.algebra.products.mixing import grouped_linear, mix
 from fusekit.algebra.transforms.spectral_conv import spectral_conv
 from fusekit.capture.exported import export
 from fusekit.errors import Inapplicable
-from fusekit.ir import read as reading_table
+from fusekit.ir import spellings
 from fusekit.ir.facts import Facts
 from fusekit.ir.graph import evaluate
 from fusekit.ir.read import read
@@ -280,7 +280,7 @@ CASES: dict[Any, Callable[[Draw], Case]] = {
 
 @pytest.mark.parametrize(
     "target",
-    reading_table._READERS,
+    spellings.SPELLINGS.operators,
     ids=lambda target: getattr(target, "__name__", str(target)) if callable(target) else "",
 )
 def test_a_reading_is_the_function_of_its_node(target: Any) -> None:

@@ -16,10 +16,10 @@ class Bug:
     nets: tuple[str, ...] = NETS
 
 
-ARITHMETIC = "fusekit/ir/arithmetic.py"
-CONV, VIEW, VERIFY, ATTEMPT = (
+SPELLINGS = "fusekit/ir/spellings/"
+ARITHMETIC = SPELLINGS + "arithmetic.py"
+CONV, VERIFY, ATTEMPT = (
     "fusekit/algebra/conv.py",
-    "fusekit/ir/read.py",
     "fusekit/rewriting/verify.py",
     "fusekit/rewriting/attempt.py",
 )
@@ -55,17 +55,17 @@ FIRST = (
         "kernel = wide(self.kernel) * scale.reshape((self.groups, -1, 1, *(1,) * self.n))",
         "kernel = self.kernel.mul_(scale.to(self.kernel).reshape((self.groups, -1, 1, *(1,) * self.n)))",
     ),
-    Bug("pad sides swapped", VIEW, "(amounts[i], amounts[i + 1])", "(amounts[i + 1], amounts[i])"),
+    Bug("pad sides swapped", SPELLINGS + "pads.py", "(amounts[i], amounts[i + 1])", "(amounts[i + 1], amounts[i])"),
     Bug(
         "odd one of 'same' on the low side",
-        VIEW,
+        SPELLINGS + "conv.py",
         "(total // 2, total - total // 2)",
         "(total - total // 2, total // 2)",
     ),
     Bug("transposed kernel not transposed", CONV, "kernel.transpose(1, 2) if transposed else kernel", "kernel"),
     Bug("shift before padding allowed", CONV, "if any(low > 0 or high > 0 for low, high in self.padding)", "if False"),
     Bug("alpha ignored", ARITHMETIC, "(1.0, alpha * right)", "(1.0, right)"),
-    Bug("batch norm on the last axis", VIEW, 'a["eps"], 1 - rank)', 'a["eps"], -1)'),
+    Bug("batch norm on the last axis", SPELLINGS + "batch_norm.py", 'a["eps"], 1 - rank)', 'a["eps"], -1)'),
     Bug(
         "axis of a constant not compared",
         ARITHMETIC,
@@ -79,8 +79,13 @@ FIRST = (
         "return (flat.flatten(), 1 - (source.rank or 2))",
     ),
     Bug("dividing by the reciprocal", ARITHMETIC, "(1.0 / right, 0.0)", "(right, 0.0)"),
-    Bug("training batch norm read", VIEW, 'if a["training"] or computed', "if computed"),
-    Bug("pad value ignored", VIEW, 'if mode == "constant" and a.get("value"):', 'if mode == "constant" and False:'),
+    Bug("training batch norm read", SPELLINGS + "batch_norm.py", 'if a["training"] or computed', "if computed"),
+    Bug(
+        "pad value ignored",
+        SPELLINGS + "pads.py",
+        'if mode == "constant" and a.get("value"):',
+        'if mode == "constant" and False:',
+    ),
     Bug("tolerance ignored", ATTEMPT, "if not self.error <= TOLERANCE:", "if self.error == 17:"),
     Bug("NaN accepted", VERIFY, "return error if math.isfinite(error) else math.inf", "return error"),
     Bug("shape not compared", VERIFY, 'return float("inf")\n    scale', "return 0.0\n    scale"),

@@ -14,14 +14,15 @@ from fusekit.errors import Inapplicable
 from fusekit.ir.facts import Facts, facts
 from fusekit.ir.graph import Graph
 from fusekit.ir.reading import Arguments, Reader, Reading, Unread
+from fusekit.ir.spellings.table import Spelling
 
 aten = torch.ops.aten
 
 Spelled = tuple[Any, Any] | None  # (scale, shift): tensors or numbers; None where the map is not affine
-Spelling = Callable[[Tensor | None, Tensor | None, float], Spelled]  # of (left, right, alpha), None for the input
+Form = Callable[[Tensor | None, Tensor | None, float], Spelled]  # of (left, right, alpha), None for the input
 
 
-def _read_arithmetic(spell: Spelling) -> Reader:
+def _read_arithmetic(spell: Form) -> Reader:
     """Arithmetic of a tensor and a constant, on either side."""
 
     def reader(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
@@ -105,15 +106,17 @@ def _read_neg(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     return Reading(Affine(minus, torch.zeros_like(minus), None), source)
 
 
-ARITHMETIC: dict[Any, Reader] = {
-    **dict.fromkeys((aten.add.Tensor, aten.add.Scalar), _read_arithmetic(_add)),
-    **dict.fromkeys((aten.sub.Tensor, aten.sub.Scalar), _read_arithmetic(_sub)),
-    **dict.fromkeys((aten.subtract.Tensor, aten.subtract.Scalar), _read_arithmetic(_sub)),
-    **dict.fromkeys((aten.rsub.Tensor, aten.rsub.Scalar), _read_arithmetic(_rsub)),
-    aten.neg.default: _read_neg,
-    **dict.fromkeys((aten.mul.Tensor, aten.mul.Scalar), _read_arithmetic(_mul)),
-    **dict.fromkeys((aten.multiply.Tensor, aten.multiply.Scalar), _read_arithmetic(_mul)),
-    **dict.fromkeys((aten.div.Tensor, aten.div.Scalar), _read_arithmetic(_div)),
-    **dict.fromkeys((aten.divide.Tensor, aten.divide.Scalar), _read_arithmetic(_div)),
-    **dict.fromkeys((aten.true_divide.Tensor, aten.true_divide.Scalar), _read_arithmetic(_div)),
-}
+SPELLING = Spelling(
+    read={
+        **dict.fromkeys((aten.add.Tensor, aten.add.Scalar), _read_arithmetic(_add)),
+        **dict.fromkeys((aten.sub.Tensor, aten.sub.Scalar), _read_arithmetic(_sub)),
+        **dict.fromkeys((aten.subtract.Tensor, aten.subtract.Scalar), _read_arithmetic(_sub)),
+        **dict.fromkeys((aten.rsub.Tensor, aten.rsub.Scalar), _read_arithmetic(_rsub)),
+        aten.neg.default: _read_neg,
+        **dict.fromkeys((aten.mul.Tensor, aten.mul.Scalar), _read_arithmetic(_mul)),
+        **dict.fromkeys((aten.multiply.Tensor, aten.multiply.Scalar), _read_arithmetic(_mul)),
+        **dict.fromkeys((aten.div.Tensor, aten.div.Scalar), _read_arithmetic(_div)),
+        **dict.fromkeys((aten.divide.Tensor, aten.divide.Scalar), _read_arithmetic(_div)),
+        **dict.fromkeys((aten.true_divide.Tensor, aten.true_divide.Scalar), _read_arithmetic(_div)),
+    }
+)

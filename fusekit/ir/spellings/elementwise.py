@@ -1,4 +1,5 @@
-"""Reads activations: calls that compute each entry from itself alone, however they are spelled.
+"""Activations: calls that compute each entry from itself alone, however they are spelled, of layers, functions or
+methods; written as they came.
 
 A call in place reads only if nothing else reads what it overwrites: otherwise the others would see it change.
 """
@@ -11,6 +12,7 @@ from torch import fx, nn
 
 from fusekit.algebra import Elementwise
 from fusekit.ir.graph import Graph
+from fusekit.ir.spellings.table import Spelling
 
 aten = torch.ops.aten
 
@@ -52,3 +54,13 @@ def _function(graph: Graph, node: fx.Node) -> tuple[Any, bool]:
     if node.op == "call_method" and node.target in _METHODS:
         return getattr(torch, str(node.target)), False
     return None, False
+
+
+def _write(graph: Graph, value: Elementwise, source: fx.Node, name: str) -> list[fx.Node]:
+    if value.spelling is None:
+        raise AssertionError("a function that no program has called has no spelling as an operator")
+    kind, target = value.spelling
+    return [graph.fx.create_node(kind, target, (source, *value.arguments), value.options)]
+
+
+SPELLING = Spelling(written={Elementwise: _write})

@@ -1,0 +1,164 @@
+"""What moves or averages entries and knows no weights: pools, means, flattenings, pixel shuffles, nothing at all."""
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from fusekit.algebra import AvgPool, Flatten, GlobalMean, Identity, PixelShuffle
+from fusekit.ir.facts import facts
+from fusekit.ir.graph import Graph
+from fusekit.ir.reading import Arguments, Reading, listed, static
+from fusekit.ir.spellings.table import Call, CalledLayer, Spelling
+
+aten = torch.ops.aten
+
+_MEANS = (aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default)
+_POOLS = (aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default)
+_POOL_LAYERS: dict[type[nn.Module], int] = {nn.AvgPool1d: 1, nn.AvgPool2d: 2, nn.AvgPool3d: 3}
+_MEAN_LAYERS: dict[type[nn.Module], int] = {
+    nn.AdaptiveAvgPool1d: 1,
+    nn.AdaptiveAvgPool2d: 2,
+    nn.AdaptiveAvgPool3d: 3,
+}
+_DROPOUTS = (
+    aten.dropout.default,
+    aten.feature_dropout.default,
+    aten.alpha_dropout.default,
+    aten.feature_alpha_dropout.default,
+)
+_DROPOUT_LAYERS: tuple[type[nn.Module], ...] = (
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
+)
+
+
+def _write_identity(graph: Graph, value: Identity, source: fx.Node, name: str) -> list[fx.Node]:
+    return []
+
+
+def _read_identity(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    return None if a.get("train") else Reading(Identity(), a["input"] if "input" in a else a["self"])
+
+
+def _call_identity(call: CalledLayer) -> Call:
+    return aten.alias.default, (call.x,)
+
+
+def _call_dropout(call: CalledLayer) -> Call | None:
+    return None if call.module.training else (aten.dropout.default, (call.x, call.module.p, False))
+
+
+def _write_shuffle(graph: Graph, value: PixelShuffle, source: fx.Node, name: str) -> list[fx.Node]:
+    return [graph.fx.call_function(aten.pixel_shuffle.default, (source, value.factor))]
+
+
+def _read_shuffle(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    factor = a["upscale_factor"]
+    return Reading(PixelShuffle(factor), a["self"]) if isinstance(factor, int) else None
+
+
+def _call_shuffle(call: CalledLayer) -> Call:
+    return aten.pixel_shuffle.default, (call.x, call.module.upscale_factor)
+
+
+def _write_mean(graph: Graph, value: GlobalMean, source: fx.Node, name: str) -> list[fx.Node]:
+    return [graph.fx.call_function(_MEANS[value.n - 1], (source, [1] * value.n))]
+
+
+def _read_mean(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    """Adaptive pooling to one position, or a mean over all axes but batch and channels that keeps them."""
+    if "output_size" in a:
+        sizes = a["output_size"]
+        return Reading(GlobalMean(len(sizes)), a["self"]) if all(size == 1 for size in sizes) else None
+    rank, dims = facts(a["self"]).rank, a["dim"]
+    if not dims or not a["keepdim"] or a["dtype"] is not None or (rank is None and any(d >= 0 for d in dims)):
+        return None
+    axes = {d if d < 0 else d - (rank or 0) for d in dims}
+    n = len(axes)
+    return Reading(GlobalMean(n), a["self"]) if axes == set(range(-n, 0)) and n <= 3 else None
+
+
+def _call_mean(call: CalledLayer) -> Call | None:
+    return mean_call(_MEAN_LAYERS[type(call.module)], call.x, call.module.output_size)
+
+
+def mean_call(n: int, input: Any, output_size: Any) -> Call | None:
+    """`F.adaptive_avg_pool{n}d` as ATen's, if all sizes are given as numbers."""
+    sizes = list(output_size) if isinstance(output_size, tuple | list) else [output_size] * n
+    return (_MEANS[n - 1], (input, sizes)) if all(isinstance(size, int) for size in sizes) else None
+
+
+def _write_flatten(graph: Graph, value: Flatten, source: fx.Node, name: str) -> list[fx.Node]:
+    return [graph.fx.call_function(aten.flatten.using_ints, (source, 1, -1))]
+
+
+def _read_flatten(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    if (a["start_dim"], a["end_dim"]) != (1, -1):
+        return None
+    known = (facts(a["self"]).shape or ())[2:]
+    fixed = tuple(size for size in known if size is not None)
+    return Reading(Flatten(fixed if fixed and len(fixed) == len(known) else None), a["self"])
+
+
+def _call_flatten(call: CalledLayer) -> Call:
+    return aten.flatten.using_ints, (call.x, call.module.start_dim, call.module.end_dim)
+
+
+def _read_pool(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    """Where the padding counts as zeros and the size is not rounded up; with no padding it does not matter."""
+    n = 1 + _POOLS.index(node.target)
+    window, padding = static(a["kernel_size"], n), static(a["padding"], n)
+    stride = static(a["stride"] or a["kernel_size"], n)
+    if window is None or padding is None or stride is None or a["ceil_mode"] or a.get("divisor_override"):
+        return None
+    if any(padding) and not a["count_include_pad"]:
+        return None
+    return Reading(AvgPool(window, stride, padding), a["input"] if "input" in a else a["self"])
+
+
+def _call_pool(call: CalledLayer) -> Call:
+    pool = call.module
+    settings = (pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, pool.count_include_pad)
+    return pool_call(_POOL_LAYERS[type(pool)], call.x, *settings, getattr(pool, "divisor_override", None))
+
+
+def pool_call(
+    n: int,
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Call:
+    """`F.avg_pool{n}d` as ATen's."""
+    sizes = (kernel_size, kernel_size if stride is None else stride, padding)
+    spread = (values * n if len(values) == 1 else values for values in map(listed, sizes))  # the exporter takes no [2]
+    arguments = (input, *spread, ceil_mode, count_include_pad)
+    return _POOLS[n - 1], arguments if n == 1 else (*arguments, divisor_override)
+
+
+SPELLING = Spelling(
+    written={
+        Identity: _write_identity,
+        PixelShuffle: _write_shuffle,
+        GlobalMean: _write_mean,
+        Flatten: _write_flatten,
+    },
+    read={
+        **dict.fromkeys((aten.alias.default, *_DROPOUTS), _read_identity),
+        aten.pixel_shuffle.default: _read_shuffle,
+        **dict.fromkeys((*_MEANS, aten.mean.dim), _read_mean),
+        aten.flatten.using_ints: _read_flatten,
+        **dict.fromkeys(_POOLS, _read_pool),
+    },
+    called={
+        nn.Identity: _call_identity,
+        **dict.fromkeys(_DROPOUT_LAYERS, _call_dropout),
+        nn.PixelShuffle: _call_shuffle,
+        **dict.fromkeys(_MEAN_LAYERS, _call_mean),
+        nn.Flatten: _call_flatten,
+        **dict.fromkeys(_POOL_LAYERS, _call_pool),
+    },
+)
