@@ -23,8 +23,8 @@ from benchmarks.lowering_ways import DECOMPOSED, FUSEKIT, PLAIN, WAYS, error_of,
 from fusekit.model.float64 import run_float64
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import quiet
-from fusekit.optimizing.race import torch_call
-from fusekit.runtimes.onnx_session import OnnxFile
+from fusekit.runtimes.onnx_runtime import OnnxFile
+from fusekit.runtimes.pytorch import torch_call
 from fusekit.runtimes.timing import Call, interleaved
 
 Row = dict[str, Any]

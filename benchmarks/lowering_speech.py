@@ -22,7 +22,7 @@ from benchmarks.lowering_ways import FUSEKIT, PLAIN, nodes, plain, reason, refus
 from fusekit.model.float64 import run_float64
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import quiet
-from fusekit.runtimes.onnx_session import OnnxFile
+from fusekit.runtimes.onnx_runtime import OnnxFile
 
 Row = dict[str, Any]
 RATE = 16_000

@@ -22,9 +22,9 @@ from benchmarks.lowering_ways import plain, reason
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import quiet
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
-from fusekit.optimizing.race import torch_call
 from fusekit.passes import PASSES
-from fusekit.runtimes.onnx_session import OnnxFile
+from fusekit.runtimes.onnx_runtime import OnnxFile
+from fusekit.runtimes.pytorch import torch_call
 from fusekit.runtimes.timing import Call, interleaved
 
 Row = dict[str, Any]

@@ -28,7 +28,7 @@ from fusekit.model.float64 import run_float64
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import quiet
 from fusekit.optimizing.pipeline import LOWERING
-from fusekit.runtimes.onnx_session import OnnxFile
+from fusekit.runtimes.onnx_runtime import OnnxFile
 
 try:
     from torch._functorch._aot_autograd.complex_decomposition import decompose_complex_in_graph

@@ -10,8 +10,9 @@ from typing import Any
 from benchmarks.families_table import table
 from benchmarks.model_networks import HOME, ORDINARY
 from benchmarks.record import machine, write_bars, write_csv
-from fusekit.bench.contenders import ONNXRUNTIME, OPENVINO, PYTORCH, Side
+from fusekit.bench.contenders import ONNXRUNTIME, PYTORCH, Side
 from fusekit.bench.measure import Bench
+from fusekit.runtimes.open_vino import OpenVino
 
 Row = dict[str, Any]
 GOAL = 1.5  # geometric mean over the home ground, against the best other
@@ -23,7 +24,7 @@ def summary(measured: Bench) -> Row:
     The fastest of several alike is fast by luck, too: `against best` is a little less than it should be.
     """
     row: Row = {"rounds": measured.rounds}
-    for runtime in (PYTORCH, ONNXRUNTIME, OPENVINO):
+    for runtime in (PYTORCH, ONNXRUNTIME, OpenVino.title):
         originals, others, ours = (measured.of(runtime, side) for side in Side)
         if not (originals and ours):
             continue
@@ -47,7 +48,7 @@ def summary(measured: Bench) -> Row:
 
 
 def runtimes(rows: Sequence[Row]) -> list[str]:
-    return [name for name in (PYTORCH, ONNXRUNTIME, OPENVINO) if any(f"{name} speed-up" in row for row in rows)]
+    return [name for name in (PYTORCH, ONNXRUNTIME, OpenVino.title) if any(f"{name} speed-up" in row for row in rows)]
 
 
 def mean(rows: Sequence[Row], column: str) -> float:

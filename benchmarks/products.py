@@ -12,6 +12,7 @@ one axis, to see whether that would pay.
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +29,9 @@ from fusekit.algebra.products.product_conv import by_products
 from fusekit.algebra.products.toom_cook import winograd
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import quiet
-from fusekit.optimizing.race import module_of, onnx_call, torch_call
+from fusekit.onnx_export.write_file import export_plain
+from fusekit.optimizing.race import module_of
+from fusekit.runtimes import runtime
 from fusekit.runtimes.timing import Call, interleaved
 
 ALGEBRAS = {2: COMPLEX, 4: QUATERNION}
@@ -162,7 +165,9 @@ def timed(
         for number, (name, (module, x)) in enumerate(made.items()):
             inputs = Inputs((x,))
             path = Path(room) / f"{number}.onnx"
-            calls[name] = torch_call(module, inputs) if target == "torch" else onnx_call(module, inputs, path)
+            calls[name] = runtime(target).build(
+                module, inputs, partial(export_plain, module, path, inputs, dynamic=False)
+            )
         times = interleaved(calls, rounds, seconds, warm=True)
     row: dict[str, Any] = {"runtime": target}
     for name, each in times.items():

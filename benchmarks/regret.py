@@ -37,9 +37,10 @@ from benchmarks.record import WHERE, machine, write_csv
 from fusekit.algebra import Conv, Map, Relaid, SpectralConv, WinogradConv
 from fusekit.errors import FusekitError
 from fusekit.model.inputs import Inputs
-from fusekit.optimizing.race import module_of, onnx_call, torch_call
+from fusekit.onnx_export.write_file import export_plain
+from fusekit.optimizing.race import module_of
 from fusekit.passes import CHOOSE, STAGES
-from fusekit.rewriting.price import work
+from fusekit.runtimes import runtime
 from fusekit.runtimes.timing import Call, interleaved
 
 DIRECT, LAST, PLANAR, PLANAR_LAST, FFT = "direct", "channels last", "planar", "planar, channels last", "FFT"
@@ -127,7 +128,7 @@ def realizations(conv: Conv, shape: tuple[int, ...], target: str) -> dict[str, M
     if target == "onnxruntime" and wide and (conv.window[-1], conv.stride[-1], conv.dilation[-1]) == (3, 1, 1):
         found[WINOGRAD] = WinogradConv(conv)
     spectral = SpectralConv.of(conv)
-    prices = [work(m, shape, 4, target=target).price for m in (spectral, conv)]
+    prices = [m.work(shape, 4, runtime(target).rates).price for m in (spectral, conv)]
     if prices[0] < FAR * prices[1]:
         found[FFT] = spectral
     return found
@@ -146,7 +147,7 @@ def regret(single: Single, target: str, room: Path, rounds: int, seconds: float)
     for label, value in maps.items():
         module = module_of(value, torch.float32)
         path = room / f"{len(calls)}.onnx"
-        calls[label] = torch_call(module, inputs) if target == "torch" else onnx_call(module, inputs, path)
+        calls[label] = runtime(target).build(module, inputs, partial(export_plain, module, path, inputs, dynamic=False))
     times = {label: each.median for label, each in interleaved(calls, rounds, seconds, warm=True).items()}
     best = min(times, key=times.__getitem__)
     return {
@@ -162,7 +163,7 @@ def regret(single: Single, target: str, room: Path, rounds: int, seconds: float)
 
 def table(rows: list[dict[str, Any]], target: str) -> list[str]:
     lines = [
-        f"## {'PyTorch' if target == 'torch' else 'ONNX Runtime'}",
+        f"## {runtime(target).title}",
         "",
         "| convolutions of | how many | mean regret | worst | above 3 % | chosen |",
         "|---|---|---|---|---|---|",

@@ -19,11 +19,11 @@ from fusekit.optimizing.race import BUDGET, Clock
 from fusekit.passes import PASSES, STAGES
 from fusekit.rewriting.driver import Progress
 from fusekit.rewriting.rewrite import Rewrite, Stage
+from fusekit.runtimes import runtime
 from fusekit.validation.reference import Reference
 from fusekit.validation.verdict import Validation
 
 NO_MEASURE = "FUSEKIT_MEASURE"  # set to 0, nothing is measured
-TARGETS = ("torch", "onnxruntime")
 
 
 def optimize(
@@ -44,7 +44,8 @@ def optimize(
         model: any nn.Module; it is not touched.
         example_inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments. Optional: with them,
             shapes and dtypes are known, more can be captured and folded, and the result is compared with the model.
-        target: "torch" or "onnxruntime", the runtime whose costs count.
+        target: the runtime whose costs count: "torch", "onnxruntime", "openvino", or one that another package brings
+            (`fusekit passes` lists them).
         passes: names (`fusekit.passes.PASSES`) or instances of the rewrites to use; all by default.
         strict: raise VerificationError where a rewrite fails its check, instead of rolling it back.
         progress: called with (stage, done, total).
@@ -139,11 +140,10 @@ def _options(
     measure: bool,
     budget: float,
 ) -> Options:
-    if target not in TARGETS:
-        raise FusekitError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+    found = runtime(target)
     if not budget >= 0:
         raise FusekitError(f"budget must be a number of seconds from 0 on, got {budget!r}")
-    clock = Clock(target, budget, progress=progress) if measure and os.environ.get(NO_MEASURE, "1") != "0" else None
+    clock = Clock(found, budget, progress=progress) if measure and os.environ.get(NO_MEASURE, "1") != "0" else None
     relays = passes is None or CHANNELS_LAST in passes
     names = passes if passes is None or isinstance(passes, str) else [p for p in passes if p != CHANNELS_LAST]
-    return Options(target, select(names), strict, progress, tolerance, clock, relays)
+    return Options(found, select(names), strict, progress, tolerance, clock, relays)

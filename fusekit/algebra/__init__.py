@@ -35,11 +35,14 @@ from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
 from fusekit.algebra.selection import Selection
 from fusekit.algebra.transforms.spectral_conv import SpectralConv
 from fusekit.algebra.trivial import Constant, Identity
+from fusekit.algebra.work import EAGER, FREE, Rates, Work
 
 __all__ = [
     "COMPLEX",
     "DUAL",
     "DUAL_QUATERNION",
+    "EAGER",
+    "FREE",
     "OCTONION",
     "QUATERNION",
     "REAL",
@@ -67,6 +70,7 @@ __all__ = [
     "Mixing",
     "Pad",
     "PixelShuffle",
+    "Rates",
     "Relaid",
     "Selection",
     "Shape",
@@ -74,5 +78,6 @@ __all__ = [
     "Split",
     "Term",
     "WinogradConv",
+    "Work",
     "concat",
 ]

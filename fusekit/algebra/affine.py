@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fusekit.algebra.map import Shape
+from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.values import is_one, is_zero, wide
 from fusekit.errors import Inapplicable
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
+class Affine(Map):
     """s * x + t, with s and t of shape [C] along `axis` (negative), or both of shape [] and `axis` None."""
 
     scale: Tensor

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.conv import Conv
-from fusekit.algebra.map import Pairs, Shape
+from fusekit.algebra.map import Map, Pairs, Shape
 from fusekit.algebra.ring import Axis, Ring
 from fusekit.algebra.values import is_zero
+from fusekit.algebra.work import Rates, Work
 
 
 @dataclass(frozen=True, eq=False)
-class BorderedConv:
+class BorderedConv(Map):
     """outer ∘ inner, exact at the border: `folded` everywhere, less what it adds on the ring (`ring.py`).
 
     `folded` is the composition that ignores the border; outer's bias is in it, and is not used again.
@@ -60,9 +61,12 @@ class BorderedConv:
             total += inner.macs(rows) + outer.macs(strip)
         return total
 
-    def copied(self, shape: Shape) -> int:
-        """Numbers read and written to put the corrected sides in place: the output, once a side."""
-        return 2 * len(self.ring.sides) * math.prod(self.output_shape(shape))
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        """Each side of the ring is slices, pads, two small convolutions, a subtraction and a concatenation, for which
+        the output is read and written once."""
+        sides = len(self.ring.sides)
+        copied = 2 * sides * math.prod(self.output_shape(shape)) * itemsize
+        return super().work(shape, itemsize, rates) + Work(0, copied, rates.ring_side * sides)
 
     def constants(self) -> tuple[Tensor, ...]:
         return (*self.folded.constants(), *self.outer.constants(), *self.inner.constants())

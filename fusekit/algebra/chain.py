@@ -13,14 +13,14 @@ from torch import Tensor
 
 from fusekit.algebra.combination import Composition
 from fusekit.algebra.conv import Conv
-from fusekit.algebra.map import Shape
+from fusekit.algebra.map import Map, Shape
 from fusekit.errors import Inapplicable
 
 Cut = tuple[tuple[int, int], ...]  # [start, stop) of each stretch, counted from the innermost convolution
 
 
 @dataclass(frozen=True, eq=False)
-class Chain:
+class Chain(Map):
     """`convs`, innermost first; a function as their composition is."""
 
     convs: tuple[Conv, ...]

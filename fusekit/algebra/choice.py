@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from fusekit.algebra.map import Shape
+from fusekit.algebra.map import Map, Shape
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class Choice(Map):
     """`options`: maps that are the same function, at least one."""
 
     options: tuple[Any, ...]

@@ -23,7 +23,7 @@ from fusekit.errors import Inapplicable
 
 
 @dataclass(frozen=True, eq=False)
-class Composition:
+class Composition(Map):
     """Maps in a row, outermost first; no map at all is the identity."""
 
     maps: tuple[Any, ...]

@@ -24,10 +24,11 @@ from torch import Tensor
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.border import require_exact_border
 from fusekit.algebra.kernel import coarsen, compose_kernels, embed_kernel, multiply_pointwise
-from fusekit.algebra.map import Pairs, Shape
+from fusekit.algebra.map import Map, Pairs, Shape
 from fusekit.algebra.pad import Pad, add_padding, flat_padding
 from fusekit.algebra.values import is_zero, to_meta, wide
 from fusekit.algebra.window import Axis
+from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
 
 _CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -35,7 +36,7 @@ _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_trans
 
 
 @dataclass(frozen=True, eq=False)
-class Conv:
+class Conv(Map):
     """x ↦ kernel ⋆ x + bias. Shapes: kernel [group, out, in, *window], bias [group * out] or None.
 
     For a transposed convolution `padding` crops the output as in torch, and `output_padding` extends its high side.
@@ -180,6 +181,24 @@ class Conv:
 
     def constants(self) -> tuple[Tensor, ...]:
         return (self.kernel,) if self.bias is None else (self.kernel, self.bias)
+
+    def pads_first(self, rates: Rates) -> bool:
+        """Whether its padding takes a pad before it: all convolutions pad both sides of an axis alike, some each side
+        on its own, and none crops."""
+        first, _ = self.symmetric_padding()
+        return any(low < 0 or high < 0 or (low != high and not rates.pads_each_side) for low, high in first)
+
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        """A pad that it cannot do itself is an operator of its own; the convolution then reads the padded tensor."""
+        if not self.transposed and self.pads_first(rates):
+            first, common = self.symmetric_padding()
+            bare = replace(self, padding=tuple((amount, amount) for amount in common))
+            pad = Pad(first)
+            return pad.work(shape, itemsize, rates) + bare.work(pad.output_shape(shape), itemsize, rates)
+        total = super().work(shape, itemsize, rates)
+        if self.n == 1 and self.groups == self.in_channels > 1:
+            return replace(total, macs=rates.line_depthwise * total.macs)
+        return total
 
     def on_meta(self) -> "Conv":
         return replace(self, kernel=self.kernel.to("meta"), bias=to_meta(self.bias))

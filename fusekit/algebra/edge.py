@@ -7,6 +7,7 @@ On a circle a convolution of stride 1 does not care where it starts, so the seco
 repeated rows are no such thing: c of a reflection is the reflection of c only for symmetric kernels.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,13 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusekit.algebra.conv import Conv
-from fusekit.algebra.map import Pairs, Shape
+from fusekit.algebra.map import Map, Pairs, Shape
 from fusekit.algebra.pad import flat_padding
+from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
 
 
 @dataclass(frozen=True, eq=False)
-class EdgePad:
+class EdgePad(Map):
     """`stages`: paddings one after the other, each a (low, high) pair for each of the last n axes.
 
     Each stage takes at most one period of the *unpadded* tensor, as torch does, so (p, q) is defined wherever p and q
@@ -73,6 +75,12 @@ class EdgePad:
 
     def constants(self) -> tuple[Tensor, ...]:
         return ()
+
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        """A further stage cuts two ends and joins three parts, axis by axis."""
+        further = (len(self.stages) - 1) * len(self.padding)
+        copied = further * 2 * math.prod(self.output_shape(shape)) * itemsize
+        return super().work(shape, itemsize, rates) + Work(0, copied, 3 * further)
 
     def on_meta(self) -> "EdgePad":
         return self

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from fusekit.algebra.map import Shape
+from fusekit.algebra.map import Map, Shape
 
 
 @dataclass(frozen=True, eq=False)
-class Elementwise:
+class Elementwise(Map):
     """x ↦ f(x, *arguments, **options), entry by entry. `spelling`: how the program calls it, (kind of call, target)."""
 
     function: Callable[..., Tensor]

@@ -5,6 +5,7 @@
 The input is read once instead of k times. What it costs is the cut.
 """
 
+import math
 from dataclasses import dataclass
 from functools import reduce
 
@@ -12,12 +13,13 @@ import torch
 from torch import Tensor
 
 from fusekit.algebra.conv import Conv
-from fusekit.algebra.map import Shape
+from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
 
 
 @dataclass(frozen=True, eq=False)
-class Fork:
+class Fork(Map):
     """The convolutions, at least two; evaluated, their outputs side by side along the channels."""
 
     convs: tuple[Conv, ...]
@@ -47,7 +49,7 @@ class Fork:
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
+class Split(Map):
     """One convolution whose channels are handed out in parts of these sizes."""
 
     conv: Conv
@@ -64,6 +66,12 @@ class Split:
 
     def constants(self) -> tuple[Tensor, ...]:
         return self.conv.constants()
+
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        """The parts are views where the channels of one image lie together, and copies elsewhere."""
+        views = not rates.copies_slices and (len(shape) == self.conv.n + 1 or shape[0] == 1)
+        copied = 0 if views else 2 * math.prod(self.output_shape(shape)) * itemsize
+        return self.conv.work(shape, itemsize, rates) + Work(0, copied, 1)
 
     def on_meta(self) -> "Split":
         return Split(self.conv.on_meta(), self.sizes)

@@ -6,18 +6,20 @@ Runtimes have fast kernels for some layouts only. torch computes large depthwise
 channels last in memory; ONNX Runtime has blocked kernels for convolutions of two axes and none for one.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from fusekit.algebra.conv import Conv
-from fusekit.algebra.map import Shape
+from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
 
 
 @dataclass(frozen=True, eq=False)
-class Relaid:
+class Relaid(Map):
     """`conv` on a plane one row high (`planar`, of one axis), or with `channels_last` in memory, or both."""
 
     conv: Conv
@@ -56,6 +58,19 @@ class Relaid:
 
     def constants(self) -> tuple[Tensor, ...]:
         return self.conv.constants()
+
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        """The copies that channels last needs, and the better kernel that a depthwise convolution of one axis may find
+        as one of a plane; what layouts are worth otherwise, no formula knows."""
+        if self.channels_last and rates.owns_layout:
+            raise Inapplicable("the runtime lays out its tensors itself")
+        if self.channels_last and len(shape) != self.conv.n + 2:
+            raise Inapplicable("channels can be last only behind a batch")
+        plain = self.conv.work(shape, itemsize, rates)
+        if self.channels_last:
+            copied = 2 * (math.prod(shape) + math.prod(self.output_shape(shape))) * itemsize
+            return plain + Work(0, copied, 2)
+        return replace(plain, macs=self.conv.macs(shape))
 
     def on_meta(self) -> "Relaid":
         return replace(self, conv=self.conv.on_meta())

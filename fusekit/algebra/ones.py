@@ -16,13 +16,13 @@ from torch import Tensor
 
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.kernel import coarsen
-from fusekit.algebra.map import Shape
+from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.values import wide
 from fusekit.errors import Inapplicable
 
 
 @dataclass(frozen=True, eq=False)
-class AppendOnes:
+class AppendOnes(Map):
     """(N, C, *spatial) ↦ (N, C + 1, *spatial): the last channel is one everywhere. `n`: spatial axes."""
 
     n: int

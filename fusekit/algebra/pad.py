@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.algebra.map import Pairs, Shape
+from fusekit.algebra.map import Map, Pairs, Shape
 from fusekit.errors import Inapplicable
 
 
 @dataclass(frozen=True, eq=False)
-class Pad:
+class Pad(Map):
     """`padding`: a (low, high) pair for each of the last n axes, first of them first (torch's F.pad lists them last
     axis first). The padded value is zero."""
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fusekit.algebra.conv import Conv
-from fusekit.algebra.map import Shape
+from fusekit.algebra.map import Map, Shape
 
 _POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 @dataclass(frozen=True, eq=False)
-class AvgPool:
+class AvgPool(Map):
     """The mean over a window, zeros of the padding counted; `padding` is the same on both sides."""
 
     window: Shape

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.conv import Conv
-from fusekit.algebra.map import Shape
+from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.values import wide
+from fusekit.algebra.work import FREE, Rates, Work
 from fusekit.errors import Inapplicable
 
 
-class _Rearrangement:
+class _Rearrangement(Map):
     """Reads no constants and multiplies nothing."""
 
     def macs(self, shape: Shape) -> int:
@@ -87,6 +88,9 @@ class Flatten(_Rearrangement):
 
     def output_shape(self, shape: Shape) -> Shape:
         return (shape[0], math.prod(shape[1:]))
+
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        return FREE  # a view
 
     def absorbed(self, outer: Conv, inner: Conv) -> Conv:
         """The linear map L' with outer ∘ flatten ∘ inner = L' ∘ flatten, for a pointwise inner convolution:

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.conv import Conv
-from fusekit.algebra.map import Shape
+from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.work import FREE, Rates, Work
 
 
 @dataclass(frozen=True, eq=False)
-class Selection:
+class Selection(Map):
     """The channels from `start`, `width` of `total`, which stand before `n` spatial axes; `places`: put there."""
 
     start: int
@@ -69,12 +70,12 @@ class Selection:
     def macs(self, shape: Shape) -> int:
         return 0
 
-    def copied(self, shape: Shape, target: str) -> int:
-        """Entries read and written: a selected channel is a view in torch, a copy in ONNX Runtime."""
-        if not self.places and target == "torch":
-            return 0
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        """Copies, unless what is selected is a view."""
+        if not self.places and not rates.copies_slices:
+            return FREE
         entries = math.prod(shape if self.places else self.output_shape(shape))
-        return 2 * entries
+        return Work(0, 2 * entries * itemsize, 1)
 
     def constants(self) -> tuple[Tensor, ...]:
         return ()

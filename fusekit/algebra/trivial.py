@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fusekit.algebra.map import Shape
+from fusekit.algebra.map import Map, Shape
 
 
 @dataclass(frozen=True, eq=False)
-class Identity:
+class Identity(Map):
     """x ↦ x: inference dropout, nn.Identity; where it acts on `axes` last axes, a reflected pad of zero, also."""
 
     axes: int | None = None
@@ -30,7 +30,7 @@ class Identity:
 
 
 @dataclass(frozen=True, eq=False)
-class Constant:
+class Constant(Map):
     """x ↦ v, whatever x: the value of an expression that reads no input."""
 
     value: Tensor

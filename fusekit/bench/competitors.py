@@ -5,7 +5,7 @@ are copied first. A way may fail on a network, or compute something else; who me
 imported when they are asked for: no command needs them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +17,7 @@ from torch import nn
 from torch.fx.experimental import optimization
 
 from fusekit.model.own_copy import own_copy
-
-OPENVINO = "openvino"
+from fusekit.runtimes import runtimes
 
 ModuleWay = Callable[[nn.Module], nn.Module]
 FileWay = Callable[[Path, Path], None]
@@ -77,17 +76,5 @@ def installed(package: str) -> bool:
 
 
 def missing() -> list[str]:
-    """The packages that would have been measured, had they been installed."""
-    return [name for name in (*FILES, OPENVINO) if not installed(name)]
-
-
-def in_openvino(file: Path, feed: Mapping[str, Any]) -> Callable[[], list[Any]]:
-    """A run of the file in OpenVINO on the CPU, in float32, with as many threads as torch has now: its outputs."""
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",  # else it takes bfloat16 where the processor has it
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-    }
-    model = import_module(OPENVINO).Core().compile_model(str(file), "CPU", settings)
-    request, inputs = model.create_infer_request(), dict(feed)
-    return lambda: list(request.infer(inputs).values())
+    """What would have been measured, had it been installed."""
+    return [name for name in FILES if not installed(name)] + [each.name for each in runtimes() if each.missing()]

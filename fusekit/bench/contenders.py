@@ -20,11 +20,14 @@ from fusekit.model.inputs import Inputs
 from fusekit.model.own_copy import own_copy
 from fusekit.model.program import quiet, reason_of
 from fusekit.onnx_export.plain_export import plain_export
-from fusekit.runtimes.onnx_session import OnnxFile
+from fusekit.runtimes import available
+from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
+from fusekit.runtimes.protocol import Runtime
+from fusekit.runtimes.pytorch import PyTorch
 from fusekit.runtimes.timing import Call
 from fusekit.validation.tolerance import outputs_of
 
-PYTORCH, ONNXRUNTIME, OPENVINO = "PyTorch", "ONNX Runtime", "OpenVINO"
+PYTORCH, ONNXRUNTIME = PyTorch.title, ONNX_RUNTIME.title
 WRONG = 1e-2  # relative to the largest entry: further from the original than rounding takes it
 
 Notify = Callable[[str], None]
@@ -83,15 +86,16 @@ def versions(
 
     plain = room / "plain.onnx"
     made = partial(plain_export, original, plain, inputs, dynamic=dynamic, opset=opset)
-    found.append(build.file(ONNXRUNTIME, "plain export", Side.ORIGINAL, made))
+    found.append(build.file(ONNX_RUNTIME, "plain export", Side.ORIGINAL, made))
     for name, rewrite in competitors.FILES.items():
         if competitors.installed(name):
             made = partial(_rewritten, rewrite, plain, room / f"{name}.onnx")
-            found.append(build.file(ONNXRUNTIME, name, Side.OTHER, made))
-    found.append(build.file(ONNXRUNTIME, "fusekit", Side.FUSEKIT, lambda: file))
-    if competitors.installed(competitors.OPENVINO):
-        found.append(build.file(OPENVINO, "plain export", Side.ORIGINAL, lambda: plain))
-        found.append(build.file(OPENVINO, "fusekit", Side.FUSEKIT, lambda: file))
+            found.append(build.file(ONNX_RUNTIME, name, Side.OTHER, made))
+    found.append(build.file(ONNX_RUNTIME, "fusekit", Side.FUSEKIT, lambda: file))
+    for runtime in available():
+        if runtime.reads_files and runtime.name != ONNX_RUNTIME.name:
+            found.append(build.file(runtime, "plain export", Side.ORIGINAL, lambda: plain))
+            found.append(build.file(runtime, "fusekit", Side.FUSEKIT, lambda: file))
     return found
 
 
@@ -118,8 +122,8 @@ class _Builder:
         """A module whose weights are not to be seen."""
         return self._ready(PYTORCH, name, side, lambda: (_in_torch(make(), self.inputs)[0], None))
 
-    def file(self, runtime: str, name: str, side: Side, make: Callable[[], Path]) -> Version:
-        return self._ready(runtime, name, side, lambda: _on_file(runtime, make(), self.inputs, self.names))
+    def file(self, runtime: Runtime, name: str, side: Side, make: Callable[[], Path]) -> Version:
+        return self._ready(runtime.title, name, side, lambda: _on_file(runtime, make(), self.inputs, self.names))
 
     def _ready(self, runtime: str, name: str, side: Side, make: Callable[[], tuple[Call, int | None]]) -> Version:
         self.notify(f"{runtime}: {name}")
@@ -156,11 +160,8 @@ def _channels_last(make: Callable[[], nn.Module], inputs: Inputs) -> tuple[Call,
     return _in_torch(module, inputs.channels_last())
 
 
-def _on_file(runtime: str, path: Path, inputs: Inputs, names: Sequence[str]) -> tuple[Call, int]:
-    file = OnnxFile(path, spinning=False)
-    call = (
-        file.bound(inputs, names) if runtime == ONNXRUNTIME else competitors.in_openvino(path, file.feed(inputs, names))
-    )
+def _on_file(runtime: Runtime, path: Path, inputs: Inputs, names: Sequence[str]) -> tuple[Call, int]:
+    call = runtime.load(path, spinning=False).bound(inputs, names)
     beside = path.with_name(f"{path.name}.data")
     return call, path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
 

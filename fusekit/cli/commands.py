@@ -35,6 +35,8 @@ from fusekit.onnx_export.real_ends import INTERLEAVED
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.passes import CHOOSE, STAGES
 from fusekit.report import Report
+from fusekit.runtimes import runtimes
+from fusekit.runtimes.pytorch import PyTorch
 from fusekit.validation.judge import validate as judge
 from fusekit.validation.verdict import Validation
 
@@ -172,7 +174,7 @@ def bench(
         measured = None
         if validation.ok:
             steps.begin("optimizing for PyTorch")
-            words["target"] = "torch"
+            words["target"] = PyTorch.name
             fast = api.optimize(original, example, progress=steps.detail, **words)
             inputs = Inputs.of(example)
             last = own_copy(original).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -186,7 +188,7 @@ def bench(
 
 
 def passes(screen: Screen) -> int:
-    """The stages in order, and in each the passes with their laws and options."""
+    """The stages in order, in each the passes with their laws and options; then the runtimes to optimize for."""
     table = Table(box=None, pad_edge=False)
     for heading in ("stage", "pass", "law", "options"):
         table.add_column(heading, overflow="fold")
@@ -203,8 +205,10 @@ def passes(screen: Screen) -> int:
     law = "Whole regions with their channels last in memory, where the clock says that is faster (torch)."
     table.add_row(CHOOSE, CHANNELS_LAST, Text(law), "")
     rows.append({"stage": CHOOSE, "name": CHANNELS_LAST, "law": law, "options": {}})
-    screen.show(table)
-    screen.emit({"command": "passes", "passes": rows})
+    targets = [{"name": r.name, "title": r.title, "missing": r.missing()} for r in runtimes()]
+    lines = [Text(f"target {t['name']}: {t['title']}{', ' * bool(t['missing'])}{t['missing']}") for t in targets]
+    screen.show(table, "", *lines)
+    screen.emit({"command": "passes", "passes": rows, "targets": targets})
     return OK
 
 

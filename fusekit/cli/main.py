@@ -69,7 +69,7 @@ def export(
     arg: words.ArgOption = None,
     unsafe: words.UnsafeOption = False,
     seed: words.SeedOption = 0,
-    target: words.TargetOption = words.Target.onnxruntime,
+    target: words.TargetOption = "onnxruntime",
     only: words.PassOption = None,
     opset: words.OpsetOption = None,
     static: words.StaticOption = False,
@@ -91,7 +91,7 @@ def export(
     options = {"opset": opset, "static": static, "tolerance": tolerance, "io": io.value}
 
     def work(commands: Any) -> int:
-        choices = commands.Choices(target.value, tuple(only or ()), strict, not no_measure, budget)
+        choices = commands.Choices(target, tuple(only or ()), strict, not no_measure, budget)
         return int(commands.export(commands.Model(**model), path, choices, screen, **options))
 
     _run(work, screen)
@@ -107,7 +107,7 @@ def optimize(
     arg: words.ArgOption = None,
     unsafe: words.UnsafeOption = False,
     seed: words.SeedOption = 0,
-    target: words.TargetOption = words.Target.torch,
+    target: words.TargetOption = "torch",
     only: words.PassOption = None,
     tolerance: words.ToleranceOption = None,
     strict: words.StrictOption = False,
@@ -125,7 +125,7 @@ def optimize(
     screen = _screen(quiet, machine, verbose, debug)
 
     def work(commands: Any) -> int:
-        choices = commands.Choices(target.value, tuple(only or ()), strict, not no_measure, budget)
+        choices = commands.Choices(target, tuple(only or ()), strict, not no_measure, budget)
         return int(commands.optimize(commands.Model(**model), path, choices, screen, tolerance))
 
     _run(work, screen)
@@ -140,7 +140,7 @@ def inspect(
     arg: words.ArgOption = None,
     unsafe: words.UnsafeOption = False,
     seed: words.SeedOption = 0,
-    target: words.TargetOption = words.Target.torch,
+    target: words.TargetOption = "torch",
     quiet: words.QuietOption = False,
     machine: words.JsonOption = False,
     verbose: words.VerboseOption = 0,
@@ -149,7 +149,7 @@ def inspect(
     """Layers, receptive field, MACs, and what would be rewritten and what not, and why."""
     model = _model(source, factory, weights, arg, unsafe, input, seed, needed=False)
     screen = _screen(quiet, machine, verbose, debug)
-    _run(lambda commands: int(commands.inspect(commands.Model(**model), target.value, screen)), screen)
+    _run(lambda commands: int(commands.inspect(commands.Model(**model), target, screen)), screen)
 
 
 @app.command()
@@ -209,7 +209,7 @@ def bench(
     options = {"opset": opset, "static": static, "tolerance": tolerance}
 
     def work(commands: Any) -> int:
-        choices = commands.Choices(words.Target.onnxruntime.value, tuple(only or ()), strict)
+        choices = commands.Choices("onnxruntime", tuple(only or ()), strict)
         timing = commands.Timing(threads, rounds, seconds, compiled)
         return int(commands.bench(commands.Model(**model), path, choices, screen, timing, **options))
 

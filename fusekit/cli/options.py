@@ -5,12 +5,7 @@ from typing import Annotated
 
 import typer
 
-
-class Target(str, Enum):
-    """The runtimes that can be optimized for."""
-
-    torch = "torch"
-    onnxruntime = "onnxruntime"
+from fusekit.runtimes import known
 
 
 class Ends(str, Enum):
@@ -35,7 +30,17 @@ FactoryOption = Annotated[str | None, typer.Option(metavar="MODULE:NAME", help="
 ArgOption = Annotated[list[str] | None, typer.Option("--arg", metavar="NAME=VALUE", help="An argument of the factory.")]
 UnsafeOption = Annotated[bool, typer.Option("--unsafe-pickle", help="Unpickle SOURCE: this can run any code in it.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="The seed of the random inputs.")]
-TargetOption = Annotated[Target, typer.Option(help="The runtime to optimize for.")]
+
+
+def _known(target: str) -> str:
+    """One of the runtimes that there are, ours and those of other packages."""
+    if target not in known():
+        raise typer.BadParameter(f"{target!r} is not one of {', '.join(known())}.")
+    return target
+
+
+_TARGET = f"The runtime to optimize for: {', '.join(known())}."
+TargetOption = Annotated[str, typer.Option(help=_TARGET, metavar="RUNTIME", callback=_known)]
 PassOption = Annotated[list[str] | None, typer.Option("--pass", metavar="NAME", help="Only these passes. Repeat.")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Fail on a rewrite that does not verify.")]
 ToleranceOption = Annotated[

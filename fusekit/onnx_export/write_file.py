@@ -32,7 +32,8 @@ from fusekit.model.program import Freedom, export_program, free_steps, quiet, re
 from fusekit.model.torch_notes import copy_notes, note_value, user_inputs, value_at
 from fusekit.onnx_export.names import tidy
 from fusekit.onnx_export.translations import OPERATORS
-from fusekit.runtimes.onnx_session import OnnxFile
+from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
+from fusekit.runtimes.protocol import Runtime
 from fusekit.validation.judge import judge
 from fusekit.validation.probes import GIVEN, QUIET, WIDE_RANGE
 from fusekit.validation.reference import Reference
@@ -52,10 +53,11 @@ def export_onnx(
     opset: int | None = None,
     tolerance: float | None = None,
     rewrites: Sequence[tuple[str, str]] = (),
+    runtime: Runtime = ONNX_RUNTIME,
 ) -> Validation:
     """Write `optimized` to `path`, traced on the inputs of `reference` and verified against it.
 
-    `rewrites` (name, where) are recorded in the file.
+    `rewrites` (name, where) are recorded in the file; `runtime` runs it.
 
     If the file is well-formed but computes something else, no file is moved into place and the `Validation` says so
     (`ok` False). Raises `CaptureError` if the module cannot be traced, `ExportError` if no well-formed file comes out.
@@ -78,7 +80,9 @@ def export_onnx(
     except OSError as error:
         raise ExportError(f"cannot write {target}: {error.strerror}") from error
     try:
-        verdict = _Exporter(reference, optimized, folder / target.name, opset, tolerance, metadata).run(dynamic)
+        stage = folder / target.name
+        exporter = _Exporter(reference, optimized, stage, opset, tolerance, metadata, runtime)
+        verdict = exporter.run(dynamic)
         if verdict.ok:
             _move(folder, target)
         return verdict
@@ -90,12 +94,14 @@ def export_onnx(
 
 def export_plain(
     module: nn.Module, path: Path, example_inputs: object, *, dynamic: Freedom = False, opset: int | None = None
-) -> None:
-    """Write a module as it is, checked by nobody: to be timed, not to be kept. `ExportError` or `CaptureError` if
-    torch's exporter cannot."""
+) -> Path:
+    """Write a module as it is, checked by nobody: to be timed, not to be kept; its path.
+
+    Raises `ExportError` or `CaptureError` if torch's exporter cannot."""
     program = export_program(module, Inputs.of(example_inputs), dynamic=dynamic)
     _take_reals(program)
     _write(_translate(program, opset, True), path)
+    return path
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,7 @@ class _Exporter:
     opset: int | None
     tolerance: float | None
     metadata: dict[str, str]
+    runtime: Runtime
 
     def run(self, dynamic: bool) -> Validation:
         """The first verdict that is ok: with all sizes free, with the batch free, with none; else the last one.
@@ -149,8 +156,8 @@ class _Exporter:
         tidy(model, {name: tuple(weight.shape) for name, weight in program.state_dict.items()}, outputs, self.metadata)
         _write(model, self.path)
         inputs = self.reference.inputs
-        _check(self.path, inputs, inputs.names(self.optimized))
-        return judge(self.reference, self.path, self.tolerance)
+        _check(self.path, inputs, inputs.names(self.optimized), self.runtime)
+        return judge(self.reference, self.path, self.tolerance, self.runtime)
 
 
 def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> ir.Model:
@@ -227,14 +234,14 @@ def _write(model: ir.Model, path: Path) -> None:
         raise ExportError(f"the ONNX file could not be written: {reason_of(error)}") from error
 
 
-def _check(path: Path, inputs: Inputs, names: Sequence[str]) -> None:
+def _check(path: Path, inputs: Inputs, names: Sequence[str], runtime: Runtime) -> None:
     """By the format's own checker with strict shape inference, by loading, by running."""
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:
         raise ExportError(f"the ONNX checker refuses the file: {reason_of(error)}") from error
     try:
-        OnnxFile(path).run(inputs, names)
+        runtime.load(path).run(inputs, names)
     except FusekitError as error:
         wide = any(tensor.dtype in (torch.float64, torch.complex128) for tensor in inputs.tensors())
         advice = "; it has few kernels for double precision: export the model in single precision" if wide else ""

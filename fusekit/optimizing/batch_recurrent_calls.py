@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from fusekit.algebra import Rates
 from fusekit.capture import has_hooks
 from fusekit.ir.facts import Known, known, note, where
 from fusekit.ir.graph import Graph
@@ -25,7 +26,6 @@ from fusekit.validation.graphs_differ import distance, outputs
 from fusekit.validation.probes import guess_sizes, plan_probes
 
 NAME = "batch-calls"
-FEW_ROWS = 2  # ONNX Runtime is as fast on more rows in calls of their own
 TOLERANCE = 1e-10
 aten = torch.ops.aten
 _MODULES = (nn.LSTM, nn.GRU, nn.RNN)
@@ -48,7 +48,7 @@ class _Call:
         return known(self.x).shape or ()
 
 
-def batch_calls(graph: Graph, inputs: Inputs, target: str) -> list[Event]:
+def batch_calls(graph: Graph, inputs: Inputs, rates: Rates) -> list[Event]:
     """Batch the calls of each recurrent layer that do not wait for one another, in place; what was done."""
     events = []
     for layer in _layers(graph):
@@ -56,7 +56,7 @@ def batch_calls(graph: Graph, inputs: Inputs, target: str) -> list[Event]:
         if len(calls) < 2 or _wait(graph, calls):
             continue
         rows = min(call.shape[call.batch] for call in calls)
-        if target == "torch" or rows <= FEW_ROWS:
+        if rows <= rates.batched_rows:
             events.append(_tried(graph, calls, inputs))
         else:
             reason = f"of {rows} rows each, one call after the other is as fast"

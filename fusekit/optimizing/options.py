@@ -7,6 +7,7 @@ from fusekit.optimizing.race import Clock
 from fusekit.passes import CHOOSE
 from fusekit.rewriting.driver import Progress
 from fusekit.rewriting.rewrite import Stage
+from fusekit.runtimes.protocol import Runtime
 
 _LAYOUTS = {"use-planar-conv", "use-planar-channels-last", "use-channels-last"}
 
@@ -15,7 +16,7 @@ _LAYOUTS = {"use-planar-conv", "use-planar-channels-last", "use-channels-last"}
 class Options:
     """How to optimize: the words of `api.optimize`, understood."""
 
-    target: str
+    runtime: Runtime
     stages: Sequence[Stage]
     strict: bool = False
     progress: Progress | None = None

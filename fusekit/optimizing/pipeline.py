@@ -23,6 +23,7 @@ from fusekit.passes import CANONICALIZE
 from fusekit.report import Event, Outcome, Report, Totals
 from fusekit.rewriting.driver import Driver, Progress
 from fusekit.rewriting.rewrite import Stage
+from fusekit.runtimes.protocol import Runtime
 from fusekit.validation.graphs_differ import difference
 
 LOWERING = "lower-complex"
@@ -34,7 +35,7 @@ class Pipeline:
     """One optimization: its options, and what it has to report."""
 
     stages: Sequence[Stage]
-    target: str = "torch"
+    runtime: Runtime
     strict: bool = False
     progress: Progress | None = None
     clock: Clock | None = None
@@ -54,7 +55,7 @@ class Pipeline:
             return module
         try:
             # a file may be of one size; what answers in place of a model may not
-            captured = capture(module, inputs, fixed=self.target != "torch")
+            captured = capture(module, inputs, fixed=self.runtime.reads_files)
         except CaptureError as error:
             return self._run_children(module, path, str(error))
         graph = captured.graph
@@ -74,35 +75,35 @@ class Pipeline:
         self.before.append(totals(graph))
         if inputs is not None:
             self._lower(graph, inputs, path)
-        driver = Driver(graph, self.target, self.strict, self.progress, self.clock, self.vetoed)
+        driver = Driver(graph, self.runtime.rates, self.strict, self.progress, self.clock, self.vetoed)
         try:
             driver.run(self.stages)
         finally:
             self.events += driver.events
         unjoin(graph)
         if inputs is not None and self.stages:
-            self.events += batch_calls(graph, inputs, self.target)
-        if self.relays and self.clock is not None and self.target == "torch":
+            self.events += batch_calls(graph, inputs, self.runtime.rates)
+        if self.relays and self.clock is not None and not self.runtime.rates.owns_layout:
             self.events += relay(graph, self.clock, self.vetoed)
         self.after.append(totals(graph))
-        if self.target == "torch":
+        if not self.runtime.reads_files:
             overwrite(graph)
         return emit(graph)
 
     def _lower(self, graph: Graph, inputs: Inputs, path: str) -> None:
         """Complex arithmetic as real arithmetic, if that computes the same; else the graph stays as it is.
 
-        For torch, whose complex kernels are good at single elements, only where there are complex layers.
+        Where the runtime has complex kernels, which are good at single elements, only where there are complex layers.
         """
-        place, worth = path or "model", holds_layers if self.target == "torch" else holds_complex
+        place, worth = path or "model", holds_layers if self.runtime.has_complex else holds_complex
         if not self.stages or (LOWERING, place) in self.vetoed or not worth(graph):
             return
         # what is computed from parameters alone need not have a real form
         first = [stage for stage in self.stages if stage.name == CANONICALIZE]
-        events = Driver(graph, self.target, self.strict).run(first)
+        events = Driver(graph, self.runtime.rates, self.strict).run(first)
         self.events += [event for event in events if event.outcome is not Outcome.REFUSED]
         try:
-            real = lowered(graph, matrices=self.target != "torch")
+            real = lowered(graph, matrices=self.runtime.rates.by_matrices)
             error = difference(graph, real, inputs)
         except Exception as failure:  # an operator without a rule; a module that takes no float64
             self.events.append(Event(LOWERING, place, Outcome.REFUSED, reason=str(failure)))
@@ -157,7 +158,7 @@ class Pipeline:
             _total(self.after),
             " and ".join(ways),
             tuple(self.notes),
-            self.target,
+            self.runtime.name,
             seconds,
             self.times,
         )

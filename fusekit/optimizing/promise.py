@@ -26,7 +26,7 @@ def judged(
     Without a reference, which takes example inputs, nothing is known to be wrong.
     """
     inputs = None if reference is None else reference.inputs
-    last = options.target == "torch" and inputs is not None and inputs.are_channels_last
+    last = not options.runtime.reads_files and inputs is not None and inputs.are_channels_last
     options = options.laid_out() if last else options
     pipeline = _pipeline(options, vetoed)
     result = pipeline.run(own_copy(model), inputs)
@@ -46,4 +46,4 @@ def _fault(reference: Reference | None, result: nn.Module, options: Options) -> 
 
 def _pipeline(options: Options, vetoed: frozenset[Place]) -> Pipeline:
     clock = options.clock
-    return Pipeline(options.stages, options.target, options.strict, options.progress, clock, vetoed, options.relays)
+    return Pipeline(options.stages, options.runtime, options.strict, options.progress, clock, vetoed, options.relays)

@@ -17,7 +17,6 @@ from fusekit.optimizing.pipeline import LOWERING
 from fusekit.optimizing.promise import judged
 from fusekit.optimizing.undo import HARMLESS, Place, chosen, harmless, is_slower, least_gained, ratio, rejected
 from fusekit.report import Event, Report
-from fusekit.runtimes.onnx_session import OnnxFile
 from fusekit.runtimes.timing import Call
 from fusekit.validation.reference import Reference
 from fusekit.validation.verdict import Validation
@@ -40,7 +39,7 @@ class Export:
         the file without realizations."""
         verdict = self._held(self.options, ())
         risky = [event for event in _applied(verdict) if event.rewrite not in HARMLESS]
-        if not verdict.ok or self.options.clock is None or not risky or self.options.target != "onnxruntime":
+        if not verdict.ok or self.options.clock is None or not risky or not self.options.runtime.reads_files:
             return verdict
         with tempfile.TemporaryDirectory(prefix="fusekit-") as room:
             own, plainer = self._own(Path(room)), self._plainer(Path(room), verdict)
@@ -50,7 +49,8 @@ class Export:
         """The model's own export; None where there is none."""
         try:
             model, inputs, file = self.reference.model, self.reference.inputs, room / "original.onnx"
-            return self._call(plain_export(model, file, inputs, dynamic=self.dynamic, opset=self.opset))
+            free, opset, runtime = self.dynamic, self.opset, self.options.runtime
+            return self._call(plain_export(model, file, inputs, dynamic=free, opset=opset, runtime=runtime))
         except FusekitError:
             return None
 
@@ -96,7 +96,7 @@ class Export:
         return verdict
 
     def _call(self, path: str | Path) -> Call:
-        return OnnxFile(path, spinning=False).bound(self.reference.inputs, self.reference.names)
+        return self.options.runtime.load(path, spinning=False).bound(self.reference.inputs, self.reference.names)
 
     def _held(self, options: Options, vetoed: Iterable[Place]) -> Validation:
         """The first file that holds: with realizations, else without."""
@@ -134,6 +134,7 @@ class Export:
                 opset=self.opset,
                 tolerance=self.options.tolerance,
                 rewrites=applied,
+                runtime=self.options.runtime,
             )
         except ExportError as error:
             left = [event.reason for event in report.refused if event.rewrite == LOWERING]

@@ -9,9 +9,9 @@ from fusekit.model.program import evaluation_copy
 from fusekit.optimizing.options import Options
 from fusekit.optimizing.pipeline import Pipeline
 from fusekit.optimizing.promise import judged
-from fusekit.optimizing.race import torch_call
 from fusekit.optimizing.undo import Place, is_slower, least_gained, ratio, rejected
 from fusekit.report import Event
+from fusekit.runtimes.pytorch import torch_call
 from fusekit.validation.reference import Reference
 
 
@@ -24,7 +24,7 @@ def optimized(model: nn.Module, inputs: Inputs | None, options: Options) -> tupl
             raise VerificationError(reason)
         pipeline.roll_back(f"{reason}; a plain copy is returned")
         return own_copy(model), pipeline
-    if reference is None or options.clock is None or options.target != "torch":
+    if reference is None or options.clock is None or options.runtime.reads_files:
         return result, pipeline
     return _raced(reference, options, result, pipeline)
 

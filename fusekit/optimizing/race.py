@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import onnxruntime
 import torch
 from torch import fx, nn
 
@@ -25,8 +24,8 @@ from fusekit.ir.write import write
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import quiet
 from fusekit.onnx_export.write_file import export_plain
-from fusekit.runtimes.measurements import Measurements, processor
-from fusekit.runtimes.onnx_session import OnnxFile
+from fusekit.runtimes.measurements import Measurements
+from fusekit.runtimes.protocol import Runtime
 from fusekit.runtimes.timing import Call, interleaved
 from fusekit.version import __version__
 
@@ -39,19 +38,19 @@ Said = Callable[[str, int, int], None]
 
 
 class Clock:
-    """Times maps, and whole modules, on one target.
+    """Times maps, and whole modules, on one runtime.
 
     `budget`: seconds for all that is not known from before; `progress` is called as (what, done, seconds spent).
     """
 
     def __init__(
         self,
-        target: str,
+        runtime: Runtime,
         budget: float = BUDGET,
         known: Measurements | None = None,
         progress: Said | None = None,
     ) -> None:
-        self.target, self.budget, self.progress = target, budget, progress
+        self.runtime, self.budget, self.progress = runtime, budget, progress
         self.known = known or Measurements()
         self.threads = torch.get_num_threads()
         self.spent = 0.0
@@ -116,20 +115,12 @@ class Clock:
             return {label: each.median for label, each in times.items()}
 
     def _call(self, module: nn.Module, inputs: Inputs, path: Path) -> Call:
-        if self.target == "torch":
-            return torch_call(module, inputs)
-        return onnx_call(module, inputs, path)
+        return self.runtime.build(module, inputs, partial(export_plain, module, path, inputs, dynamic=False))
 
     def _place(self, inputs: Inputs) -> dict[str, object]:
         """What times depend on beside the operators."""
-        device = next((tensor.device for tensor in inputs.tensors() if tensor.is_cuda), None)
-        runtime = torch.__version__ if self.target == "torch" else onnxruntime.__version__
-        return {
-            "fusekit": __version__,
-            "runtime": f"{self.target} {runtime}",
-            "threads": self.threads,
-            "processor": processor() if device is None else torch.cuda.get_device_name(device),
-        }
+        device = next((tensor.device for tensor in inputs.tensors()), torch.device("cpu"))
+        return {"fusekit": __version__, "runtime": self.runtime.identity(device), "threads": self.threads}
 
     @contextmanager
     def _as_configured(self) -> Iterator[None]:
@@ -142,27 +133,6 @@ class Clock:
                 yield
         finally:
             torch.set_num_threads(threads)
-
-
-def torch_call(module: nn.Module, inputs: Inputs) -> Call:
-    """A module as a call without arguments, as at inference."""
-
-    on_gpu = any(tensor.is_cuda for tensor in inputs.tensors())
-
-    def call() -> object:
-        with torch.inference_mode():
-            result = inputs.call(module)
-        if on_gpu:
-            torch.cuda.synchronize()
-        return result
-
-    return call
-
-
-def onnx_call(module: nn.Module, inputs: Inputs, path: Path) -> Call:
-    """A module as ONNX Runtime runs it, exported to `path` as it is."""
-    export_plain(module, path, inputs, dynamic=False)
-    return OnnxFile(path, spinning=False).bound(inputs, inputs.names(module))
 
 
 def module_of(value: Map, dtype: torch.dtype) -> nn.Module:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import Chain, Choice, Combination, Map, Shape
+from fusekit.algebra import FREE, Chain, Choice, Combination, Map, Rates, Shape
 from fusekit.errors import Inapplicable
 from fusekit.ir.facts import Facts, Known, known, note, supply, where
 from fusekit.ir.graph import Graph, evaluate
@@ -19,7 +19,7 @@ from fusekit.ir.reading import Unread
 from fusekit.ir.write import write
 from fusekit.report import Event, Outcome
 from fusekit.rewriting.pattern import Match
-from fusekit.rewriting.price import FREE, work_of
+from fusekit.rewriting.price import work_of
 from fusekit.rewriting.region import Region, constants_of
 from fusekit.rewriting.rewrite import Rewrite
 from fusekit.rewriting.row_cut import cheapest_cut
@@ -31,8 +31,8 @@ _LARGE = 50_000  # entries of a region's constants from which computing a propos
 class Attempt:
     """One rewrite at one match, from proposal to commit or to no trace."""
 
-    def __init__(self, graph: Graph, rewrite: Rewrite, match: Match, target: str) -> None:
-        self.graph, self.rewrite, self.match, self.target = graph, rewrite, match, target
+    def __init__(self, graph: Graph, rewrite: Rewrite, match: Match, rates: Rates) -> None:
+        self.graph, self.rewrite, self.match, self.rates = graph, rewrite, match, rates
         self.region = Region(graph, match)
         self.sources = self.region.sources()
         self.before = self.after = FREE
@@ -99,10 +99,10 @@ class Attempt:
             return proposal
         if isinstance(proposal, Chain):
             kept = self.match.nodes[0] in self.region.alive()
-            proposal, pays = cheapest_cut(proposal, shapes[0], dtype.itemsize, target=self.target, gain=gain, kept=kept)
+            proposal, pays = cheapest_cut(proposal, shapes[0], dtype.itemsize, rates=self.rates, gain=gain, kept=kept)
             gain = 1.0 if pays else gain  # each stretch has met it
         if isinstance(proposal, Choice):
-            prices = [work_of(o, shapes, dtype.itemsize, target=self.target).price for o in proposal.options]
+            prices = [work_of(o, shapes, dtype.itemsize, self.rates).price for o in proposal.options]
             proposal = proposal.options[prices.index(min(prices))]
         self._require_gain(proposal, shapes, dtype, gain)
         return proposal
@@ -113,11 +113,11 @@ class Attempt:
         """Price both sides; what the region computes for others too is paid on both."""
         if not gain:
             raise Inapplicable("whether it pays only measuring can tell")
-        works = self.region.works(shapes, dtype.itemsize, self.target)
+        works = self.region.works(shapes, dtype.itemsize, self.rates)
         alive = self.region.alive()
         kept = [w for node, w in works if node in alive]
         self.before = sum((w for _, w in works), FREE)
-        self.after = sum(kept, work_of(proposal, shapes, dtype.itemsize, target=self.target))
+        self.after = sum(kept, work_of(proposal, shapes, dtype.itemsize, self.rates))
         if self.after.price >= gain * self.before.price:
             shared = "; the inner value is also used elsewhere and must be computed all the same" if kept else ""
             raise Inapplicable(

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import fx
 
-from fusekit.algebra import Composition, Map, Shape
+from fusekit.algebra import EAGER, Composition, Map, Rates, Shape
 from fusekit.errors import VerificationError
 from fusekit.ir.graph import Graph
 from fusekit.report import Event, Outcome
@@ -51,7 +51,7 @@ class Driver:
     places (rewrite, where) at which a realization has been tried and found wanting."""
 
     graph: Graph
-    target: str = "torch"
+    rates: Rates = EAGER
     strict: bool = False
     progress: Progress | None = None
     clock: Clock | None = None
@@ -100,7 +100,7 @@ class Driver:
             match = rewrite.pattern.match(self.graph, node)
             if match is None:
                 continue
-            attempt = Attempt(self.graph, rewrite, match, self.target)
+            attempt = Attempt(self.graph, rewrite, match, self.rates)
             event = attempt.run()
             if event.outcome is Outcome.APPLIED:
                 self.events.append(event)
@@ -122,7 +122,7 @@ class Driver:
             match = rewrite.pattern.match(self.graph, node)
             if match is None:
                 continue
-            attempt = Attempt(self.graph, rewrite, match, self.target)
+            attempt = Attempt(self.graph, rewrite, match, self.rates)
             vetoed = (rewrite.name, attempt.where) in self.vetoed
             refusal = (
                 attempt.refuse("the whole model was slower with it")

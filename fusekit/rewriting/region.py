@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from fusekit.algebra import Combination, Conv, Fork, Map, Shape
+from fusekit.algebra import Combination, Conv, Fork, Map, Rates, Shape, Work
 from fusekit.errors import Inapplicable
 from fusekit.ir.facts import facts, known, sources_of, where
 from fusekit.ir.graph import Graph
 from fusekit.rewriting.pattern import Match
-from fusekit.rewriting.price import Work, joint, nominal_shape, nominal_shapes, work, work_of_chain
+from fusekit.rewriting.price import joint, nominal_shape, nominal_shapes, work_of_chain
 from fusekit.rewriting.verify import probe_shapes, probe_shapes_of_branches
 
 
@@ -65,22 +65,22 @@ class Region:
             rank = facts(match.nodes[0]).rank  # a convolution keeps it
         return [[s] for s in probe_shapes(self._chain(), rank, known(match.source).shape, affordable)]
 
-    def works(self, shapes: Sequence[Shape], itemsize: int, target: str) -> list[tuple[fx.Node, Work]]:
+    def works(self, shapes: Sequence[Shape], itemsize: int, rates: Rates) -> list[tuple[fx.Node, Work]]:
         """What each node of the region costs."""
         match = self.match
         if match.several:
             fork: Fork = match.maps[0]
-            works = [work(conv, shapes[0], itemsize, target=target) for conv in fork.convs]
+            works = [conv.work(shapes[0], itemsize, rates) for conv in fork.convs]
             return list(zip(match.nodes, works, strict=True))
         if not match.branches:
-            works = work_of_chain(match.maps, shapes[0], itemsize, target=target)
+            works = work_of_chain(match.maps, shapes[0], itemsize, rates)
             return list(zip(match.nodes, reversed(works), strict=True))
         found: dict[fx.Node, Work] = {}
         for branch in match.branches:
-            works = work_of_chain(branch.maps, shapes[match.sources.index(branch.source)], itemsize, target=target)
+            works = work_of_chain(branch.maps, shapes[match.sources.index(branch.source)], itemsize, rates)
             found.update(zip(branch.nodes, works, strict=True))
         whole: Combination = match.maps[-1]
-        outer = [work(m, whole.output_shape(*shapes), itemsize, target=target) for m in match.maps[:-1]]
+        outer = [m.work(whole.output_shape(*shapes), itemsize, rates) for m in match.maps[:-1]]
         found.setdefault(match.nodes[-1 - len(outer)], joint(whole, shapes, itemsize))
         return [*found.items(), *((match.output, each) for each in outer)]
 

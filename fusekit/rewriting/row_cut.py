@@ -7,20 +7,19 @@ pairs takes the pair that pays and spoils a better one: 16 -> 8 -> 32 -> 128 cha
 the work. In 3,000 random rows of three or four it was never cheaper, and up to 2.7 times dearer.
 """
 
-from fusekit.algebra import Chain, Composition, Shape
+from fusekit.algebra import Chain, Composition, Rates, Shape
 from fusekit.algebra.chain import Cut
 from fusekit.errors import Inapplicable
-from fusekit.rewriting.price import work
 
 LONGEST = 12  # convolutions folded at once; what comes out can fold again
 
 
 def cheapest_cut(
-    chain: Chain, shape: Shape, itemsize: int, *, target: str, gain: float, kept: bool
+    chain: Chain, shape: Shape, itemsize: int, *, rates: Rates, gain: float, kept: bool
 ) -> tuple[Composition, bool]:
     """The cheapest lawful composition for an input of this shape, and whether it folds anything at that gain; if not,
     the fold that comes nearest. `kept`: the innermost value is computed in any case. Inapplicable if none is lawful."""
-    table = _Table(chain.on_meta(), shape, itemsize, target, kept)
+    table = _Table(chain.on_meta(), shape, itemsize, rates, kept)
     while True:
         stretches = table.best(gain)
         pays = any(stop - start > 1 for start, stop in stretches)
@@ -35,13 +34,13 @@ def cheapest_cut(
 class _Table:
     """Prices of all stretches of a chain, from shapes alone."""
 
-    def __init__(self, chain: Chain, shape: Shape, itemsize: int, target: str, kept: bool) -> None:
+    def __init__(self, chain: Chain, shape: Shape, itemsize: int, rates: Rates, kept: bool) -> None:
         self.n = len(chain.convs)
         self.refusal: Inapplicable | None = None
         self.parts: list[float] = []
         shapes = [shape]
         for conv in chain.convs:
-            self.parts.append(work(conv, shapes[-1], itemsize, target=target).price)
+            self.parts.append(conv.work(shapes[-1], itemsize, rates).price)
             shapes.append(conv.output_shape(shapes[-1]))
         self.prices: dict[tuple[int, int], float] = {}
         for start in range(self.n):
@@ -51,7 +50,7 @@ class _Table:
                 except Inapplicable as reason:
                     self.refusal = self.refusal or reason
                     continue
-                price = work(folded, shapes[start], itemsize, target=target).price
+                price = folded.work(shapes[start], itemsize, rates).price
                 self.prices[start, stop] = price + (self.parts[0] if kept and start == 0 else 0)
 
     def best(self, gain: float) -> Cut:

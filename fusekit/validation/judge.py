@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from fusekit.errors import FusekitError
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import reason_of
-from fusekit.runtimes.onnx_session import OnnxFile
+from fusekit.runtimes.file import RunnableFile
+from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
+from fusekit.runtimes.protocol import Runtime
 from fusekit.validation.probes import QUIET, WIDE_RANGE, Probe, Size, guess_sizes, plan_probes
 from fusekit.validation.reference import Answer, Reference, run
 from fusekit.validation.tolerance import OutputError, Outputs, compare, compare_quiet, is_float
@@ -33,26 +35,33 @@ def validate(
     example_inputs: object,
     *,
     tolerance: float | None = None,
+    runtime: Runtime = ONNX_RUNTIME,
 ) -> Validation:
     """Compare a module or an ONNX file with the reference, both in eval mode; neither is changed.
 
     Probes: the given inputs, batches of 1 and 3, odd and even sizes where these are free, and a wide dynamic range.
     `tolerance`: a bound on the relative error in place of the one derived from the reference's own. It then holds for
     the quiet region of the wide range by itself too, where a convolution by FFT is less accurate than a direct one.
+    `runtime`: who runs the file.
     Raises `FusekitError` where there is nothing to compare: the reference refuses the given inputs, or the file does
     not load. Anything the candidate gets wrong is in the result.
     """
-    return judge(Reference(reference, example_inputs), candidate, tolerance)
+    return judge(Reference(reference, example_inputs), candidate, tolerance, runtime)
 
 
-def judge(reference: Reference, candidate: nn.Module | str | Path, tolerance: float | None = None) -> Validation:
+def judge(
+    reference: Reference,
+    candidate: nn.Module | str | Path,
+    tolerance: float | None = None,
+    runtime: Runtime = ONNX_RUNTIME,
+) -> Validation:
     """The same, by a reference that has judged others before."""
     inputs, names = reference.inputs, reference.names
     if isinstance(candidate, nn.Module):
         sizes: Sizes = guess_sizes(inputs)
         judging = _Judge(reference, partial(run, candidate), tolerance)
     else:
-        file = OnnxFile(candidate)
+        file = runtime.load(candidate)
         sizes = _free_sizes(file, inputs, names)
         judging = _Judge(reference, lambda probe: file.run(probe, names), tolerance)
     results: list[ProbeResult] = []
@@ -145,7 +154,7 @@ def _named(answer: Answer, candidate: Outputs) -> Iterator[tuple[str, Tensor, Te
         yield name, ours, theirs, truth
 
 
-def _free_sizes(file: OnnxFile, inputs: Inputs, names: Sequence[str]) -> Sizes:
+def _free_sizes(file: RunnableFile, inputs: Inputs, names: Sequence[str]) -> Sizes:
     """The sizes that the file leaves free: equal names change together, those on a first axis are batches."""
     places = file.assign(inputs, names)
     named: dict[str, list[tuple[int, int]]] = {}

@@ -298,5 +298,5 @@ def test_one_shot_frames_are_those_of_the_plan() -> None:
     line = Line(30, 1, 15, 15)
     for axis in candidates(line, 56, mixes=False, half=True):
         if axis.frames.one_shot:
-            least = one_shot(line, 56, "onnxruntime").points
+            least = one_shot(line, 56, by_matrices=True).points
             assert least <= axis.dft.points < least + axis.dft.unit

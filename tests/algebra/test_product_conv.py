@@ -28,6 +28,7 @@ from fusekit.algebra.products.bilinear import HAMILTON, Bilinear, product_tensor
 from fusekit.algebra.products.blocks import blocks_of
 from fusekit.algebra.products.mixing import GroupedLinear
 from fusekit.algebra.products.product_conv import by_products, with_products, without_zero_blocks
+from fusekit.algebra.work import EAGER
 from fusekit.errors import Inapplicable
 from fusekit.nn import (
     ComplexConv2d,
@@ -40,6 +41,7 @@ from fusekit.optimizing.race import Clock, module_of
 from fusekit.passes import PASSES
 from fusekit.passes.use_product import UseProduct
 from fusekit.rewriting.price import work_of
+from fusekit.runtimes import runtime
 from tests.support.architectures import randomize
 from tests.support.compare import assert_same, report_of
 from tests.support.graphs import Calls
@@ -395,7 +397,7 @@ def test_prices() -> None:
     for width, pays in ((2, False), (32, True)):
         conv = quaternion_conv(width, width)
         shape = (1, 4 * width, 14, 14)
-        before, after = (work_of(m, [shape], 4).price for m in (conv, by_products(conv)))
+        before, after = (work_of(m, [shape], 4, EAGER).price for m in (conv, by_products(conv)))
         assert (after < PASSES["use-product"].gain * before) == pays
 
 
@@ -406,4 +408,4 @@ def test_candidates_run_in_their_dtype(target: str, monkeypatch: pytest.MonkeyPa
     module = module_of(by_products(conv), torch.float32)
     assert {t.dtype for t in (*module.parameters(), *module.buffers())} == {torch.float32}
     maps: list[Any] = [conv, by_products(conv)]
-    assert Clock(target).times(maps, (1, 12, 5, 5), torch.float32) is not None
+    assert Clock(runtime(target)).times(maps, (1, 12, 5, 5), torch.float32) is not None

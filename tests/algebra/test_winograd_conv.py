@@ -19,7 +19,7 @@ from fusekit.algebra.products.winograd_conv import cut, join
 from fusekit.errors import Inapplicable
 from fusekit.passes import PASSES
 from fusekit.passes.use_winograd import UseWinograd
-from fusekit.rewriting.price import work
+from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from tests.support.architectures import randomize
 from tests.support.compare import assert_same, call, error_of, report_of
 from tests.support.strategies import convs, gaussians, inputs_of, relative_error
@@ -150,7 +150,10 @@ def test_a_network() -> None:
 
 def test_not_without_a_clock_and_not_for_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = wide(torch.float32), torch.randn(1, 384, 14, 28)
-    for target, gain, reason in (("onnxruntime", 0.0, "only measuring can tell"), ("torch", 3.0, "in PyTorch")):
+    for target, gain, reason in (
+        ("onnxruntime", 0.0, "only measuring can tell"),
+        ("torch", 3.0, "copies"),
+    ):
         monkeypatch.setattr(UseWinograd, "gain", gain)
         report = report_of(fusekit.optimize(model, x, target=target))
         (event,) = [event for event in report.events if event.rewrite == "use-winograd"]
@@ -191,7 +194,7 @@ def test_prices() -> None:
     for width, size, ratio in ((64, 56, 0.9), (256, 56, 0.7), (64, 7, 1.0)):
         conv = Conv.from_torch(torch.randn(width, width, 3, 3), None, padding=((1, 1), (1, 1)))
         shape = (1, width, size, size)
-        prices = [work(m, shape, 4, target="onnxruntime").price for m in (WinogradConv(conv), conv)]
+        prices = [m.work(shape, 4, ONNX_RUNTIME.rates).price for m in (WinogradConv(conv), conv)]
         found = prices[0] / prices[1]
         assert (found < PASSES["use-winograd"].hope) == (ratio < 0.8)
 

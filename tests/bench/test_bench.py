@@ -13,10 +13,11 @@ from torch import nn
 
 import fusekit
 from fusekit.bench import competitors
-from fusekit.bench.contenders import ONNXRUNTIME, OPENVINO, PYTORCH, Side, Version, versions
+from fusekit.bench.contenders import ONNXRUNTIME, PYTORCH, Side, Version, versions
 from fusekit.bench.measure import Bench, measure, over, running_on
 from fusekit.model.inputs import Inputs
 from fusekit.onnx_export.plain_export import plain_export
+from fusekit.runtimes import open_vino
 from fusekit.runtimes.timing import Times
 from tests.support.cli_room import NET, ONNX, SIZES, inside, room, run
 
@@ -35,6 +36,8 @@ def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
     """As if these were not installed."""
     plain = competitors.installed
     monkeypatch.setattr(competitors, "installed", lambda package: package not in packages and plain(package))
+    if open_vino.PACKAGE in packages:
+        monkeypatch.setattr(open_vino, "find_spec", lambda package: None)
 
 
 def built(model: nn.Module, inputs: Inputs, folder: Path, **words: Any) -> list[Version]:
@@ -154,7 +157,7 @@ def test_packages_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest
     inputs = Inputs.of(torch.randn(1, 3, 8, 8))
     found = built(nn.Conv2d(3, 4, 3).eval(), inputs, tmp_path)
     assert set(of(found, ONNXRUNTIME)) == {"plain export", "onnxscript", "fusekit"}
-    assert of(found, OPENVINO) == {}
+    assert of(found, open_vino.OpenVino.title) == {}
     measured = measure(found, inputs, 1, 0.0)
     assert measured.missing == ("onnxsim", "onnxslim", "openvino")
 

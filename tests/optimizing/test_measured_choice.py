@@ -25,6 +25,7 @@ from fusekit.optimizing.promise import judged as plainly_judged
 from fusekit.optimizing.race import Clock
 from fusekit.optimizing.undo import chosen
 from fusekit.report import Event, Report
+from fusekit.runtimes import runtime
 from fusekit.runtimes.measurements import FILE, Measurements
 from fusekit.runtimes.timing import Times, interleaved
 from tests.support.architectures import randomize
@@ -363,22 +364,22 @@ def depthwise(taps: int = 9) -> Conv:
 def test_measured_once(tmp_path: Path) -> None:
     conv = depthwise()
     maps: list[Map] = [conv, Relaid(conv, planar=True), SpectralConv.of(conv)]
-    first = Clock("torch", known=Measurements(tmp_path / FILE))
+    first = Clock(runtime("torch"), known=Measurements(tmp_path / FILE))
     times = first.times(maps, (1, 4, 50), torch.float32)
     assert times is not None and first.spent > 0 and all(time > 0 for time in times)
-    again = Clock("torch", known=Measurements(tmp_path / FILE))
+    again = Clock(runtime("torch"), known=Measurements(tmp_path / FILE))
     assert again.times(maps, (1, 4, 50), torch.float32) == times and again.spent == 0
     assert again.times(maps[:2], (1, 4, 50), torch.float32) is not None and again.spent > 0, "another contest"
 
 
 @pytest.mark.parametrize("what", ["threads", "processor", "runtime", "fusekit"])
 def test_of_another_place_nothing_is_known(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock("torch", known=Measurements(tmp_path / FILE))
+    clock = Clock(runtime("torch"), known=Measurements(tmp_path / FILE))
     maps: list[Map] = [depthwise(), Relaid(depthwise(), planar=True)]
     clock.times(maps, (1, 4, 50), torch.float32)
     plain = Clock._place
     monkeypatch.setattr(Clock, "_place", lambda self, inputs: {**plain(self, inputs), what: "another"})
-    other = Clock("torch", known=Measurements(tmp_path / FILE))
+    other = Clock(runtime("torch"), known=Measurements(tmp_path / FILE))
     other.times(maps, (1, 4, 50), torch.float32)
     assert other.spent > 0
 

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 import fusekit
 from fusekit.algebra import Conv, SpectralConv
 from fusekit.algebra.transforms import spectral_conv as spectral_conv_module
+from fusekit.algebra.work import EAGER
 from fusekit.ir.facts import facts
 from fusekit.ir.read import read
 from fusekit.nn import FFTConv1d, FFTConv2d, FFTConvTranspose1d
 from fusekit.passes import STAGES, UseSpectralConv
 from fusekit.report import Event, Outcome, Report
-from fusekit.rewriting.price import work
 from fusekit.rewriting.verify import TOLERANCE
+from fusekit.runtimes import runtime
 from tests.support.architectures import randomize
 from tests.support.compare import assert_same, normal
 from tests.support.graphs import Calls, captured
@@ -136,11 +137,12 @@ def test_the_runtime_matters() -> None:
     conv = Conv.from_torch(torch.zeros(32, 1, 31, 31), None, padding=((15, 15),) * 2, groups=32)
     shape = (1, 32, 56, 56)
     for target in ("torch", "onnxruntime"):
-        ours = work(SpectralConv.of(conv), shape, 4, target=target).price
-        assert ours < work(conv, shape, 4, target=target).price
-        assert ours < work(SpectralConv.of(conv), (1, 32, 112, 112), 4, target=target).price
+        ours = SpectralConv.of(conv).work(shape, 4, runtime(target).rates).price
+        assert ours < conv.work(shape, 4, runtime(target).rates).price
+        assert ours < SpectralConv.of(conv).work((1, 32, 112, 112), 4, runtime(target).rates).price
     assert (
-        work(SpectralConv.of(conv), shape, 4).price != work(SpectralConv.of(conv), shape, 4, target="onnxruntime").price
+        SpectralConv.of(conv).work(shape, 4, EAGER).price
+        != SpectralConv.of(conv).work(shape, 4, runtime("onnxruntime").rates).price
     )
 
 

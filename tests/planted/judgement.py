@@ -19,8 +19,8 @@ JUDGEMENT = (
     Bug(
         "each file judged by a reference of its own",
         "fusekit/onnx_export/write_file.py",
-        "judge(self.reference, self.path, self.tolerance)",
-        "judge(Reference(self.reference.model, inputs), self.path, self.tolerance)",
+        "judge(self.reference, self.path, self.tolerance, self.runtime)",
+        "judge(Reference(self.reference.model, inputs), self.path, self.tolerance, self.runtime)",
         NETS,
     ),
     Bug(

@@ -47,8 +47,8 @@ LAWS = (
     Bug(
         "a stretch priced at the input",
         CUT,
-        "work(folded, shapes[start], itemsize",
-        "work(folded, shapes[0], itemsize",
+        "folded.work(shapes[start], itemsize",
+        "folded.work(shapes[0], itemsize",
         ROWS,
     ),
     Bug("gain of the whole row", CUT, "gain * sum(self.parts[start:stop])", "gain * sum(self.parts)", ROWS),

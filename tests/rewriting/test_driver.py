@@ -10,14 +10,16 @@ from torch import Tensor, nn
 from fusekit import FusekitError, VerificationError, optimize
 from fusekit.algebra import Affine, Conv, Map
 from fusekit.algebra.values import wide
+from fusekit.algebra.work import EAGER
 from fusekit.errors import Inapplicable
 from fusekit.ir.facts import known
 from fusekit.passes import PASSES, STAGES, FoldAffine, FoldConv, FoldPad
 from fusekit.report import Event, Outcome
 from fusekit.rewriting.driver import Driver
 from fusekit.rewriting.pattern import Compose, Match, Pattern
-from fusekit.rewriting.price import nominal_shape, work, work_of_chain
+from fusekit.rewriting.price import nominal_shape, work_of_chain
 from fusekit.rewriting.rewrite import Rewrite, Stage
+from fusekit.runtimes import runtime
 from tests.support.architectures import conv_chain, randomize
 from tests.support.compare import report_of
 from tests.support.graphs import captured, same_snapshot, snapshot
@@ -30,8 +32,10 @@ def outcomes(events: Any) -> list[tuple[str, str]]:
     return [(event.rewrite, str(event.outcome)) for event in events]
 
 
-def drive(model: nn.Module, *passes: Rewrite, x: Tensor | None = X, **options: Any) -> tuple[Driver, list[Event]]:
-    driver = Driver(captured(randomize(model), x), **options)
+def drive(
+    model: nn.Module, *passes: Rewrite, x: Tensor | None = X, target: str = "torch", **options: Any
+) -> tuple[Driver, list[Event]]:
+    driver = Driver(captured(randomize(model), x), runtime(target).rates, **options)
     return driver, driver.run([Stage("only", passes)])
 
 
@@ -239,7 +243,7 @@ def test_a_value_read_elsewhere_is_paid_for_on_both_sides() -> None:
     assert shared.cost_before == alone.cost_before
     assert alone.cost_after is not None and shared.cost_after is not None
     conv = Conv.from_torch(torch.empty(32, 3, 3, 3), torch.empty(32))
-    assert shared.cost_after == alone.cost_after + work(conv, (1, 3, 9, 8), 4).price
+    assert shared.cost_after == alone.cost_after + conv.work((1, 3, 9, 8), 4, EAGER).price
     assert "must be computed all the same" in shared.reason
 
 
@@ -331,14 +335,14 @@ def test_the_runtime_decides_what_an_uneven_padding_costs() -> None:
 
     def priced(low: int, high: int) -> list[float]:
         conv = Conv(kernel, None, (1, 1), ((low, high), (low, high)), (1, 1))
-        return [work(conv, shape, 4, target=target).price for target in ("torch", "onnxruntime")]
+        return [conv.work(shape, 4, runtime(target).rates).price for target in ("torch", "onnxruntime")]
 
     in_torch, in_onnx = priced(0, 1)
     assert in_torch > in_onnx + 100_000
     assert len(set(priced(1, 1))) == 1
     assert (
         len(set(priced(-1, -1))) == 1
-        and work(Conv(kernel, None, (1, 1), ((-1, 0),) * 2, (1, 1)), shape, 4).operators == 2
+        and Conv(kernel, None, (1, 1), ((-1, 0),) * 2, (1, 1)).work(shape, 4, EAGER).operators == 2
     )
 
     torch.manual_seed(0)
@@ -357,8 +361,8 @@ def test_the_price_is_that_of_what_is_written() -> None:
     conv = Conv(torch.empty(1, 4, 3, 3, 3), None, (1, 1), ((0, 0), (0, 0)), (1, 1))
     for target in ("torch", "onnxruntime"):
         for pad in (Pad(((0, 1), (0, 1))), Pad(((-1, 0), (0, 0)))):
-            apart = work_of_chain((conv, pad), (1, 3, 9, 8), 4, target=target)
-            assert sum(w.price for w in apart) == work(conv @ pad, (1, 3, 9, 8), 4, target=target).price
+            apart = work_of_chain((conv, pad), (1, 3, 9, 8), 4, runtime(target).rates)
+            assert sum(w.price for w in apart) == (conv @ pad).work((1, 3, 9, 8), 4, runtime(target).rates).price
 
 
 def test_a_nominal_shape_has_room_for_the_windows() -> None:
@@ -368,7 +372,7 @@ def test_a_nominal_shape_has_room_for_the_windows() -> None:
     shape = nominal_shape((after, wide_window))
     assert shape is not None and after.output_shape(wide_window.output_shape(shape))[-1] > 0
     assert nominal_shape((wide_window,)) == (1, 3, 8192)
-    assert all(w.price > 0 for w in work_of_chain((after, wide_window), shape, 4))
+    assert all(w.price > 0 for w in work_of_chain((after, wide_window), shape, 4, EAGER))
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv1d(3, 64, 5000, bias=False), nn.Conv1d(64, 2, 1))
     _, (event,) = drive(model, FoldConv(), x=None)

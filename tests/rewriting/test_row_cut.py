@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import fusekit
 from fusekit.algebra import Chain, Composition, Conv, Map, Shape
+from fusekit.algebra.work import EAGER
 from fusekit.errors import Inapplicable
-from fusekit.rewriting.price import work
 from fusekit.rewriting.row_cut import cheapest_cut
 from tests.support.compare import assert_same, normal, report_of
 from tests.support.strategies import convs, inputs_of, relative_error
@@ -28,7 +28,7 @@ def dense(inputs: int, outputs: int, window: int = 1, *, stride: int = 1, paddin
 def price(value: Composition, shape: tuple[int, ...]) -> float:
     total = 0.0
     for each in reversed(value.maps):
-        total += work(each, shape, 4).price
+        total += each.work(shape, 4, EAGER).price
         shape = each.output_shape(shape)
     return total
 
@@ -72,7 +72,7 @@ def test_no_lawful_cut_is_cheaper(data: st.DataObject) -> None:
             prices.append(price(cut, shape))
     plain = price(Composition(chain.convs[::-1]), shape)
     try:
-        best, pays = cheapest_cut(chain, shape, 4, target="torch", gain=gain, kept=False)
+        best, pays = cheapest_cut(chain, shape, 4, rates=EAGER, gain=gain, kept=False)
     except Inapplicable:
         assert lawful == 1  # nothing but leaving it as it is
         return
@@ -99,7 +99,7 @@ def test_the_first_pair_is_not_taken_where_it_spoils_the_row() -> None:
     """16 -> 8 -> 32 -> 128 channels, the last by 5x5: folding pairs from the front stops at nearly twice the work."""
     chain = Chain((dense(16, 8), dense(8, 32), dense(32, 128, 5)))
     shape = (1, 16, 64, 64)
-    best, pays = cheapest_cut(chain, shape, 4, target="torch", gain=0.9, kept=False)
+    best, pays = cheapest_cut(chain, shape, 4, rates=EAGER, gain=0.9, kept=False)
     assert pays and len(best.maps) == 2
     first_pair = price(chain.cut(((0, 2), (2, 3))), shape)
     assert price(best, shape) < 0.6 * first_pair
@@ -108,7 +108,7 @@ def test_the_first_pair_is_not_taken_where_it_spoils_the_row() -> None:
 def test_a_bias_that_forbids_the_best_stretch() -> None:
     """On shapes alone the whole row folds; the inner bias and the outer padding leave the outer pair."""
     chain = Chain((dense(8, 64, bias=True), dense(64, 64, 3, padding=1), dense(64, 8)))
-    best, pays = cheapest_cut(chain, (1, 8, 64, 64), 4, target="torch", gain=0.9, kept=False)
+    best, pays = cheapest_cut(chain, (1, 8, 64, 64), 4, rates=EAGER, gain=0.9, kept=False)
     inner, outer = (m for m in best.maps[::-1])
     assert pays and inner.window == (1, 1) and outer.window == (3, 3) and outer.out_channels == 8
 
@@ -117,14 +117,14 @@ def test_an_inner_value_that_is_computed_anyway_is_not_saved() -> None:
     """Two equal matrices in one pay, unless the first is computed all the same."""
     chain = Chain((dense(64, 64), dense(64, 64)))
     for kept in (False, True):
-        cut, pays = cheapest_cut(chain, (1, 64, 32, 32), 4, target="torch", gain=0.9, kept=kept)
+        cut, pays = cheapest_cut(chain, (1, 64, 32, 32), 4, rates=EAGER, gain=0.9, kept=kept)
         assert pays is not kept and len(cut.maps) == 1  # where nothing pays, the nearest that would
 
 
 def test_nothing_lawful_is_refused_with_the_reason() -> None:
     rows = [dense(3, 64, 3, padding=1, bias=True), dense(64, 64, 3, padding=1, bias=True), dense(64, 3, 3, padding=1)]
     with pytest.raises(Inapplicable, match="the border"):
-        cheapest_cut(Chain(tuple(rows)), (1, 3, 64, 64), 4, target="torch", gain=0.9, kept=False)
+        cheapest_cut(Chain(tuple(rows)), (1, 3, 64, 64), 4, rates=EAGER, gain=0.9, kept=False)
 
 
 class Row(nn.Module):

@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.algebra.map import Shape
+from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.values import to_meta, wide
+from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
 
 
 @dataclass(frozen=True, eq=False)
-class Mixing:
+class Mixing(Map):
     """y = (matrix ⊗ I) x + bias on the channels, which stand before `n` spatial axes.
 
     `matrix` [out, in]; `bias`: one entry for each output channel, in the order of the output. `reads_inner`,
@@ -65,6 +66,11 @@ class Mixing:
     def constants(self) -> tuple[Tensor, ...]:
         return (self.matrix,) if self.bias is None else (self.matrix, self.bias)
 
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        """Twice the copies where its blocks are brought to an axis of their own, and back."""
+        copies = (self.reads_inner * math.prod(shape) + self.writes_inner * math.prod(self.output_shape(shape))) * 2
+        return super().work(shape, itemsize, rates) + Work(0, copies * itemsize, 2)
+
     def on_meta(self) -> "Mixing":
         return replace(self, matrix=self.matrix.to("meta"), bias=to_meta(self.bias))
 
@@ -92,7 +98,7 @@ def mix(x: Tensor, matrix: Tensor, bias: Tensor | None, n: int, reads_inner: boo
 
 
 @dataclass(frozen=True, eq=False)
-class GroupedLinear:
+class GroupedLinear(Map):
     """y_g = kernel_g x_g + bias_g on the last axis, group by group: `kernel` [group, out, in]."""
 
     kernel: Tensor

@@ -9,6 +9,7 @@ float32 is near twice the direct sum's already. Reference: Lavin and Gray, Fast 
 networks, arXiv:1509.09308.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,16 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusekit.algebra.conv import Conv
-from fusekit.algebra.map import Shape
+from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.products.bilinear import Bilinear
 from fusekit.algebra.products.mixing import Mixing
 from fusekit.algebra.products.toom_cook import winograd
 from fusekit.algebra.values import wide
+from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
 
 
 @dataclass(frozen=True, eq=False)
-class WinogradConv:
+class WinogradConv(Map):
     """`conv` by F(m, r), r taps on its last axis, m = `outputs`."""
 
     conv: Conv
@@ -83,6 +85,23 @@ class WinogradConv:
         columns = self.cut_shape(shape)
         made = self.products.output_shape(columns)
         return self.before.macs(columns) + self.products.macs(columns) + self.after.macs(made)
+
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        """The products and both mixings; the columns of the windows copied one by one and then together, the outputs
+        once or twice."""
+        if not rates.fast_windows:
+            raise Inapplicable("the copies of the windows take here what the products save")
+        columns = self.cut_shape(shape)
+        made = self.products.output_shape(columns)
+        windows, outputs = math.prod(columns), math.prod(self.output_shape(shape))
+        copied = (2 * math.prod(shape) + 3 * windows + 2 * outputs) * itemsize
+        steps: tuple[tuple[Map, Shape], ...] = (
+            (self.before, columns),
+            (self.products, columns),
+            (self.after, made),
+        )
+        works = (each.work(seen, itemsize, rates) for each, seen in steps)
+        return sum(works, Work(0, copied, self.algorithm.rank + 5))
 
     def constants(self) -> tuple[Tensor, ...]:
         return (*self.products.constants(), self.before.matrix, self.after.matrix)

@@ -85,13 +85,13 @@ def candidates(
     """
     phases, before = 1, 0
     if size is not None:
-        whole = one_shot(line, size, "onnxruntime")  # raises
+        whole = one_shot(line, size, by_matrices=True)  # raises
     expected = size if size is not None else nominal
     outputs = 0 if expected is None else max(1, line.outputs(expected))
     if mixes and line.stride > 1:
         phases, before, line = line.stride, line.low, Line(line.reach // line.stride)
         if size is not None:
-            whole = one_shot(line, outputs + line.reach, "onnxruntime")
+            whole = one_shot(line, outputs + line.reach, by_matrices=True)
     if size is not None:
         for inner in _factors(whole.points):
             points = _multiple(whole.points, math.prod(inner))

@@ -80,7 +80,7 @@ class Frames:
         return 1 if self.one_shot else max(1, -(-outputs // self.keep))
 
 
-def one_shot(line: Line, size: int, runtime: str = "torch") -> Frames:
+def one_shot(line: Line, size: int, *, by_matrices: bool = False) -> Frames:
     """The whole axis in one frame, alias-minimal; right for this size only. ValueError if it has no outputs."""
     outputs = line.outputs(size)
     if outputs < 1:
@@ -89,7 +89,7 @@ def one_shot(line: Line, size: int, runtime: str = "torch") -> Frames:
     dense = line.stride * (outputs - 1) + 1
     end = min(line.extent(size), dense + line.reach - line.low)  # behind the last sample that any window reads
     samples = max(0, end - start)
-    points = fast_size(max(samples + low, line.reach - low + dense, dense, 1), runtime)
+    points = fast_size(max(samples + low, line.reach - low + dense, dense, 1), by_matrices=by_matrices)
     return Frames(points, samples, start, 0, -low, line.stride, outputs, 1, line.spread)
 
 
@@ -105,14 +105,14 @@ def tiled(line: Line, points: int, size: int | None = None) -> Frames:
 
 
 @lru_cache(maxsize=4096)
-def fast_size(points: int, runtime: str = "torch") -> int:
-    """The next size at which the runtime's transforms are fast.
+def fast_size(points: int, *, by_matrices: bool = False) -> int:
+    """The next size at which transforms are fast.
 
-    "torch": a power of two, or a multiple of 8 whose other factors are 3, 5 and 7 (measured: odd and twice odd sizes
-    cost 1.4 to 2.2 times as much a point, primes 6 times). "onnxruntime": transforms are matrix products there, whose
-    cost grows with the size and knows no bad one.
+    Of fast transforms (MKL) it is a power of two, or a multiple of 8 whose other factors are 3, 5 and 7. Measured: odd
+    and twice odd sizes cost 1.4 to 2.2 times as much a point, primes 6 times. The cost of products with constant
+    matrices grows with the size and knows no bad one.
     """
-    if runtime == "onnxruntime" or points <= 4:
+    if by_matrices or points <= 4:
         return points
     step = 2 if points <= 16 else 8
     size = -(-points // step) * step
@@ -149,6 +149,6 @@ class Plan:
         return tuple(axis.tiles for axis in self.axes)
 
 
-def plan_one_shot(lines: Sequence[Line], sizes: Sequence[int], runtime: str = "torch") -> Plan:
+def plan_one_shot(lines: Sequence[Line], sizes: Sequence[int], *, by_matrices: bool = False) -> Plan:
     """One frame for all, made for these sizes."""
-    return Plan(tuple(one_shot(line, size, runtime) for line, size in zip(lines, sizes, strict=True)))
+    return Plan(tuple(one_shot(line, size, by_matrices=by_matrices) for line, size in zip(lines, sizes, strict=True)))

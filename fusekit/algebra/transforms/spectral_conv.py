@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from fusekit.algebra.conv import Conv
-from fusekit.algebra.map import Pairs, Shape
+from fusekit.algebra.map import Map, Pairs, Shape
 from fusekit.algebra.transforms.effort import Effort, choose, effort
 from fusekit.algebra.transforms.matrix_plan import plan_matrices
 from fusekit.algebra.transforms.phases import Phases, deal, deal_kernel, gather
 from fusekit.algebra.transforms.spectral import Line, Plan, one_shot, tiled
 from fusekit.algebra.transforms.transform import Transform
+from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
 
 Tile = tuple[int | None, ...]
@@ -139,7 +140,7 @@ def _phases(geometry: Geometry, window: Shape, size: Shape) -> list[Phases]:
 
 
 @dataclass(frozen=True, eq=False)
-class SpectralConv:
+class SpectralConv(Map):
     """The map of `conv`, computed by transforms. `tile` as in `realize`."""
 
     conv: Conv
@@ -174,9 +175,9 @@ class SpectralConv:
         """The work in torch on an input of this shape."""
         return self.realization(shape).effort(math.prod(shape[: -self.conv.n - 1]), itemsize)
 
-    def nanoseconds(self, shape: Shape, itemsize: int, target: str) -> float:
-        """The time on one thread of the runtime `target`: by torch.fft, or in ONNX by constant matrix products."""
-        if target == "torch":
+    def nanoseconds(self, shape: Shape, itemsize: int, *, by_matrices: bool) -> float:
+        """The time on one thread: by fast transforms, or by products with constant matrices."""
+        if not by_matrices:
             return self.effort(shape, itemsize).nanoseconds
         conv, n = self.conv, self.conv.n
         outputs, inputs = (int(size) for size in conv.kernel.shape[1:3])
@@ -185,6 +186,14 @@ class SpectralConv:
             lines_of(conv), tuple(shape[-n:]), groups=conv.groups, outputs=outputs, inputs=inputs, batch=batch
         )
         return plan.work(batch, [axis.frames.tiles or 1 for axis in plan.axes]).nanoseconds * itemsize / 4
+
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        """Its time, as the multiply-accumulates of a direct convolution: time is known better here than the bytes it
+        moves, most of which stay in the cache."""
+        conv = self.conv
+        moved = (math.prod(shape) + math.prod(self.output_shape(shape))) * itemsize
+        rate = rates.direct_rate(conv.n, conv.out_channels, depthwise=conv.groups == conv.in_channels)
+        return Work(int(rate * self.nanoseconds(shape, itemsize, by_matrices=rates.by_matrices)), moved, 1)
 
     def macs(self, shape: Shape) -> int:
         """Half the flops of transforms and products."""
