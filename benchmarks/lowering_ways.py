@@ -27,7 +27,7 @@ from benchmarks.lowering_case import Case
 from fusekit.model.float64 import run_float64
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import quiet
-from fusekit.optimizing.pipeline import LOWERING
+from fusekit.optimizing.lower_complex import NAME as LOWERING
 from fusekit.runtimes.onnx_runtime import OnnxFile
 
 try:

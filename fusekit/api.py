@@ -1,9 +1,7 @@
-"""The three verbs: optimize, export, validate."""
+"""What people call: optimize and export (validate stands in `validation/judge.py`)."""
 
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -11,19 +9,14 @@ from torch import nn
 from fusekit.errors import FusekitError
 from fusekit.model.inputs import Inputs
 from fusekit.onnx_export.real_ends import INTERLEAVED, between_real_ends
-from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.optimizing.options import Options
 from fusekit.optimizing.promise_file import Export
 from fusekit.optimizing.promise_module import optimized
-from fusekit.optimizing.race import BUDGET, Clock
-from fusekit.passes import PASSES, STAGES
+from fusekit.optimizing.race import BUDGET
 from fusekit.rewriting.driver import Progress
-from fusekit.rewriting.rewrite import Rewrite, Stage
-from fusekit.runtimes import runtime
+from fusekit.rewriting.rewrite import Rewrite
 from fusekit.validation.reference import Reference
 from fusekit.validation.verdict import Validation
-
-NO_MEASURE = "FUSEKIT_MEASURE"  # set to 0, nothing is measured
 
 
 def optimize(
@@ -63,28 +56,12 @@ def optimize(
     if not isinstance(model, nn.Module):
         raise FusekitError(f"expected an nn.Module to optimize, got {type(model).__name__}")
     inputs = None if example_inputs is None else Inputs.of(example_inputs)
-    options = _options(target, passes, strict, progress, tolerance, measure and inputs is not None, budget)
+    options = Options.of(target, passes, strict, progress, tolerance, measure and inputs is not None, budget)
     result, pipeline = optimized(model, inputs, options)
     if any(module.training for module in model.modules()):
         pipeline.notes.append("the model is in training mode; it was optimized as in eval mode (call model.eval())")
     result.report = pipeline.report(time.perf_counter() - started)  # type: ignore[assignment]
     return result
-
-
-def select(passes: Sequence[str | Rewrite] | None) -> list[Stage]:
-    """The stages, with only the passes asked for, each in every stage it belongs to; an instance stands in for the pass
-    of its name, or if it is new gets a stage before the choice of realizations."""
-    if passes is None:
-        return list(STAGES)
-    if isinstance(passes, str):
-        passes = [passes]
-    unknown = [p for p in passes if isinstance(p, str) and p not in PASSES]
-    if unknown:
-        raise FusekitError(f"no pass named {unknown[0]!r}; there are {', '.join(PASSES)}")
-    chosen = {p if isinstance(p, str) else p.name: PASSES[p] if isinstance(p, str) else p for p in passes}
-    stages = [replace(s, passes=tuple(chosen[p.name] for p in s.passes if p.name in chosen)) for s in STAGES]
-    new = tuple(rewrite for name, rewrite in chosen.items() if name not in PASSES)
-    return [*stages[:-1], Stage("added", new), stages[-1]] if new else stages
 
 
 def export(
@@ -126,24 +103,6 @@ def export(
     Raises:
         ExportError: the file could not be written or did not pass its checks.
     """
-    options = _options(target, passes if optimize else (), strict, progress, tolerance, measure and optimize, budget)
+    options = Options.of(target, passes if optimize else (), strict, progress, tolerance, measure and optimize, budget)
     model, inputs = between_real_ends(model, Inputs.of(example_inputs), io)
     return Export(Reference(model, inputs), path, options, dynamic, opset).run()
-
-
-def _options(
-    target: str,
-    passes: Sequence[str | Rewrite] | None,
-    strict: bool,
-    progress: Progress | None,
-    tolerance: float | None,
-    measure: bool,
-    budget: float,
-) -> Options:
-    found = runtime(target)
-    if not budget >= 0:
-        raise FusekitError(f"budget must be a number of seconds from 0 on, got {budget!r}")
-    clock = Clock(found, budget, progress=progress) if measure and os.environ.get(NO_MEASURE, "1") != "0" else None
-    relays = passes is None or CHANNELS_LAST in passes
-    names = passes if passes is None or isinstance(passes, str) else [p for p in passes if p != CHANNELS_LAST]
-    return Options(found, select(names), strict, progress, tolerance, clock, relays)

@@ -7,6 +7,7 @@ in the units of `cost.py`; `error` is the relative float64 error that the verifi
 import io
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 
@@ -48,6 +49,15 @@ class Totals:
     operators: int
     parameters: int
     macs: int | None = None
+
+
+def sum_of(parts: Sequence[Totals]) -> Totals | None:
+    """The size of all parts together; None of none, and of their MACs where those of one are unknown."""
+    if not parts:
+        return None
+    macs = [part.macs for part in parts if part.macs is not None]
+    operators, parameters = sum(part.operators for part in parts), sum(part.parameters for part in parts)
+    return Totals(operators, parameters, sum(macs) if len(macs) == len(parts) else None)
 
 
 @dataclass(frozen=True)

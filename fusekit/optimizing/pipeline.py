@@ -1,46 +1,30 @@
-"""capture -> stages -> emit: a whole model or, where its own forward cannot be traced, its children in place."""
+"""capture -> lower -> stages -> emit: a whole model, or its children in place where its own forward is not traced."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import nn
 
 from fusekit.capture import capture, has_hooks
-from fusekit.capture.infer import run_on_fakes, spell_and_infer
 from fusekit.capture.only_called import only_called
 from fusekit.errors import CaptureError
 from fusekit.ir.emit import emit
-from fusekit.ir.graph import Graph
 from fusekit.ir.totals import totals
-from fusekit.lower import holds_complex, holds_layers, lowered
 from fusekit.model.inputs import Inputs
 from fusekit.optimizing.batch_recurrent_calls import batch_calls
 from fusekit.optimizing.channels_last import relay
-from fusekit.optimizing.race import Clock
+from fusekit.optimizing.lower_complex import lower_complex
+from fusekit.optimizing.options import Options
 from fusekit.optimizing.undo_joins import unjoin
 from fusekit.optimizing.write_in_place import overwrite
-from fusekit.passes import CANONICALIZE
-from fusekit.report import Event, Outcome, Report, Totals
-from fusekit.rewriting.driver import Driver, Progress
-from fusekit.rewriting.rewrite import Stage
-from fusekit.runtimes.protocol import Runtime
-from fusekit.validation.graphs_differ import difference
-
-LOWERING = "lower-complex"
-LOWERING_ERROR = 1e-10  # of the largest entry, in complex128
+from fusekit.report import Event, Outcome, Report, Totals, sum_of
+from fusekit.rewriting.driver import Driver
 
 
 @dataclass
 class Pipeline:
     """One optimization: its options, and what it has to report."""
 
-    stages: Sequence[Stage]
-    runtime: Runtime
-    strict: bool = False
-    progress: Progress | None = None
-    clock: Clock | None = None
-    vetoed: frozenset[tuple[str, str]] = frozenset()
-    relays: bool = False
+    options: Options
     events: list[Event] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ways: list[str] = field(default_factory=list)
@@ -50,12 +34,13 @@ class Pipeline:
 
     def run(self, module: nn.Module, inputs: Inputs | None, path: str = "") -> nn.Module:
         """The optimized module, made of one's own copy (`own_copy`)."""
+        options = self.options
         if has_hooks(module):
             self._left(path, "it has hooks, which must see its own input and output")
             return module
         try:
             # a file may be of one size; what answers in place of a model may not
-            captured = capture(module, inputs, fixed=self.runtime.reads_files)
+            captured = capture(module, inputs, fixed=options.runtime.reads_files)
         except CaptureError as error:
             return self._run_children(module, path, str(error))
         graph = captured.graph
@@ -74,49 +59,22 @@ class Pipeline:
         ]
         self.before.append(totals(graph))
         if inputs is not None:
-            self._lower(graph, inputs, path)
-        driver = Driver(graph, self.runtime.rates, self.strict, self.progress, self.clock, self.vetoed)
+            self.events += lower_complex(graph, inputs, options, path or "model")
+        rates = options.runtime.rates
+        driver = Driver(graph, rates, options.strict, options.progress, options.clock, options.vetoed)
         try:
-            driver.run(self.stages)
+            driver.run(options.stages)
         finally:
             self.events += driver.events
         unjoin(graph)
-        if inputs is not None and self.stages:
-            self.events += batch_calls(graph, inputs, self.runtime.rates)
-        if self.relays and self.clock is not None and not self.runtime.rates.owns_layout:
-            self.events += relay(graph, self.clock, self.vetoed)
+        if inputs is not None and options.stages:
+            self.events += batch_calls(graph, inputs, rates)
+        if options.relays and options.clock is not None and not rates.owns_layout:
+            self.events += relay(graph, options.clock, options.vetoed)
         self.after.append(totals(graph))
-        if not self.runtime.reads_files:
+        if not options.runtime.reads_files:
             overwrite(graph)
         return emit(graph)
-
-    def _lower(self, graph: Graph, inputs: Inputs, path: str) -> None:
-        """Complex arithmetic as real arithmetic, if that computes the same; else the graph stays as it is.
-
-        Where the runtime has complex kernels, which are good at single elements, only where there are complex layers.
-        """
-        place, worth = path or "model", holds_layers if self.runtime.has_complex else holds_complex
-        if not self.stages or (LOWERING, place) in self.vetoed or not worth(graph):
-            return
-        # what is computed from parameters alone need not have a real form
-        first = [stage for stage in self.stages if stage.name == CANONICALIZE]
-        events = Driver(graph, self.runtime.rates, self.strict).run(first)
-        self.events += [event for event in events if event.outcome is not Outcome.REFUSED]
-        try:
-            real = lowered(graph, matrices=self.runtime.rates.by_matrices)
-            error = difference(graph, real, inputs)
-        except Exception as failure:  # an operator without a rule; a module that takes no float64
-            self.events.append(Event(LOWERING, place, Outcome.REFUSED, reason=str(failure)))
-            return
-        if not error <= LOWERING_ERROR:
-            reason = f"the real form differs by {error:.1e}"
-            self.events.append(Event(LOWERING, place, Outcome.REJECTED, error=error, reason=reason))
-            return
-        graph.fx, graph.constants = real.fx, real.constants
-        run_on_fakes(graph, inputs)
-        spell_and_infer(graph)
-        graph.prune()
-        self.events.append(Event(LOWERING, place, Outcome.APPLIED, error=error))
 
     def _run_children(self, module: nn.Module, path: str, reason: str) -> nn.Module:
         """Optimize in place those children that the module's code does nothing with but call them."""
@@ -154,26 +112,14 @@ class Pipeline:
         ways = dict.fromkeys(self.ways)
         return Report(
             tuple(self.events),
-            _total(self.before),
-            _total(self.after),
+            sum_of(self.before),
+            sum_of(self.after),
             " and ".join(ways),
             tuple(self.notes),
-            self.runtime.name,
+            self.options.runtime.name,
             seconds,
             self.times,
         )
-
-
-def _total(parts: Sequence[Totals]) -> Totals | None:
-    if not parts:
-        return None
-    macs = [part.macs for part in parts]
-    known = [m for m in macs if m is not None]
-    return Totals(
-        sum(part.operators for part in parts),
-        sum(part.parameters for part in parts),
-        sum(known) if len(known) == len(macs) else None,
-    )
 
 
 def _join(*names: str) -> str:

@@ -13,26 +13,24 @@ from torch import nn
 from fusekit.model.own_copy import own_copy
 from fusekit.optimizing.options import Options
 from fusekit.optimizing.pipeline import Pipeline
-from fusekit.optimizing.undo import Place, chosen, rejected
+from fusekit.optimizing.undo import chosen, rejected
 from fusekit.validation.judge import fault
 from fusekit.validation.reference import Reference
 
 
-def judged(
-    model: nn.Module, reference: Reference | None, options: Options, vetoed: frozenset[Place]
-) -> tuple[nn.Module, Pipeline, str]:
+def judged(model: nn.Module, reference: Reference | None, options: Options) -> tuple[nn.Module, Pipeline, str]:
     """The result of the passes and what is wrong with it; without realizations, if it holds only so.
 
     Without a reference, which takes example inputs, nothing is known to be wrong.
     """
     inputs = None if reference is None else reference.inputs
     last = not options.runtime.reads_files and inputs is not None and inputs.are_channels_last
-    options = options.laid_out() if last else options
-    pipeline = _pipeline(options, vetoed)
+    options = options.laid_out if last else options
+    pipeline = Pipeline(options)
     result = pipeline.run(own_copy(model), inputs)
     reason = _fault(reference, result, options)
     if reason and not options.strict and chosen(pipeline.events):
-        first, pipeline = pipeline, _pipeline(options.plainer, vetoed)
+        first, pipeline = pipeline, Pipeline(options.plainer)
         result = pipeline.run(own_copy(model), inputs)
         pipeline.events += rejected(chosen(first.events), f"the whole model did not hold with it: {reason}")
         reason = _fault(reference, result, options)
@@ -42,8 +40,3 @@ def judged(
 
 def _fault(reference: Reference | None, result: nn.Module, options: Options) -> str:
     return "" if reference is None else fault(reference, result, options.tolerance)
-
-
-def _pipeline(options: Options, vetoed: frozenset[Place]) -> Pipeline:
-    clock = options.clock
-    return Pipeline(options.stages, options.runtime, options.strict, options.progress, clock, vetoed, options.relays)

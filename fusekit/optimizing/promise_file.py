@@ -2,7 +2,7 @@
 realizations."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from fusekit.errors import ExportError, FusekitError, VerificationError
 from fusekit.model.own_copy import own_copy
 from fusekit.onnx_export.plain_export import plain_export
 from fusekit.onnx_export.write_file import export_onnx
+from fusekit.optimizing.lower_complex import NAME as LOWERING
 from fusekit.optimizing.options import Options
-from fusekit.optimizing.pipeline import LOWERING
 from fusekit.optimizing.promise import judged
-from fusekit.optimizing.undo import HARMLESS, Place, chosen, harmless, is_slower, least_gained, ratio, rejected
+from fusekit.optimizing.undo import HARMLESS, chosen, is_slower, least_gained, ratio, rejected
 from fusekit.report import Event, Report
 from fusekit.runtimes.timing import Call
 from fusekit.validation.reference import Reference
@@ -37,7 +37,7 @@ class Export:
     def run(self) -> Validation:
         """The verdict on the file; with a clock, on one that is slower neither than the model's own export nor than
         the file without realizations."""
-        verdict = self._held(self.options, ())
+        verdict = self._held(self.options)
         risky = [event for event in _applied(verdict) if event.rewrite not in HARMLESS]
         if not verdict.ok or self.options.clock is None or not risky or not self.options.runtime.reads_files:
             return verdict
@@ -61,14 +61,13 @@ class Export:
             return None
         try:
             there = replace(self, path=room / "plainer.onnx")
-            return self._call(there.path) if there._written(*self._result(self.options.plainer, ())).ok else None
+            return self._call(there.path) if there._written(*self._result(self.options.plainer)).ok else None
         except FusekitError:
             return None
 
     def _raced(self, own: Call | None, plainer: Call | None, verdict: Validation) -> Validation:
         """Undo realizations until the file is slower than neither."""
         assert self.options.clock is not None
-        vetoed: frozenset[Place] = frozenset()
         undone: list[Event] = []
         options = self.options
         while verdict.ok:
@@ -84,23 +83,23 @@ class Export:
                 return verdict
             gone = least_gained(_applied(verdict), len(undone))
             if gone:
-                vetoed |= {(event.rewrite, event.where) for event in gone}
+                options = options.without(gone)
             elif options.stages:
                 gone = tuple(event for event in _applied(verdict) if event.rewrite not in HARMLESS)
-                options = replace(options, stages=harmless(options.stages), relays=False)
+                options = options.harmless
             if not gone:
                 return verdict
             whole, times = lost[0]
             undone += rejected(gone, f"{whole} took {ratio(times)} its time with it")
-            verdict = self._held(options, vetoed)
+            verdict = self._held(options)
         return verdict
 
     def _call(self, path: str | Path) -> Call:
         return self.options.runtime.load(path, spinning=False).bound(self.reference.inputs, self.reference.names)
 
-    def _held(self, options: Options, vetoed: Iterable[Place]) -> Validation:
+    def _held(self, options: Options) -> Validation:
         """The first file that holds: with realizations, else without."""
-        result, report = self._result(options, vetoed)
+        result, report = self._result(options)
         if not chosen(report.events) or options.strict:
             return self._written(result, report)
         try:
@@ -111,11 +110,11 @@ class Export:
         except ExportError as error:
             reason = str(error)
         undone = rejected(chosen(report.events), f"the whole model did not hold with it: {reason}")
-        result, report = self._result(options.plainer, vetoed)
+        result, report = self._result(options.plainer)
         return self._written(result, replace(report, events=(*report.events, *undone)))
 
-    def _result(self, options: Options, vetoed: Iterable[Place]) -> tuple[nn.Module, Report]:
-        result, pipeline, reason = judged(self.reference.model, self.reference, options, frozenset(vetoed))
+    def _result(self, options: Options) -> tuple[nn.Module, Report]:
+        result, pipeline, reason = judged(self.reference.model, self.reference, options)
         if reason:
             if options.strict:
                 raise VerificationError(reason)

@@ -9,7 +9,7 @@ from fusekit.model.program import evaluation_copy
 from fusekit.optimizing.options import Options
 from fusekit.optimizing.pipeline import Pipeline
 from fusekit.optimizing.promise import judged
-from fusekit.optimizing.undo import Place, is_slower, least_gained, ratio, rejected
+from fusekit.optimizing.undo import is_slower, least_gained, ratio, rejected
 from fusekit.report import Event
 from fusekit.runtimes.pytorch import torch_call
 from fusekit.validation.reference import Reference
@@ -18,7 +18,7 @@ from fusekit.validation.reference import Reference
 def optimized(model: nn.Module, inputs: Inputs | None, options: Options) -> tuple[nn.Module, Pipeline]:
     """The optimized model and what was done; a plain copy, if nothing better keeps the promise."""
     reference = None if inputs is None else Reference(model, inputs)
-    result, pipeline, reason = judged(model, reference, options, frozenset())
+    result, pipeline, reason = judged(model, reference, options)
     if reason:
         if options.strict:
             raise VerificationError(reason)
@@ -31,13 +31,13 @@ def optimized(model: nn.Module, inputs: Inputs | None, options: Options) -> tupl
 
 def _raced(reference: Reference, options: Options, result: nn.Module, pipeline: Pipeline) -> tuple[nn.Module, Pipeline]:
     """Undo realizations until the module is not slower than the model in PyTorch."""
-    assert options.clock is not None
-    vetoed: frozenset[Place] = frozenset()
+    clock = options.clock
+    assert clock is not None
     undone: list[Event] = []
     model, inputs = reference.model, reference.inputs
     original = torch_call(evaluation_copy(model), inputs.cloned())
     while True:
-        times = options.clock.compare(original, torch_call(result, inputs.cloned()))
+        times = clock.compare(original, torch_call(result, inputs.cloned()))
         pipeline.times = times
         pipeline.events += undone
         if not is_slower(times):
@@ -47,8 +47,8 @@ def _raced(reference: Reference, options: Options, result: nn.Module, pipeline: 
             pipeline.roll_back(f"the result takes {ratio(times)} the model's time; a plain copy is returned")
             return own_copy(model), pipeline
         undone = [*undone, *rejected(gone, f"the whole model took {ratio(times)} its time with it")]
-        vetoed |= {(event.rewrite, event.where) for event in gone}
-        result, pipeline, reason = judged(model, reference, options, vetoed)
+        options = options.without(gone)
+        result, pipeline, reason = judged(model, reference, options)
         if reason:
             pipeline.roll_back(f"{reason}; a plain copy is returned")
             return own_copy(model), pipeline

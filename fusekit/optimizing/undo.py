@@ -3,13 +3,12 @@
 One at a time, the one that gained least first; after a few in vain all that are left.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.passes import CHOOSE, STAGES
 from fusekit.report import Event, Outcome
-from fusekit.rewriting.rewrite import Stage
 
 NOISE = 0.03  # of the model's time: what two runs of the same program may differ by
 HARMLESS = {"drop-identity", "fold-constants", "fold-affine"}  # less work in every runtime, whatever the shapes
@@ -30,12 +29,6 @@ def least_gained(events: Iterable[Event], undone: int) -> tuple[Event, ...]:
     if undone >= _ONE_BY_ONE:
         return left
     return tuple(sorted(left, key=lambda event: event.times[1] / event.times[0] if event.times else 1.0)[-1:])
-
-
-def harmless(stages: Sequence[Stage]) -> list[Stage]:
-    """The stages, with only what can make nothing slower."""
-    kept = (replace(s, passes=tuple(p for p in s.passes if p.name in HARMLESS)) for s in stages)
-    return [stage for stage in kept if stage.passes]
 
 
 def is_slower(times: tuple[float, float]) -> bool:

@@ -39,6 +39,8 @@ class Reference:
     """
 
     def __init__(self, model: nn.Module, example_inputs: object, room: int = ROOM) -> None:
+        if not isinstance(model, nn.Module):
+            raise FusekitError(f"expected an nn.Module to compare with, got {type(model).__name__}")
         self.model = model
         self.inputs = Inputs.of(example_inputs)
         self.names = self.inputs.names(model)

@@ -19,15 +19,15 @@ JUDGEMENT = (
     Bug(
         "each file judged by a reference of its own",
         "fusekit/onnx_export/write_file.py",
-        "judge(self.reference, self.path, self.tolerance, self.runtime)",
-        "judge(Reference(self.reference.model, inputs), self.path, self.tolerance, self.runtime)",
+        "return judge(self.reference, ",
+        "return judge(Reference(self.reference.model, inputs), ",
         NETS,
     ),
     Bug(
         "each round of the race judged by a reference of its own",
         "fusekit/optimizing/promise_module.py",
-        "judged(model, reference, options, vetoed)",
-        "judged(model, Reference(model, inputs), options, vetoed)",
+        "options.without(gone)\n        result, pipeline, reason = judged(model, reference, options)",
+        "options.without(gone)\n        result, pipeline, reason = judged(model, Reference(model, inputs), options)",
         NETS,
     ),
 )

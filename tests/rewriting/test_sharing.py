@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import fusekit
-from fusekit.api import select
+from fusekit.optimizing.options import select
 from fusekit.passes import PASSES, STAGES
 from tests.support.architectures import randomize
 from tests.support.strategies import relative_error

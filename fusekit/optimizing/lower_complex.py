@@ -1,0 +1,45 @@
+"""Complex arithmetic as real arithmetic, where it computes the same: `fusekit.lower`, checked as a whole.
+
+It is no pass: the graph is rewritten beside the old one, compared with it in complex128, and taken or left.
+"""
+
+from fusekit.capture.infer import run_on_fakes, spell_and_infer
+from fusekit.ir.graph import Graph
+from fusekit.lower import holds_complex, holds_layers, lowered
+from fusekit.model.inputs import Inputs
+from fusekit.optimizing.options import Options
+from fusekit.passes import CANONICALIZE
+from fusekit.report import Event, Outcome
+from fusekit.rewriting.driver import Driver
+from fusekit.validation.graphs_differ import difference
+
+NAME = "lower-complex"
+ERROR = 1e-10  # of the largest entry, in complex128
+
+
+def lower_complex(graph: Graph, inputs: Inputs, options: Options, place: str) -> list[Event]:
+    """Lower the graph in place if that computes the same; what was done.
+
+    Where the runtime has complex kernels, which are good at single elements, only if there are complex layers.
+    """
+    runtime = options.runtime
+    worth = holds_layers if runtime.has_complex else holds_complex
+    if not options.stages or (NAME, place) in options.vetoed or not worth(graph):
+        return []
+    # what is computed from parameters alone need not have a real form
+    first = [stage for stage in options.stages if stage.name == CANONICALIZE]
+    events = Driver(graph, runtime.rates, options.strict).run(first)
+    done = [event for event in events if event.outcome is not Outcome.REFUSED]
+    try:
+        real = lowered(graph, matrices=runtime.rates.by_matrices)
+        error = difference(graph, real, inputs)
+    except Exception as failure:  # an operator without a rule; a module that takes no float64
+        return [*done, Event(NAME, place, Outcome.REFUSED, reason=str(failure))]
+    if not error <= ERROR:
+        reason = f"the real form differs by {error:.1e}"
+        return [*done, Event(NAME, place, Outcome.REJECTED, error=error, reason=reason)]
+    graph.fx, graph.constants = real.fx, real.constants
+    run_on_fakes(graph, inputs)
+    spell_and_infer(graph)
+    graph.prune()
+    return [*done, Event(NAME, place, Outcome.APPLIED, error=error)]
