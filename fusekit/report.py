@@ -1,7 +1,7 @@
 """What the driver did: immutable events, and their totals. Text for people, JSON for machines.
 
 An event says what became of one rewrite at one place. `where` is the module path a user would recognise. Costs are
-in the units of `cost.py`; `error` is the relative float64 error that the verification measured.
+in the units of `rewriting/price.py`; `error` is the relative float64 error that the verification measured.
 """
 
 import io

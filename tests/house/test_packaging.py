@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import fusekit
+from fusekit.runtimes import known
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -131,6 +132,19 @@ def test_no_two_rooms_need_each_other() -> None:
 def test_no_two_modules_need_each_other() -> None:
     graph = {name: below(name) - {name} for name in SOURCES if name != "fusekit"}
     assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if not name.startswith("fusekit.runtimes")])
+def test_nobody_compares_names_of_runtimes(name: str) -> None:
+    """What differs from one runtime to another is asked of it, or a new one would be forgotten somewhere."""
+    words = [
+        node.lineno
+        for tree in ast.walk(SOURCES[name])
+        if isinstance(tree, ast.Compare | ast.MatchValue)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value in known()
+    ]
+    assert not words, f"{name} compares the name of a runtime in line {words}"
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("fusekit.passes")])
