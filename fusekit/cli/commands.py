@@ -5,8 +5,8 @@ Each function returns the exit code. Nothing is written unless the numbers agree
 
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,95 +24,53 @@ from fusekit.checkpoint.file_kind import Kind, recognise
 from fusekit.checkpoint.load import load
 from fusekit.cli.console import DIFFERENT, OK, Screen, Steps, complain
 from fusekit.cli.example_inputs import Example, draw, try_out
-from fusekit.cli.sample_grammar import Sample
+from fusekit.cli.options import Model, Timing
 from fusekit.cli.staged_file import staged
 from fusekit.errors import ExportError, FusekitError
 from fusekit.inspecting.inspect import inspect as look_into
 from fusekit.model.inputs import Inputs
 from fusekit.model.own_copy import own_copy
 from fusekit.model.program import export_program
-from fusekit.onnx_export.real_ends import INTERLEAVED
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.passes import CHOOSE, STAGES
 from fusekit.report import Report
 from fusekit.runtimes import runtimes
-from fusekit.runtimes.pytorch import PyTorch
 from fusekit.validation.judge import validate as judge
 from fusekit.validation.verdict import Validation
 
 
-@dataclass(frozen=True)
-class Model:
-    """Where the model comes from and what it is fed: the words that all commands share."""
+def export(model: Model, out: Path, screen: Screen, **words: Any) -> int:
+    """Checkpoint to ONNX, optimized, and compared with the original before it takes its place.
 
-    source: str
-    factory: str | None = None
-    weights: str | None = None
-    arguments: dict[str, object] = field(default_factory=dict)
-    unsafe: bool = False
-    samples: tuple[Sample, ...] = ()
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Choices:
-    """How to optimize: the words of `api.optimize`."""
-
-    target: str
-    passes: tuple[str, ...] = ()
-    strict: bool = False
-    measure: bool = True
-    budget: float = 60.0
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How to measure: the words of `bench.measure`; `threads`: by default torch's."""
-
-    threads: int | None = None
-    rounds: int = 25
-    seconds: float = 10.0
-    compiled: bool = False
-
-
-def export(
-    model: Model,
-    out: Path,
-    choices: Choices,
-    screen: Screen,
-    *,
-    opset: int | None = None,
-    static: bool = False,
-    tolerance: float | None = None,
-    io: str = INTERLEAVED,
-) -> int:
-    """Checkpoint to ONNX, optimized, and compared with the original before it takes its place."""
-    _check_opset(opset)
-    _check_passes(choices.passes)
+    Args:
+        model: where the model comes from, and what it is fed.
+        out: the file.
+        screen: where to tell.
+        words: the other arguments of `fusekit.export`.
+    """
+    _check(words)
     with screen.progress(3) as steps:
         original, example = _open(model, steps)
         steps.begin("optimizing, exporting, validating")
-        validation = api.export(
-            original,
-            out,
-            example,
-            dynamic=not static,
-            opset=opset,
-            tolerance=tolerance,
-            io=io,
-            progress=steps.detail,
-            **_spell(choices),
-        )
+        validation = api.export(original, out, example, progress=steps.detail, **words)
     return _conclude("export", out, validation, _report_of(validation), screen)
 
 
-def optimize(model: Model, out: Path, choices: Choices, screen: Screen, tolerance: float | None = None) -> int:
-    """Checkpoint to an optimized torch.export archive, compared with the original before it takes its place."""
-    _check_passes(choices.passes)
+def optimize(model: Model, out: Path, screen: Screen, *, tolerance: float | None, **words: Any) -> int:
+    """Checkpoint to an optimized torch.export archive, compared with the original before it takes its place.
+
+    Args:
+        model: where the model comes from, and what it is fed.
+        out: the file.
+        screen: where to tell.
+        tolerance: the largest relative error of the whole model; None: derived from the original's own.
+        words: the other arguments of `fusekit.optimize`.
+    """
+    _check(words)
     with screen.progress(5) as steps:
         original, example = _open(model, steps)
         steps.begin("optimizing")
-        fast = api.optimize(original, example, progress=steps.detail, **_spell(choices))
+        fast = api.optimize(original, example, progress=steps.detail, **words)
         steps.begin("validating")
         validation = judge(original, fast, example, tolerance=tolerance)
         if validation.ok:
@@ -148,18 +106,27 @@ def validate(model: Model, candidate: Path, screen: Screen, tolerance: float | N
 def bench(
     model: Model,
     out: Path | None,
-    choices: Choices,
-    screen: Screen,
     timing: Timing,
+    screen: Screen,
     *,
-    opset: int | None = None,
-    static: bool = False,
-    tolerance: float | None = None,
+    passes: Sequence[str] | None,
+    strict: bool,
+    opset: int | None,
+    dynamic: bool,
+    tolerance: float | None,
 ) -> int:
-    """Latency before and after on both runtimes, beside the others; the file is written as by `export`."""
-    _check_opset(opset)
-    _check_passes(choices.passes)
-    sizes: dict[str, Any] = {"dynamic": not static, "opset": opset}
+    """Latency before and after on both runtimes, beside the others; the file is written as by `export`.
+
+    Args:
+        model: where the model comes from, and what it is fed.
+        out: where the ONNX file is kept; None: nowhere.
+        timing: how to measure.
+        screen: where to tell.
+        passes, strict, opset, dynamic, tolerance: as for `fusekit.export`.
+    """
+    rules: dict[str, Any] = {"passes": passes, "strict": strict}
+    form: dict[str, Any] = {"opset": opset, "dynamic": dynamic}
+    _check({**rules, **form})
     with (
         screen.progress(6) as steps,
         running_on(timing.threads),
@@ -169,19 +136,18 @@ def bench(
         original, example = _open(model, steps)
         steps.begin("optimizing, exporting, validating")
         ours = out or room / "fusekit.onnx"
-        words = _spell(choices)
-        validation = api.export(original, ours, example, tolerance=tolerance, progress=steps.detail, **sizes, **words)
+        rules["progress"] = steps.detail
+        validation = api.export(original, ours, example, tolerance=tolerance, **rules, **form)
         measured = None
         if validation.ok:
             steps.begin("optimizing for PyTorch")
-            words["target"] = PyTorch.name
-            fast = api.optimize(original, example, progress=steps.detail, **words)
+            fast = api.optimize(original, example, **rules)
             inputs = Inputs.of(example)
             last = own_copy(original).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            fast_last = api.optimize(last, inputs.channels_last(), progress=steps.detail, **words)
+            fast_last = api.optimize(last, inputs.channels_last(), **rules)
             steps.begin("building the others")
             others: dict[str, Any] = {"compiled": competitors.COMPILED if timing.compiled else {}, "notify": steps.say}
-            found = versions(original, fast, ours, inputs, room, fast_last=fast_last, **others, **sizes)
+            found = versions(original, fast, ours, inputs, room, fast_last=fast_last, **others, **form)
             steps.begin("measuring")
             measured = measure(found, inputs, timing.rounds, timing.seconds)
     return _conclude("bench", out, validation, _report_of(validation), screen, measured)
@@ -235,25 +201,13 @@ def _report_of(result: nn.Module | Validation) -> Report | None:
     return report if isinstance(report, Report) else None
 
 
-def _spell(choices: Choices) -> dict[str, Any]:
-    return {
-        "target": choices.target,
-        "passes": choices.passes or None,
-        "strict": choices.strict,
-        "measure": choices.measure,
-        "budget": choices.budget,
-    }
-
-
-def _check_opset(opset: int | None) -> None:
-    newest = onnx.defs.onnx_opset_version()
+def _check(words: Mapping[str, Any]) -> None:
+    """What only torch and onnx know of the words: whether there is such an operator set, and such a pass."""
+    opset, newest = words.get("opset"), onnx.defs.onnx_opset_version()
     if opset is not None and opset > newest:
         raise ExportError(f"opset {opset} does not exist; the newest is {newest}")
-
-
-def _check_passes(names: Sequence[str]) -> None:
     known = [*(rule.name for stage in STAGES for rule in stage.passes), CHANNELS_LAST]
-    for name in names:
+    for name in words["passes"] or ():
         if name not in known:
             raise FusekitError(f"unknown pass {name!r}; known are {', '.join(known)} (see `fusekit passes`)")
 

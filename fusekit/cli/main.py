@@ -14,9 +14,24 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from fusekit.cli import options as words
 from fusekit.cli.console import BAD, Screen, complain
-from fusekit.cli.sample_grammar import check_factory, check_output, check_tolerance, parse_arguments, parse_inputs
+from fusekit.cli.flatten import flatten
+from fusekit.cli.options import (
+    Ends,
+    EndsOption,
+    Form,
+    KeptOnnxArgument,
+    Measuring,
+    Model,
+    OnnxArgument,
+    ProgramArgument,
+    Rules,
+    Talk,
+    TargetOption,
+    Timing,
+    ToleranceOption,
+)
+from fusekit.cli.sample_grammar import check_output
 from fusekit.version import __version__
 
 
@@ -59,168 +74,88 @@ app = typer.Typer(
 )
 
 
-@app.command()
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make the function a command, whose groups of options are shown one by one."""
+    return app.command()(flatten(function))
+
+
+@_command
 def export(
-    source: words.SourceArgument,
-    out: words.OnnxArgument,
-    input: words.InputOption = None,
-    weights: words.WeightsOption = None,
-    factory: words.FactoryOption = None,
-    arg: words.ArgOption = None,
-    unsafe: words.UnsafeOption = False,
-    seed: words.SeedOption = 0,
-    target: words.TargetOption = "onnxruntime",
-    only: words.PassOption = None,
-    opset: words.OpsetOption = None,
-    static: words.StaticOption = False,
-    io: words.EndsOption = words.Ends.interleaved,
-    tolerance: words.ToleranceOption = None,
-    strict: words.StrictOption = False,
-    no_measure: words.NoMeasureOption = False,
-    budget: words.BudgetOption = 60.0,
-    quiet: words.QuietOption = False,
-    machine: words.JsonOption = False,
-    verbose: words.VerboseOption = 0,
-    debug: words.DebugOption = False,
+    *,
+    model: Model,
+    out: OnnxArgument,
+    target: TargetOption = "onnxruntime",
+    rules: Rules,
+    measuring: Measuring,
+    form: Form,
+    io: EndsOption = Ends.interleaved,
+    tolerance: ToleranceOption = None,
+    talk: Talk,
 ) -> None:
     """Load, optimize, export to ONNX, and validate against the original."""
-    model = _model(source, factory, weights, arg, unsafe, input, seed, needed=True)
-    path = check_output(out, ".onnx", _files(model))
-    check_tolerance(tolerance)
-    screen = _screen(quiet, machine, verbose, debug)
-    options = {"opset": opset, "static": static, "tolerance": tolerance, "io": io.value}
-
-    def work(commands: Any) -> int:
-        choices = commands.Choices(target, tuple(only or ()), strict, not no_measure, budget)
-        return int(commands.export(commands.Model(**model), path, choices, screen, **options))
-
-    _run(work, screen)
+    model.check()
+    path = check_output(out, ".onnx", model.files())
+    choices = {"target": target, **rules.words(), **measuring.words()}
+    ends = {"io": io.value, "tolerance": tolerance, **form.words()}
+    _run(talk, lambda commands, screen: commands.export(model, path, screen, **choices, **ends))
 
 
-@app.command()
+@_command
 def optimize(
-    source: words.SourceArgument,
-    out: words.ProgramArgument,
-    input: words.InputOption = None,
-    weights: words.WeightsOption = None,
-    factory: words.FactoryOption = None,
-    arg: words.ArgOption = None,
-    unsafe: words.UnsafeOption = False,
-    seed: words.SeedOption = 0,
-    target: words.TargetOption = "torch",
-    only: words.PassOption = None,
-    tolerance: words.ToleranceOption = None,
-    strict: words.StrictOption = False,
-    no_measure: words.NoMeasureOption = False,
-    budget: words.BudgetOption = 60.0,
-    quiet: words.QuietOption = False,
-    machine: words.JsonOption = False,
-    verbose: words.VerboseOption = 0,
-    debug: words.DebugOption = False,
+    *,
+    model: Model,
+    out: ProgramArgument,
+    target: TargetOption = "torch",
+    rules: Rules,
+    measuring: Measuring,
+    tolerance: ToleranceOption = None,
+    talk: Talk,
 ) -> None:
     """Load, optimize, validate, and write the PyTorch program as a torch.export archive."""
-    model = _model(source, factory, weights, arg, unsafe, input, seed, needed=True)
-    path = check_output(out, ".pt2", _files(model))
-    check_tolerance(tolerance)
-    screen = _screen(quiet, machine, verbose, debug)
-
-    def work(commands: Any) -> int:
-        choices = commands.Choices(target, tuple(only or ()), strict, not no_measure, budget)
-        return int(commands.optimize(commands.Model(**model), path, choices, screen, tolerance))
-
-    _run(work, screen)
+    model.check()
+    path = check_output(out, ".pt2", model.files())
+    choices = {"target": target, **rules.words(), **measuring.words()}
+    _run(talk, lambda commands, screen: commands.optimize(model, path, screen, tolerance=tolerance, **choices))
 
 
-@app.command()
-def inspect(
-    source: words.SourceArgument,
-    input: words.InputOption = None,
-    weights: words.WeightsOption = None,
-    factory: words.FactoryOption = None,
-    arg: words.ArgOption = None,
-    unsafe: words.UnsafeOption = False,
-    seed: words.SeedOption = 0,
-    target: words.TargetOption = "torch",
-    quiet: words.QuietOption = False,
-    machine: words.JsonOption = False,
-    verbose: words.VerboseOption = 0,
-    debug: words.DebugOption = False,
-) -> None:
+@_command
+def inspect(*, model: Model, target: TargetOption = "torch", talk: Talk) -> None:
     """Layers, receptive field, MACs, and what would be rewritten and what not, and why."""
-    model = _model(source, factory, weights, arg, unsafe, input, seed, needed=False)
-    screen = _screen(quiet, machine, verbose, debug)
-    _run(lambda commands: int(commands.inspect(commands.Model(**model), target, screen)), screen)
+    model.check(fed=False)
+    _run(talk, lambda commands, screen: commands.inspect(model, target, screen))
 
 
-@app.command()
-def validate(
-    source: words.SourceArgument,
-    candidate: words.OnnxArgument,
-    input: words.InputOption = None,
-    weights: words.WeightsOption = None,
-    factory: words.FactoryOption = None,
-    arg: words.ArgOption = None,
-    unsafe: words.UnsafeOption = False,
-    seed: words.SeedOption = 0,
-    tolerance: words.ToleranceOption = None,
-    quiet: words.QuietOption = False,
-    machine: words.JsonOption = False,
-    verbose: words.VerboseOption = 0,
-    debug: words.DebugOption = False,
-) -> None:
+@_command
+def validate(*, model: Model, candidate: OnnxArgument, tolerance: ToleranceOption = None, talk: Talk) -> None:
     """Compare a checkpoint with an exported file. Exit code 1 if the numbers differ."""
-    model = _model(source, factory, weights, arg, unsafe, input, seed, needed=True)
-    check_tolerance(tolerance)
+    model.check()
     if not Path(candidate).exists():
         raise typer.BadParameter(f"{candidate}: no such file", param_hint="'OUT.onnx'")
-    screen = _screen(quiet, machine, verbose, debug)
-    _run(lambda commands: int(commands.validate(commands.Model(**model), Path(candidate), screen, tolerance)), screen)
+    _run(talk, lambda commands, screen: commands.validate(model, Path(candidate), screen, tolerance))
 
 
-@app.command()
+@_command
 def bench(
-    source: words.SourceArgument,
-    out: words.KeptOnnxArgument = None,
-    input: words.InputOption = None,
-    weights: words.WeightsOption = None,
-    factory: words.FactoryOption = None,
-    arg: words.ArgOption = None,
-    unsafe: words.UnsafeOption = False,
-    seed: words.SeedOption = 0,
-    only: words.PassOption = None,
-    opset: words.OpsetOption = None,
-    static: words.StaticOption = False,
-    tolerance: words.ToleranceOption = None,
-    strict: words.StrictOption = False,
-    threads: words.ThreadsOption = None,
-    rounds: words.RoundsOption = 25,
-    seconds: words.SecondsOption = 10.0,
-    compiled: words.CompileOption = False,
-    quiet: words.QuietOption = False,
-    machine: words.JsonOption = False,
-    verbose: words.VerboseOption = 0,
-    debug: words.DebugOption = False,
+    *,
+    model: Model,
+    out: KeptOnnxArgument = None,
+    rules: Rules,
+    form: Form,
+    tolerance: ToleranceOption = None,
+    timing: Timing,
+    talk: Talk,
 ) -> None:
     """Latency before and after, in PyTorch and in ONNX Runtime, beside other optimizers."""
-    model = _model(source, factory, weights, arg, unsafe, input, seed, needed=True)
-    path = None if out is None else check_output(out, ".onnx", _files(model))
-    check_tolerance(tolerance)
-    screen = _screen(quiet, machine, verbose, debug)
-    options = {"opset": opset, "static": static, "tolerance": tolerance}
-
-    def work(commands: Any) -> int:
-        choices = commands.Choices("onnxruntime", tuple(only or ()), strict)
-        timing = commands.Timing(threads, rounds, seconds, compiled)
-        return int(commands.bench(commands.Model(**model), path, choices, screen, timing, **options))
-
-    _run(work, screen)
+    model.check()
+    path = None if out is None else check_output(out, ".onnx", model.files())
+    words = {"tolerance": tolerance, **form.words(), **rules.words()}
+    _run(talk, lambda commands, screen: commands.bench(model, path, timing, screen, **words))
 
 
-@app.command()
-def passes(quiet: words.QuietOption = False, machine: words.JsonOption = False) -> None:
+@_command
+def passes(*, talk: Talk) -> None:
     """The passes by stage, with their laws and options."""
-    screen = Screen(quiet, machine)
-    _run(lambda commands: int(commands.passes(screen)), screen)
+    _run(talk, lambda commands, screen: commands.passes(screen))
 
 
 def _version(asked: bool) -> None:
@@ -236,43 +171,11 @@ def _common(
     pass
 
 
-def _model(
-    source: str,
-    factory: str | None,
-    weights: str | None,
-    arguments: list[str] | None,
-    unsafe: bool,
-    inputs: list[str] | None,
-    seed: int,
-    *,
-    needed: bool,
-) -> dict[str, Any]:
-    """The fields of `commands.Model`, checked: as a dict, because the class lives where torch is."""
-    if needed and not inputs:
-        raise typer.BadParameter("missing; give an example input such as 1x3x224x224", param_hint="'--input'")
-    return {
-        "source": source,
-        "factory": check_factory(factory),
-        "weights": weights,
-        "arguments": parse_arguments(arguments or ()),
-        "unsafe": unsafe,
-        "samples": parse_inputs(inputs or ()),
-        "seed": seed,
-    }
-
-
-def _files(model: dict[str, Any]) -> list[str | Path | None]:
-    return [model["source"], model["weights"], *(sample.path for sample in model["samples"])]
-
-
-def _screen(quiet: bool, machine: bool, verbose: int, debug: bool) -> Screen:
-    return Screen(quiet, machine, 2 if debug else verbose)
-
-
-def _run(work: Callable[[Any], int], screen: Screen) -> NoReturn:
+def _run(talk: Talk, work: Callable[[Any, Screen], int]) -> NoReturn:
     """Do the work. A model is anyone's code and may raise anything, even SystemExit: none of it passes for success."""
+    screen = Screen(talk.quiet, talk.machine, 2 if talk.debug else talk.verbose)
     try:
-        code = work(import_module("fusekit.cli.commands"))
+        code = int(work(import_module("fusekit.cli.commands"), screen))
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         code = complain(error, screen.verbose)
     raise typer.Exit(code)
