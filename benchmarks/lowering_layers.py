@@ -6,6 +6,7 @@ Batch sizes, channels and planes differ from one another, so that no mistaken ax
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,9 +62,7 @@ def complextorch() -> Iterator[Case]:
     name, where = "complextorch", imported("complextorch.nn")
     if where is None:
         return
-
-    def case(kind: str, *arguments: Any, shapes: Any = IMAGE, **options: Any) -> Case:
-        return layer(name, where, kind, *arguments, shapes=shapes, **options)
+    case = partial(layer, name, where)
 
     yield case("Linear", 4, 3, shapes=FLAT)
     yield case("Bilinear", 4, 3, 5, shapes=[(2, 4), (2, 3)])
@@ -137,9 +136,7 @@ def torchcvnn() -> Iterator[Case]:
     name, where = "torchcvnn", imported("torchcvnn.nn")
     if where is None:
         return
-
-    def case(kind: str, *arguments: Any, shapes: Any = IMAGE, **options: Any) -> Case:
-        return layer(name, where, kind, *arguments, shapes=shapes, **options)
+    case = partial(layer, name, where)
 
     yield case("ConvTranspose2d", 4, 6, 3, stride=2, padding=1)
     yield case("BatchNorm1d", 4, shapes=FLAT)

@@ -1,7 +1,7 @@
 """What the driver did: immutable events, and their totals. Text for people, JSON for machines.
 
 An event says what became of one rewrite at one place. `where` is the module path a user would recognise. Costs are
-in the units of `rewriting/price.py`; `error` is the relative float64 error that the verification measured.
+in multiply-accumulates (`algebra/work.py` has the formula).
 """
 
 import io
@@ -29,8 +29,17 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """One rewrite at one place. `reason` is empty for what was applied without remark; `times` are milliseconds of the
-    place before and after, where these were measured and not estimated."""
+    """One rewrite at one place.
+
+    Args:
+        rewrite: the name of the pass.
+        where: the path of the module that it would change.
+        outcome: what became of it.
+        cost_before, cost_after: the prices of the place and of its replacement, in multiply-accumulates; None: unknown.
+        error: ‖before - after‖ / ‖before‖ in float64, where the verification measured it.
+        reason: why it was not applied, or a remark; empty for what was applied without one.
+        times: milliseconds before and after, where these were measured and not estimated.
+    """
 
     rewrite: str
     where: str
@@ -44,7 +53,8 @@ class Event:
 
 @dataclass(frozen=True)
 class Totals:
-    """The size of a program: operators that compute, parameters, multiply-accumulates (None: shapes unknown)."""
+    """The size of a program: `operators` that compute, entries of its `parameters`, and multiply-accumulates, `macs`
+    (None: the shapes are not known)."""
 
     operators: int
     parameters: int
@@ -62,8 +72,17 @@ def sum_of(parts: Sequence[Totals]) -> Totals | None:
 
 @dataclass(frozen=True)
 class Report:
-    """All events in order, the totals before and after, how the model was captured, and notes to the user. `times`:
-    milliseconds of the whole model and of the result on the target, where they were raced."""
+    """What became of a model: every event in order, and the totals.
+
+    Args:
+        events: one for each rewrite at each place.
+        before, after: the size of the model and of the result; None: unknown.
+        capture: the way by which the model became a graph.
+        notes: what the user should know, a sentence each.
+        target: the runtime that was optimized for.
+        seconds: how long it took.
+        times: milliseconds of the whole model and of the result on the target, where both were timed.
+    """
 
     events: tuple[Event, ...] = ()
     before: Totals | None = None
@@ -80,14 +99,17 @@ class Report:
 
     @property
     def applied(self) -> tuple[Event, ...]:
+        """The rewrites that are in the result."""
         return self.of(Outcome.APPLIED)
 
     @property
     def refused(self) -> tuple[Event, ...]:
+        """The rewrites that do not pay, or whose law does not hold there; the reason says which."""
         return self.of(Outcome.REFUSED)
 
     @property
     def rejected(self) -> tuple[Event, ...]:
+        """The rewrites that failed their check and were undone: each is a mistake of fusekit."""
         return self.of(Outcome.REJECTED)
 
     def brief(self) -> Group:
@@ -96,7 +118,7 @@ class Report:
         return self._render(shown, "; -v shows why not" if self.refused else "")
 
     def to_json(self, indent: int | None = 2) -> str:
-        """The whole report as a JSON object, outcomes spelled as words."""
+        """The whole report as a JSON object, outcomes spelled as words. `indent`: as for `json.dumps`."""
         return json.dumps(asdict(self), indent=indent)
 
     def __rich__(self) -> Group:

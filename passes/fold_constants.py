@@ -19,7 +19,12 @@ from fusekit.rewriting.rewrite import Exactness, Rewrite
 
 @dataclass(frozen=True)
 class FoldConstants(Rewrite):
-    """f(W) = V: an expression of parameters is computed once. `growth`: how many times its sources it may be large."""
+    """f(W) = V: an expression of parameters is computed once.
+
+    Args:
+        growth: V is stored if it has at most so many times the entries of the parameters it is made of.
+        always_below: V is stored in any case if it has at most so many entries.
+    """
 
     name = "fold-constants"
     pattern = Expression()

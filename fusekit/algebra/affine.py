@@ -21,7 +21,8 @@ from fusekit.errors import Inapplicable
 
 @dataclass(frozen=True, eq=False)
 class Affine(Map):
-    """s * x + t, with s and t of shape [C] along `axis` (negative), or both of shape [] and `axis` None."""
+    """`scale` * x + `shift`, both of shape [C] along `axis` (negative), or both of shape [] and `axis` None. ValueError
+    for anything else."""
 
     scale: Tensor
     shift: Tensor
@@ -35,7 +36,8 @@ class Affine(Map):
 
     @classmethod
     def of(cls, scale: Tensor | None, shift: Tensor | None, axis: int | None) -> "Affine":
-        """From a scale and a shift, either of which may be missing or a scalar while the other has a channel axis."""
+        """From a `scale` and a `shift`, either of which may be missing (1, 0) or a scalar while the other is [C] along
+        `axis`. ValueError if both are missing."""
         scale = torch.ones_like(shift) if scale is None and shift is not None else scale
         shift = torch.zeros_like(scale) if shift is None and scale is not None else shift
         if scale is None or shift is None:
@@ -47,7 +49,10 @@ class Affine(Map):
     def batch_norm(
         cls, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float, axis: int
     ) -> "Affine":
-        """Evaluation-mode batch norm: s = γ / sqrt(σ² + ε), t = β - s μ (Ioffe and Szegedy, 2015), in float64."""
+        """Evaluation-mode batch norm: s = γ / sqrt(σ² + ε), t = β - s μ (Ioffe and Szegedy, 2015), in float64.
+
+        `weight` γ, `bias` β, `mean` μ and `var` σ² are [C] along `axis`, `eps` is ε; γ and β may be missing (1, 0).
+        """
         scale = torch.rsqrt(wide(var) + eps)
         scale = scale if weight is None else scale * wide(weight)
         shift = -scale * wide(mean)
@@ -59,6 +64,7 @@ class Affine(Map):
         return None if self.axis is None else int(self.scale.shape[0])
 
     def is_identity(self) -> bool:
+        """Whether s = 1 and t = 0."""
         return is_one(self.scale) and is_zero(self.shift)
 
     def along(self, axis: int, channels: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,8 @@ class BorderedConv(Map):
 
     @classmethod
     def fold(cls, outer: Conv, inner: Conv) -> "BorderedConv | Conv":
-        """The composition of two convolutions, with a ring only where it needs one."""
+        """outer ∘ inner as one value: with a ring only where it needs one, else the composed convolution alone.
+        Inapplicable if the channels of `inner` do not feed `outer`."""
         inner = replace(inner, bias=None) if is_zero(inner.bias) else inner
         folded = outer.composed(inner)
         bordered = cls(folded, replace(outer, bias=None), inner)
@@ -35,6 +36,7 @@ class BorderedConv(Map):
 
     @property
     def ring(self) -> Ring:
+        """Where the folded convolution is wrong, and on which rows of x that depends."""
         return _ring(self.outer, self.inner, self.inner.bias is not None)
 
     def __call__(self, x: Tensor) -> Tensor:

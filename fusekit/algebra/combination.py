@@ -24,7 +24,7 @@ from fusekit.errors import Inapplicable
 
 @dataclass(frozen=True, eq=False)
 class Composition(Map):
-    """Maps in a row, outermost first; no map at all is the identity."""
+    """`maps` in a row, outermost first; no map at all is the identity."""
 
     maps: tuple[Any, ...]
 
@@ -62,7 +62,7 @@ class Composition(Map):
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """One branch: a chain of maps on one of the sources."""
+    """One branch: `map`, a chain of maps, of the source with the number `source`."""
 
     source: int
     map: Composition
@@ -70,8 +70,8 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Combination:
-    """The sum of branches (`axis` None), or their concatenation along an axis counted from the right; `after`: what is
-    applied to it."""
+    """The sum of the branches `terms` (`axis` None), or their concatenation along an axis counted from the right;
+    `after`: what is applied to it."""
 
     terms: tuple[Term, ...]
     axis: int | None = None
@@ -86,7 +86,7 @@ class Combination:
         return self.after.output_shape(self.joint_shape(*shapes))
 
     def joint_shape(self, *shapes: Shape) -> Shape:
-        """The shape of the sum or concatenation itself."""
+        """The shape of the sum or concatenation itself, before `after`, for sources of these `shapes`."""
         branches = [term.map.output_shape(shapes[term.source]) for term in self.terms]
         if self.axis is None:
             return branches[0]
@@ -119,10 +119,12 @@ class Combination:
         return [known.get(source, yielded) for source in range(1 + max(term.source for term in self.terms))]
 
     def constants(self) -> tuple[Tensor, ...]:
+        """The tensors that define the branches, and what is applied to them."""
         branches = (constant for term in self.terms for constant in term.map.constants())
         return (*branches, *self.after.constants())
 
     def on_meta(self) -> "Combination":
+        """The same on the meta device: shapes without values."""
         terms = tuple(Term(term.source, term.map.on_meta()) for term in self.terms)
         return Combination(terms, self.axis, self.after.on_meta())
 
@@ -178,7 +180,8 @@ class Combination:
         return Combination(tuple(merged), self.axis)
 
     def after_affine(self, outer: Affine) -> "Combination":
-        """a ∘ concat(c_t) = concat(a_t ∘ c_t), a_t being a's entries for the channels of c_t."""
+        """a ∘ concat(c_t) = concat(a_t ∘ c_t) for a = `outer`, a_t being a's entries for the channels of c_t.
+        Inapplicable if a branch is no convolution."""
         terms, start = [], 0
         for term in self.terms:
             conv = term.map.collapsed()
@@ -190,7 +193,8 @@ class Combination:
         return Combination(tuple(terms), self.axis)
 
     def after_conv(self, outer: Conv) -> "Combination":
-        """c ∘ concat(m_t) = Σ c_t ∘ m_t, c_t being c on the channels of m_t; those of one source become one map."""
+        """c ∘ concat(m_t) = Σ c_t ∘ m_t for c = `outer`, c_t being c on the channels of m_t; those of one source become
+        one map. Inapplicable for a transposed c, or if it is not known which channels belong to which branch."""
         if outer.transposed:
             raise Inapplicable("the branches before a transposed convolution are left as they are")
         widths = [_width(term) for term in self.terms]

@@ -39,7 +39,9 @@ _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_trans
 class Conv(Map):
     """x ↦ kernel ⋆ x + bias. Shapes: kernel [group, out, in, *window], bias [group * out] or None.
 
-    For a transposed convolution `padding` crops the output as in torch, and `output_padding` extends its high side.
+    `stride`, `dilation` and `output_padding` have an entry for each spatial axis, `padding` a (low, high) pair; any
+    other number of them is a ValueError. For a `transposed` convolution `padding` crops the output as in torch, and
+    `output_padding` extends its high side.
     """
 
     kernel: Tensor
@@ -69,7 +71,11 @@ class Conv(Map):
         transposed: bool = False,
         output_padding: Sequence[int] = (),
     ) -> "Conv":
-        """From torch's weight: [group*out, in, *window], transposed [group*in, out, *window], linear [out, in]."""
+        """From torch's `weight`: [group*out, in, *window], transposed [group*in, out, *window], linear [out, in].
+
+        `bias` is [group*out] or None; `stride`, `dilation`, `output_padding`: one entry for each spatial axis; `padding`: a
+        (low, high) pair for each; `groups`: how many blocks of channels there are. What is left out is torch's default.
+        """
         n = weight.ndim - 2
         kernel = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
         return cls(
@@ -95,18 +101,22 @@ class Conv(Map):
 
     @property
     def groups(self) -> int:
+        """Number of blocks of channels that do not see each other."""
         return int(self.kernel.shape[0])
 
     @property
     def out_channels(self) -> int:
+        """Channels of the output, of all groups together."""
         return self.groups * int(self.kernel.shape[1])
 
     @property
     def in_channels(self) -> int:
+        """Channels of the input, of all groups together."""
         return self.groups * int(self.kernel.shape[2])
 
     @property
     def window(self) -> Shape:
+        """k, the number of taps, for each spatial axis."""
         return tuple(self.kernel.shape[3:])
 
     @property
@@ -183,8 +193,8 @@ class Conv(Map):
         return (self.kernel,) if self.bias is None else (self.kernel, self.bias)
 
     def pads_first(self, rates: Rates) -> bool:
-        """Whether its padding takes a pad before it: all convolutions pad both sides of an axis alike, some each side
-        on its own, and none crops."""
+        """Whether its padding needs an operator of its own before it, in a runtime of these `rates`: every runtime's
+        convolutions pad both sides of an axis alike, those of some runtimes each side on its own, and none crops."""
         first, _ = self.symmetric_padding()
         return any(low < 0 or high < 0 or (low != high and not rates.pads_each_side) for low, high in first)
 
@@ -256,8 +266,9 @@ class Conv(Map):
         return folded
 
     def composed(self, inner: "Conv") -> "Conv":
-        """c2 ∘ c1 far from the border: stride s1 s2, padding p1 + s1 p2, taps at d1 u + s1 d2 v, gcd(g1, g2) groups,
-        b = b2 + Σ K2 b1. The output size is that of the pair for every input size."""
+        """c2 ∘ c1 (`inner`) far from the border: stride s1 s2, padding p1 + s1 p2, taps at d1 u + s1 d2 v, gcd(g1, g2)
+        groups, b = b2 + Σ K2 b1. The output size is that of the pair for every input size. Inapplicable if the channels
+        or the axes differ, or if one is transposed and the other more than pointwise."""
         if self.n != inner.n or self.in_channels != inner.out_channels:
             raise Inapplicable(f"{inner.out_channels} channels on {inner.n} axes do not feed {self.in_channels}")
         if self.transposed or inner.transposed:
@@ -292,12 +303,12 @@ class Conv(Map):
         return replace(geometry, kernel=kernel, bias=bias)
 
     def reading(self, start: int, channels: int, *, with_bias: bool) -> "Conv":
-        """The map on `channels` of the inputs, from `start`, the others being zero; with its bias or without."""
+        """The map on `channels` of the inputs, from `start`, the others being zero; `with_bias`: and with its bias."""
         kernel = coarsen(self.kernel, 1).narrow(2, start, channels)
         return replace(self, kernel=kernel, bias=self.bias if with_bias else None)
 
     def of_constant(self, value: Tensor) -> Tensor:
-        """Σ K v over inputs and taps: what the kernel makes of a constant [in] vector, far from any border."""
+        """Σ K v over inputs and taps: what the kernel makes of a constant `value` v [in], far from any border."""
         by_group = value.reshape((self.groups, 1, -1, *(1,) * self.n))
         return (wide(self.kernel) * by_group).flatten(2).sum(2).flatten()
 
@@ -317,7 +328,8 @@ class Conv(Map):
         return self + other if isinstance(other, Affine) else NotImplemented
 
     def stack(self, other: "Conv") -> "Conv":
-        """x ↦ concat(c1(x), c2(x)) along the channels, as one dense convolution."""
+        """x ↦ concat(c1(x), c2(x)) along the channels, c2 = `other`, as one dense convolution. Inapplicable if they do
+        not read one input at one stride."""
         a, b = self._on_one_window(other, 1)
         bias = None if a.bias is None and b.bias is None else torch.cat([a._bias_or_zero(), b._bias_or_zero()])
         return replace(a, kernel=torch.cat([a.kernel, b.kernel], 1), bias=bias)
@@ -353,12 +365,14 @@ class Conv(Map):
 
     @classmethod
     def from_affine(cls, affine: Affine, n: int, channels: int, device: torch.device | None = None) -> "Conv":
-        """s x + t as a depthwise convolution of window 1."""
+        """`affine`, s x + t, as a depthwise convolution of window 1 of so many `channels` on `n` spatial axes, on a
+        `device`. Inapplicable if the map acts on another axis."""
         scale, shift = affine.along(-(n + 1), channels, device)
         bias = None if is_zero(affine.shift) else shift
         return cls(scale.reshape((channels, 1, 1, *(1,) * n)), bias, (1,) * n, ((0, 0),) * n, (1,) * n)
 
 
 def concat(convs: Sequence[Conv]) -> Conv:
-    """x ↦ concat([c(x) for c in convs]) along the channels."""
+    """x ↦ concat([c(x) for c in convs]) along the channels, as one convolution. Inapplicable if they do not read one
+    input at one stride."""
     return reduce(Conv.stack, convs)

@@ -23,7 +23,8 @@ from fusekit.errors import Inapplicable
 
 @dataclass(frozen=True, eq=False)
 class EdgePad(Map):
-    """`stages`: paddings one after the other, each a (low, high) pair for each of the last n axes.
+    """Padding by what is there. `mode`: "circular", "reflect" or "replicate", as in torch. `stages`: paddings one after
+    the other, each a (low, high) pair for each of the last n axes.
 
     Each stage takes at most one period of the *unpadded* tensor, as torch does, so (p, q) is defined wherever p and q
     are; only circular padding has more than one.
@@ -41,7 +42,7 @@ class EdgePad(Map):
         return x
 
     def before(self, index: int, axis: int) -> tuple[int, int]:
-        """What the stages before this one have added on an axis."""
+        """What the stages before number `index` have added on an `axis`: (low, high)."""
         done = [stage[axis] for stage in self.stages[:index]]
         return sum(low for low, _ in done), sum(high for _, high in done)
 
@@ -57,7 +58,8 @@ class EdgePad(Map):
         return self
 
     def before_conv(self, inner: Conv, pad: "EdgePad") -> "EdgePad":
-        """The pad e with self ∘ inner ∘ pad = inner ∘ e."""
+        """The pad e with self ∘ inner ∘ pad = inner ∘ e. Inapplicable unless all is circular and `inner` keeps the size
+        of its input, at stride 1."""
         if not self.mode == pad.mode == "circular":
             raise Inapplicable(f"{self.mode} padding repeats the inner convolution's output, not its input")
         whole = all(sum(pair) == reach for pair, reach in zip(pad.padding, inner.reach, strict=True))

@@ -20,7 +20,7 @@ from fusekit.errors import Inapplicable
 
 @dataclass(frozen=True, eq=False)
 class Fork(Map):
-    """The convolutions, at least two; evaluated, their outputs side by side along the channels."""
+    """`convs`: the convolutions, at least two; evaluated, their outputs side by side along the channels."""
 
     convs: tuple[Conv, ...]
 
@@ -50,7 +50,7 @@ class Fork(Map):
 
 @dataclass(frozen=True, eq=False)
 class Split(Map):
-    """One convolution whose channels are handed out in parts of these sizes."""
+    """One convolution, `conv`, whose output channels are handed out in parts of these `sizes`."""
 
     conv: Conv
     sizes: tuple[int, ...]

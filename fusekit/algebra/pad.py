@@ -29,6 +29,7 @@ class Pad(Map):
         return Pad(add_padding(self._on_axes(n), inner._on_axes(n)))
 
     def is_identity(self) -> bool:
+        """Whether nothing is padded and nothing cropped."""
         return not any(low or high for low, high in self.padding)
 
     def _on_axes(self, n: int) -> Pairs:

@@ -20,7 +20,8 @@ _POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 @dataclass(frozen=True, eq=False)
 class AvgPool(Map):
-    """The mean over a window, zeros of the padding counted; `padding` is the same on both sides."""
+    """The mean over a `window` at every `stride`, zeros of the `padding` counted; one entry for each spatial axis, the
+    padding the same on both sides."""
 
     window: Shape
     stride: Shape
@@ -30,7 +31,7 @@ class AvgPool(Map):
         return _POOLS[len(self.window)](x, self.window, self.stride, self.padding)
 
     def as_conv(self, channels: int, device: torch.device | None = None) -> Conv:
-        """The same map as a depthwise convolution of so many channels."""
+        """The same map as a depthwise convolution of so many `channels`, its kernel in float64 on a `device`."""
         value = 1 / math.prod(self.window)
         kernel = torch.full((channels, 1, 1, *self.window), value, dtype=torch.float64, device=device)
         padding = tuple((amount, amount) for amount in self.padding)

@@ -36,7 +36,8 @@ class _Rearrangement(Map):
 
 @dataclass(frozen=True, eq=False)
 class PixelShuffle(_Rearrangement):
-    """(N, C r², H, W) ↦ (N, C, r H, r W): channel c r² + r i + j goes to c, offset (i, j) (Shi et al., 2016)."""
+    """(N, C r², H, W) ↦ (N, C, r H, r W) for r = `factor`: channel c r² + r i + j goes to c, offset (i, j) (Shi et al.,
+    2016)."""
 
     factor: int
 

@@ -23,25 +23,29 @@ from fusekit.algebra.work import FREE, Rates, Work
 
 @dataclass(frozen=True, eq=False)
 class Selection(Map):
-    """The channels from `start`, `width` of `total`, which stand before `n` spatial axes; `places`: put there."""
+    """The channels from `start`, `width` of `total`, which stand before `n` spatial axes; `places`: not taken from there
+    but put there, among zeros. `device`: of the kernels that it composes with."""
 
     start: int
     width: int
     total: int
     n: int
     places: bool = False
-    device: torch.device | str = "cpu"  # of the kernels that it composes with
+    device: torch.device | str = "cpu"
 
     @property
     def channel_axis(self) -> int:
+        """Counted from the right, the same for input and output."""
         return -(self.n + 1)
 
     @property
     def in_channels(self) -> int:
+        """Channels of the input."""
         return self.width if self.places else self.total
 
     @property
     def out_channels(self) -> int:
+        """Channels of the output."""
         return self.total if self.places else self.width
 
     def __call__(self, x: Tensor) -> Tensor:

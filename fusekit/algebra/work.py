@@ -14,7 +14,7 @@ OPERATOR = 100_000.0
 
 @dataclass(frozen=True)
 class Work:
-    """What a map costs at one shape: multiply-accumulates, bytes moved, operators started."""
+    """What a map costs at one shape: multiply-accumulates (`macs`), `bytes` read and written, `operators` started."""
 
     macs: int
     bytes: int
@@ -65,7 +65,8 @@ class Rates:
     batched_rows: float = float("inf")
 
     def direct_rate(self, axes: int, channels: int, *, depthwise: bool) -> float:
-        """Multiply-accumulates a nanosecond of a direct convolution on so many axes, with so many output channels."""
+        """Multiply-accumulates a nanosecond of a direct convolution on so many `axes`, with so many output `channels`;
+        `depthwise`: each from one input channel."""
         kind = int(depthwise)
         rate = self.direct[kind] * min(1.0, channels / self.lanes[kind])
         return rate * self.volumes[kind] if axes == 3 else rate

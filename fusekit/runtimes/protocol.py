@@ -35,16 +35,17 @@ class Runtime(Protocol):
         ...
 
     def identity(self, device: torch.device) -> str:
-        """What its times hang on beside the operators and the threads: its version, the processor."""
+        """What its times depend on besides the operators and the threads: its version, and the processor or the
+        `device` where the model lies. Times of another identity are not used."""
         ...
 
     def load(self, path: str | Path, *, spinning: bool = True) -> RunnableFile:
-        """An ONNX file, ready to run in as many threads as torch has now. `spinning`: threads that wait keep their
+        """The ONNX file at `path`, ready to run in as many threads as torch has now. `spinning`: threads that wait keep their
         core busy, which is faster alone and slows down whatever runs in turn. FusekitError if it cannot be loaded, or
         if this runtime reads no files."""
         ...
 
     def build(self, module: nn.Module, inputs: Inputs, write: Callable[[], Path]) -> Call:
-        """The module on these inputs as a call without arguments, as at inference. `write` makes an ONNX file of the
+        """The `module` on these `inputs` as a call without arguments, as at inference. `write` makes an ONNX file of the
         module, for runtimes that read files."""
         ...

@@ -39,12 +39,22 @@ def validate(
 ) -> Validation:
     """Compare a module or an ONNX file with the reference, both in eval mode; neither is changed.
 
-    Probes: the given inputs, batches of 1 and 3, odd and even sizes where these are free, and a wide dynamic range.
-    `tolerance`: a bound on the relative error in place of the one derived from the reference's own. It then holds for
-    the quiet region of the wide range by itself too, where a convolution by FFT is less accurate than a direct one.
-    `runtime`: who runs the file.
-    Raises `FusekitError` where there is nothing to compare: the reference refuses the given inputs, or the file does
-    not load. Anything the candidate gets wrong is in the result.
+    Tried are the given inputs, batches of 1 and 3, odd and even sizes where these are free, and a wide dynamic range.
+
+    Args:
+        reference: the module that says what is right.
+        candidate: a module, or the path of an ONNX file.
+        example_inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments.
+        tolerance: a bound on the relative error in place of the one derived from the reference's own. It then holds for
+            the quiet region of the wide range by itself too, where a convolution by FFT is less accurate than a direct
+            one.
+        runtime: who runs the file.
+
+    Returns:
+        The Validation. Anything the candidate gets wrong is in it.
+
+    Raises:
+        FusekitError: there is nothing to compare. The reference refuses the given inputs, or the file does not load.
     """
     return judge(Reference(reference, example_inputs), candidate, tolerance, runtime)
 

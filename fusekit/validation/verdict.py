@@ -45,8 +45,10 @@ class ProbeResult:
 class Validation:
     """The verdict. `error`, `reference_error` and `tolerance` belong to the output and probe with the largest error.
 
-    `outputs`: each output at its worst probe. `dynamic_axes`: per input, the axes that were given other sizes and
-    worked. A failure to run counts as an infinite error.
+    Args:
+        probes: what was tried, and what came of it.
+        dynamic_axes: for each input by name, the axes that were given other sizes and worked.
+        report: of the optimization, where there was one.
     """
 
     probes: tuple[ProbeResult, ...]
@@ -55,14 +57,17 @@ class Validation:
 
     @property
     def ok(self) -> bool:
+        """Whether anything was compared, and nothing failed."""
         return any(probe.outputs for probe in self.probes) and not self.failures
 
     @property
     def failures(self) -> tuple[str, ...]:
+        """Everything wrong on all probes, one line each."""
         return tuple(line for probe in self.probes for line in probe.failures)
 
     @property
     def outputs(self) -> tuple[OutputError, ...]:
+        """Each output of the model, as it was at its worst probe."""
         worst: dict[str, OutputError] = {}
         for output in (output for probe in self.probes for output in probe.outputs):
             known = worst.get(output.name)
@@ -72,15 +77,18 @@ class Validation:
 
     @property
     def error(self) -> float:
+        """‖candidate − r64‖ / ‖r64‖, r64 being the reference run in float64. Infinite if the candidate failed to run."""
         worst = self._worst
         return math.inf if worst is None or any(probe.failure for probe in self.probes) else worst.error
 
     @property
     def reference_error(self) -> float:
+        """‖reference − r64‖ / ‖r64‖ at the same output and probe: what rounding costs the reference itself."""
         return 0.0 if self._worst is None else self._worst.reference_error
 
     @property
     def tolerance(self) -> float:
+        """The largest error that was allowed at the same output and probe."""
         return 0.0 if self._worst is None else self._worst.tolerance
 
     @property
@@ -95,7 +103,8 @@ class Validation:
         return max((output for probe in self.probes for output in probe.outputs), key=_badness, default=None)
 
     def to_json(self, indent: int | None = 2) -> str:
-        """Everything as one JSON object; infinities and NaN, which JSON lacks, as strings."""
+        """Everything as one JSON object; infinities and NaN, which JSON lacks, as strings. `indent`: as for
+        `json.dumps`."""
         verdict = (
             "ok",
             "error",

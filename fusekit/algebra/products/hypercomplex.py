@@ -44,6 +44,7 @@ class HypercomplexAlgebra:
 
     @classmethod
     def reals(cls) -> "HypercomplexAlgebra":
+        """The real numbers: n = 1, 1 · 1 = 1, 1* = 1."""
         return cls("real", torch.ones(1, 1, 1), torch.ones(1, 1))
 
     @classmethod
@@ -69,7 +70,7 @@ class HypercomplexAlgebra:
 
     @classmethod
     def from_matrices(cls, matrices: Tensor, name: str = "parameterised") -> "HypercomplexAlgebra":
-        """From A [n, n, n], A_i being L(e_i): the layer's weight is Σ_i A_i ⊗ F_i. Source: Zhang et al. 2021, "Beyond
+        """From `matrices` A [n, n, n], A_i being L(e_i), under a `name`: the layer's weight is Σ_i A_i ⊗ F_i. Source: Zhang et al. 2021, "Beyond
         fully-connected layers with quaternions" (arXiv:2102.08597)."""
         return cls(name, matrices.transpose(1, 2))
 
@@ -77,7 +78,8 @@ class HypercomplexAlgebra:
         """Cayley-Dickson: pairs with (a, b)(c, d) = (a c + s d* b, d a + b c*) and (a, b)* = (a*, -b), s = `square`.
 
         s = -1 takes the reals to the complex numbers, quaternions, octonions; s = 1 to their split forms; s = 0 to the
-        dual numbers. Associative as long as what is doubled is commutative.
+        dual numbers. Associative as long as what is doubled is commutative. `name`: of the result. ValueError where
+        there is no conjugation.
         """
         if self.conjugation is None:
             raise ValueError(f"{self.name} has no conjugation, which doubling needs")
@@ -91,7 +93,8 @@ class HypercomplexAlgebra:
         return HypercomplexAlgebra(name or f"{self.name} doubled by {square:g}", constants, conjugation)
 
     def tensor(self, other: "HypercomplexAlgebra", name: str | None = None) -> "HypercomplexAlgebra":
-        """A ⊗ B: (a ⊗ b)(a' ⊗ b') = a a' ⊗ b b' on the units e_i ⊗ f_j in the order i, j; (a ⊗ b)* = a* ⊗ b*."""
+        """A ⊗ B, B = `other`: (a ⊗ b)(a' ⊗ b') = a a' ⊗ b b' on the units e_i ⊗ f_j in the order i, j; (a ⊗ b)* =
+        a* ⊗ b*. `name`: of the result."""
         n = self.n * other.n
         constants = torch.einsum("ijk,xyz->ixjykz", self.constants, other.constants).reshape(n, n, n)
         known = self.conjugation is not None and other.conjugation is not None
@@ -151,11 +154,12 @@ class HypercomplexAlgebra:
         return all(self._equal(associator + other, zero) for other in swapped)
 
     def block(self, weight: Tensor, *, groups: int = 1, transposed: bool = False) -> Tensor:
-        """The real weight of x ↦ w x (`block_kernel`)."""
+        """The real weight of x ↦ w x for a `weight` w [n, out, in / groups, *window], in torch's layout; `groups` and
+        `transposed` as in `block_kernel`."""
         return block_kernel(self.constants.to(weight), weight, groups=groups, transposed=transposed)
 
     def table(self, units: Sequence[str] | None = None) -> str:
-        """The multiplication table as text, row times column."""
+        """The multiplication table as text, row times column; `units`: the names of the units."""
         names = tuple(units or ("1", *(f"e{i}" for i in range(1, self.n))))
         rows = [["·", *names]]
         rows += [[a, *(_sum(self.constants[i, j].tolist(), names) for j in range(self.n))] for i, a in enumerate(names)]

@@ -36,6 +36,7 @@ class Mixing(Map):
 
     @property
     def channel_axis(self) -> int:
+        """Counted from the right, the same for input and output."""
         return -(self.n + 1)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -99,7 +100,8 @@ def mix(x: Tensor, matrix: Tensor, bias: Tensor | None, n: int, reads_inner: boo
 
 @dataclass(frozen=True, eq=False)
 class GroupedLinear(Map):
-    """y_g = kernel_g x_g + bias_g on the last axis, group by group: `kernel` [group, out, in]."""
+    """y_g = kernel_g x_g + bias_g on the last axis, group by group: `kernel` [group, out, in], `bias` [group · out] or
+    None."""
 
     kernel: Tensor
     bias: Tensor | None = None

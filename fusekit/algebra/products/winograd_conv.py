@@ -43,10 +43,12 @@ class WinogradConv(Map):
 
     @property
     def taps(self) -> int:
+        """r, the taps on the last axis."""
         return self.conv.window[-1]
 
     @cached_property
     def algorithm(self) -> Bilinear:
+        """F(m, r): y = C ((A k) ∘ (B x)) for r taps k and a window x of m + r - 1 entries, in m + r - 1 products."""
         return winograd(self.outputs, self.taps).balanced()
 
     @cached_property
@@ -62,10 +64,12 @@ class WinogradConv(Map):
 
     @property
     def before(self) -> Mixing:
+        """mix(B): what the products read."""
         return Mixing(self.algorithm.b.to(self.conv.kernel.device), self.conv.n)
 
     @property
     def after(self) -> Mixing:
+        """mix(C): the outputs of each window."""
         return Mixing(self.algorithm.c.to(self.conv.kernel.device), self.conv.n)
 
     def __call__(self, x: Tensor) -> Tensor:

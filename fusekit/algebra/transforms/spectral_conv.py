@@ -148,7 +148,7 @@ class SpectralConv(Map):
 
     @classmethod
     def of(cls, conv: Conv, tile: Tile | None = None) -> "SpectralConv":
-        """Inapplicable for a convolution without spatial axes."""
+        """`conv` by transforms, in tiles of so many points as `tile` says. Inapplicable without spatial axes."""
         if conv.n == 0:
             raise Inapplicable("a linear layer has no axis to transform")
         return cls(conv, tile)
@@ -172,11 +172,12 @@ class SpectralConv(Map):
         return self.conv.output_shape(shape)
 
     def effort(self, shape: Shape, itemsize: int = 4) -> Effort:
-        """The work in torch on an input of this shape."""
+        """The work in torch on an input of this `shape`, of entries of `itemsize` bytes."""
         return self.realization(shape).effort(math.prod(shape[: -self.conv.n - 1]), itemsize)
 
     def nanoseconds(self, shape: Shape, itemsize: int, *, by_matrices: bool) -> float:
-        """The time on one thread: by fast transforms, or by products with constant matrices."""
+        """The time on one thread for an input of this `shape`, of entries of `itemsize` bytes: by fast transforms, or
+        `by_matrices`, products with constant ones."""
         if not by_matrices:
             return self.effort(shape, itemsize).nanoseconds
         conv, n = self.conv, self.conv.n
