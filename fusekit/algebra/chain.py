@@ -27,8 +27,8 @@ class Chain(Map):
     _folds: dict[tuple[int, int], Conv | Inapplicable] = field(default_factory=dict)
 
     def folded(self, start: int, stop: int) -> Conv:
-        """The convolutions from `start` up to but without `stop`, c_(stop-1) ∘ ... ∘ c_start, as one; Inapplicable if no
-        order of folding is lawful."""
+        """The convolutions from `start` on, before `stop`, as one: c_(stop-1) ∘ ... ∘ c_start. Inapplicable if no order
+        of folding is lawful."""
         if stop - start == 1:
             return self.convs[start]
         if (start, stop) not in self._folds:

@@ -73,8 +73,8 @@ class Conv(Map):
     ) -> "Conv":
         """From torch's `weight`: [group*out, in, *window], transposed [group*in, out, *window], linear [out, in].
 
-        `bias` is [group*out] or None; `stride`, `dilation`, `output_padding`: one entry for each spatial axis; `padding`: a
-        (low, high) pair for each; `groups`: how many blocks of channels there are. What is left out is torch's default.
+        `bias` is [group*out] or None. `stride`, `dilation` and `output_padding` have an entry for each spatial axis,
+        `padding` a (low, high) pair; `groups` is the number of blocks of channels. What is left out is torch's default.
         """
         n = weight.ndim - 2
         kernel = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])

@@ -12,7 +12,10 @@ from fusekit.algebra.map import Map, Shape
 
 @dataclass(frozen=True, eq=False)
 class Elementwise(Map):
-    """x ↦ f(x, *arguments, **options), entry by entry, f = `function`. `spelling`: how the program calls it, (kind of call, target)."""
+    """x ↦ f(x, *arguments, **options), entry by entry, f = `function`.
+
+    `spelling`: how the program calls it, (kind of call, target).
+    """
 
     function: Callable[..., Tensor]
     arguments: tuple[Any, ...] = ()

@@ -23,8 +23,8 @@ from fusekit.algebra.work import FREE, Rates, Work
 
 @dataclass(frozen=True, eq=False)
 class Selection(Map):
-    """The channels from `start`, `width` of `total`, which stand before `n` spatial axes; `places`: not taken from there
-    but put there, among zeros. `device`: of the kernels that it composes with."""
+    """The channels from `start`, `width` of `total`, which stand before `n` spatial axes; `places`: put there, among
+    zeros, instead of taken from there. `device`: of the kernels that it composes with."""
 
     start: int
     width: int

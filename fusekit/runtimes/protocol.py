@@ -40,12 +40,12 @@ class Runtime(Protocol):
         ...
 
     def load(self, path: str | Path, *, spinning: bool = True) -> RunnableFile:
-        """The ONNX file at `path`, ready to run in as many threads as torch has now. `spinning`: threads that wait keep their
-        core busy, which is faster alone and slows down whatever runs in turn. FusekitError if it cannot be loaded, or
-        if this runtime reads no files."""
+        """The ONNX file at `path`, ready to run in as many threads as torch has now. `spinning`: threads that wait keep
+        their core busy, which is faster alone and slows down whatever runs in turn. FusekitError if it cannot be
+        loaded, or if this runtime reads no files."""
         ...
 
     def build(self, module: nn.Module, inputs: Inputs, write: Callable[[], Path]) -> Call:
-        """The `module` on these `inputs` as a call without arguments, as at inference. `write` makes an ONNX file of the
-        module, for runtimes that read files."""
+        """The `module` on these `inputs` as a call without arguments, as at inference. `write` makes an ONNX file of
+        the module, for runtimes that read files."""
         ...

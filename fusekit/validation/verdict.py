@@ -77,7 +77,7 @@ class Validation:
 
     @property
     def error(self) -> float:
-        """‖candidate − r64‖ / ‖r64‖, r64 being the reference run in float64. Infinite if the candidate failed to run."""
+        """‖candidate − r64‖ / ‖r64‖, r64 being the reference run in float64; infinite if the candidate did not run."""
         worst = self._worst
         return math.inf if worst is None or any(probe.failure for probe in self.probes) else worst.error
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from fusekit.algebra import Affine, Conv, Map, concat
 from fusekit.errors import Inapplicable
 from tests.support import ledger
-from tests.support.strategies import affines, convs, inputs_of, pads, relative_error
+from tests.support.strategies import affines, convs, inputs_of, options_of, pads, relative_error
 
 TOLERANCE = 1e-10
 
@@ -25,16 +25,7 @@ def agree(ours: Map, theirs: Tensor, x: Tensor) -> None:
 def test_conv_reads_and_writes_torch_weights(conv: Conv, data: st.DataObject) -> None:
     """from_torch(weight) is the identity, and evaluation is torch's own on its own layout."""
     x = data.draw(inputs_of(conv))
-    again = Conv.from_torch(
-        conv.weight,
-        conv.bias,
-        stride=conv.stride,
-        padding=conv.padding,
-        dilation=conv.dilation,
-        groups=conv.groups,
-        transposed=conv.transposed,
-        output_padding=conv.output_padding,
-    )
+    again = Conv.from_torch(conv.weight, conv.bias, **options_of(conv))
     assert torch.equal(again.kernel, conv.kernel)
     if conv.n == 0:
         x = torch.randn(2, 3, conv.in_channels, dtype=torch.float64)

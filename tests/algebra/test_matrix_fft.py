@@ -21,7 +21,7 @@ from fusekit.algebra.transforms.spectral import Line, one_shot
 from fusekit.algebra.transforms.spectral_conv import lines_of
 from fusekit.nn import FFTConv1d
 from fusekit.nn.matrix_fft import matrix_fft_conv
-from tests.support.strategies import gaussian, relative_error
+from tests.support.strategies import gaussian, options_of, relative_error
 
 EXACT = 1e-10
 SINGLE = 1e-6  # norm-wise, float32
@@ -35,18 +35,7 @@ ON_SIZES = {"Shape", "Squeeze", "Sub", "Div", "Cast", "Less", "Equal", "And"}
 
 
 def by_matrices(conv: Conv, x: Tensor, plan: MatrixPlan | None = None) -> Tensor:
-    return matrix_fft_conv(
-        x,
-        conv.weight,
-        conv.bias,
-        stride=conv.stride,
-        padding=conv.padding,
-        dilation=conv.dilation,
-        groups=conv.groups,
-        transposed=conv.transposed,
-        output_padding=conv.output_padding,
-        plan=plan,
-    )
+    return matrix_fft_conv(x, conv.weight, conv.bias, **options_of(conv), plan=plan)
 
 
 @st.composite

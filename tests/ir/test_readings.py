@@ -259,22 +259,19 @@ CASES: dict[Any, Callable[[Draw], Case]] = {
     aten.constant_pad_nd.default: _constant_pad,
     aten.add.Tensor: _arithmetic(left=True, alpha=True),
     aten.add.Scalar: _arithmetic(left=False, alpha=True, number=True),
-    aten.sub.Tensor: _arithmetic(left=True, alpha=True),
-    aten.sub.Scalar: _arithmetic(left=False, alpha=True, number=True),
-    aten.subtract.Tensor: _arithmetic(left=True, alpha=True),
-    aten.subtract.Scalar: _arithmetic(left=False, alpha=True, number=True),
+    **dict.fromkeys((aten.sub.Tensor, aten.subtract.Tensor), _arithmetic(left=True, alpha=True)),
+    **dict.fromkeys((aten.sub.Scalar, aten.subtract.Scalar), _arithmetic(left=False, alpha=True, number=True)),
     aten.rsub.Tensor: _arithmetic(left=True, alpha=True, number=False),
     aten.rsub.Scalar: _arithmetic(left=False, alpha=True, number=True),
-    aten.mul.Tensor: _arithmetic(left=True, alpha=False),
-    aten.mul.Scalar: _arithmetic(left=False, alpha=False, number=True),
-    aten.multiply.Tensor: _arithmetic(left=True, alpha=False),
-    aten.multiply.Scalar: _arithmetic(left=False, alpha=False, number=True),
-    aten.div.Tensor: _arithmetic(left=False, alpha=False),
-    aten.div.Scalar: _arithmetic(left=False, alpha=False, number=True),
-    aten.divide.Tensor: _arithmetic(left=False, alpha=False),
-    aten.divide.Scalar: _arithmetic(left=False, alpha=False, number=True),
-    aten.true_divide.Tensor: _arithmetic(left=False, alpha=False),
-    aten.true_divide.Scalar: _arithmetic(left=False, alpha=False, number=True),
+    **dict.fromkeys((aten.mul.Tensor, aten.multiply.Tensor), _arithmetic(left=True, alpha=False)),
+    **dict.fromkeys((aten.mul.Scalar, aten.multiply.Scalar), _arithmetic(left=False, alpha=False, number=True)),
+    **dict.fromkeys(
+        (aten.div.Tensor, aten.divide.Tensor, aten.true_divide.Tensor), _arithmetic(left=False, alpha=False)
+    ),
+    **dict.fromkeys(
+        (aten.div.Scalar, aten.divide.Scalar, aten.true_divide.Scalar),
+        _arithmetic(left=False, alpha=False, number=True),
+    ),
 }
 
 

@@ -1,5 +1,7 @@
 """Random algebraic values and inputs for property tests: float64, small, degenerate sizes as readily as the rest."""
 
+from typing import Any
+
 import hypothesis.strategies as st
 import torch
 from torch import Tensor
@@ -77,6 +79,12 @@ def inputs_of(draw: st.DrawFn, *maps: Conv) -> Tensor:
     need = [sum(conv.reach[i] + 1 for conv in maps) * max(1, *(c.stride[i] for c in maps)) for i in range(first.n)]
     sizes = [size + draw(small) + 2 for size in need]
     return gaussian(draw, draw(st.integers(0, 2)), first.in_channels, *sizes)
+
+
+def options_of(conv: Conv) -> dict[str, Any]:
+    """What a convolution is beside its weight and bias, by the names that `Conv.from_torch` has for it."""
+    names = ("stride", "padding", "dilation", "groups", "transposed", "output_padding")
+    return {name: getattr(conv, name) for name in names}
 
 
 @st.composite

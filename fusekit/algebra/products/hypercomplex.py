@@ -70,8 +70,10 @@ class HypercomplexAlgebra:
 
     @classmethod
     def from_matrices(cls, matrices: Tensor, name: str = "parameterised") -> "HypercomplexAlgebra":
-        """From `matrices` A [n, n, n], A_i being L(e_i), under a `name`: the layer's weight is Σ_i A_i ⊗ F_i. Source: Zhang et al. 2021, "Beyond
-        fully-connected layers with quaternions" (arXiv:2102.08597)."""
+        """From `matrices` A [n, n, n], A_i being L(e_i), under a `name`: the layer's weight is Σ_i A_i ⊗ F_i.
+
+        Source: Zhang et al. 2021, "Beyond fully-connected layers with quaternions" (arXiv:2102.08597).
+        """
         return cls(name, matrices.transpose(1, 2))
 
     def doubled(self, square: float = -1.0, name: str | None = None) -> "HypercomplexAlgebra":
