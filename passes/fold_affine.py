@@ -4,8 +4,8 @@
     c ∘ a = Conv(K·s, b + Σ K·t)         a(x) = s·x + t
 
 Batch norm in evaluation mode, scales, shifts and divisions by constants, on either side of convolutions, transposed
-convolutions and linear layers. The first law is unconditional: s scales the output channels after stride, padding,
-dilation, groups and transposition have had their say. The second fails where c pads with zeros and t ≠ 0: the border
+convolutions and linear layers. The first law always holds: s scales the output channels, which stride, padding,
+dilation, groups and transposition do not touch. The second fails where c pads with zeros and t ≠ 0: the border
 would see 0 where the graph had t.
 """
 

@@ -2,9 +2,9 @@
 
     f(W) = V          weights computed in `forward`: weight norm, parametrizations, merged branches
 
-The value is computed in the dtype the model computes it in, so that the bits are the same. An expression that is much
-larger than what it is made of (an expanded bias, a table of positions) stays computed: storing it would only make
-the file larger.
+The value is computed in the dtype in which the model computes it, so that the bits are the same. An expression that is
+much larger than what it is made of (an expanded bias, a table of positions) is not stored: the file would only become
+larger.
 """
 
 from dataclasses import dataclass

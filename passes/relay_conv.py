@@ -3,8 +3,9 @@
     c(x) = c'(x[:, :, None])[:, :, 0]         a convolution of one axis as one of a plane one row high
     c(x) = c(x with channels last)            the same numbers in another order in memory
 
-Always lawful and seldom free: which kernels a runtime has for which layout only a clock knows. Without one, only this
-is certain enough: ONNX Runtime has kernels of its own for depthwise convolutions of a plane, and none for one axis.
+The law always holds, but to change the layout costs a copy in most cases. Which layout a runtime has fast kernels for,
+only a measurement says. Without one, only this is certain enough to be used: ONNX Runtime has fast kernels for
+depthwise convolutions of a plane, and none for those of one axis.
 A region of a network that is faster with its channels last as a whole is another matter
 (`fusekit/optimizing/channels_last.py`).
 """

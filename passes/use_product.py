@@ -4,10 +4,10 @@
     c = mix(Eᵀ) ∘ c' ∘ mix(E)                          parts that are never read or always zero left out: rotations
     mix(M₁) ∘ mix(M₂) = mix(M₁ M₂)                     between two such layers
 
-The blocks are found in the numbers of the kernel, whoever put them there. What is saved are multiplications; what is
-paid are two small matrices on whole signals, so it takes channels enough: that is for the clock to say. The products
-are larger than their sum, so rounding grows; in half precision by some 1.7, which must be asked for (`half`), while in
-single precision it stays near what the convolution's own sums make.
+The blocks are found in the numbers of the kernel, whoever put them there. There are fewer multiplications, but two
+small matrices are applied to whole signals in addition. So it pays only with many channels; from which number on, only
+a measurement says. The products are larger than their sum, so the rounding error grows. In half precision it becomes
+some 1.7 times as large, which must be asked for (`half`); in single precision it stays near that of the convolution.
 """
 
 from dataclasses import dataclass

@@ -2,10 +2,10 @@
 
     c(x) = F⁻¹(Σ_i F(K)[o, i] · F(x)[i]) + b       on frames without aliases (`fusekit/algebra/transforms/spectral.py`)
 
-Always lawful, seldom worth it: a direct convolution pays k taps an output, one by transforms some 5 log2 N. The price
-knows the plan for this size, on this runtime, against a direct convolution in its better memory layout; without a size
-there is nothing to go by, and the convolution stays. Small kernels are not even looked at. Stands in the last stage:
-what is computed by transforms folds no further.
+The law always holds but seldom pays: for each output a direct convolution takes k multiplications, one by transforms
+some 5 log2 N, whatever k is. The price compares the plan for this size, on this runtime, with a direct convolution in
+its better memory layout. Without a size there is no plan, and the convolution stays. Small kernels are not looked at.
+The pass stands in the last stage, because what is computed by transforms folds no further.
 """
 
 import math

@@ -2,8 +2,9 @@
 
     c = join ∘ mix(C) ∘ Conv(A·K) ∘ mix(B) ∘ cut        F(4, 3): 6 products for 12, along the last axis
 
-Half the multiplications, for a few passes over the data: it takes some hundred channels, and a clock to say where that
-begins. In half precision its rounding would not be near the convolution's own.
+Half the multiplications, but the data are read and written a few times more. So it pays from some hundred channels on;
+where exactly, only a measurement says. Kernels in half precision are refused: the rounding error would be much larger
+than the convolution's own.
 """
 
 from dataclasses import dataclass

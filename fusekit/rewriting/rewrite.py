@@ -20,10 +20,10 @@ class Exactness(Enum):
 class Rewrite:
     """A law. Subclasses give `name`, `pattern`, `exactness` and `propose`; dataclass fields are its options.
 
-    `gain` is the largest ratio of prices, after to before, at which the law is applied; `sized` says that the ratio
-    hangs on the size of the input so much that without example inputs the law is not applied. `hope` is the largest
-    ratio at which a realization is worth measuring, where there is a clock: then the clock decides. `by_value` says
-    that the law looks at the numbers of the weights: of their shapes alone it can say nothing.
+    `gain`: the law is applied where price after / price before is at most this. `sized`: that ratio depends so much on
+    the size of the input that the law is not applied without example inputs. `hope`: where times can be measured, a
+    realization is measured if its ratio of prices is at most this, and the times decide. `by_value`: the law looks at
+    the numbers in the weights; from their shapes alone it can say nothing.
     """
 
     name: ClassVar[str]
