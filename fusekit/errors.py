@@ -18,7 +18,7 @@ class VerificationError(FusekitError):
 
 
 class ExportError(FusekitError):
-    """The ONNX file could not be written, or did not pass its checks; nothing was left behind."""
+    """A file could not be written, or did not pass its checks; nothing was left behind."""
 
 
 class CheckpointError(FusekitError):

@@ -4,7 +4,6 @@ Each function returns the exit code. Nothing is written unless the numbers agree
 """
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -22,11 +21,12 @@ from fusekit.bench.contenders import versions
 from fusekit.bench.measure import Bench, measure, running_on
 from fusekit.checkpoint.file_kind import Kind, recognise
 from fusekit.checkpoint.load import load
+from fusekit.checkpoint.save_program import save_program
 from fusekit.cli.console import DIFFERENT, OK, Screen, Steps, complain
 from fusekit.cli.example_inputs import Example, draw, try_out
 from fusekit.cli.options import Model, Timing
-from fusekit.cli.staged_file import staged
 from fusekit.errors import ExportError, FusekitError
+from fusekit.files import scratch
 from fusekit.inspecting.inspect import inspect as look_into
 from fusekit.model.inputs import Inputs
 from fusekit.model.own_copy import own_copy
@@ -75,8 +75,7 @@ def optimize(model: Model, out: Path, screen: Screen, *, tolerance: float | None
         validation = judge(original, fast, example, tolerance=tolerance)
         if validation.ok:
             steps.begin("writing")
-            with staged(out) as stage:
-                torch.export.save(export_program(fast, Inputs.of(example)), stage)
+            save_program(export_program(fast, Inputs.of(example)), out)
     return _conclude("optimize", out, validation, _report_of(fast), screen)
 
 
@@ -130,9 +129,8 @@ def bench(
     with (
         screen.progress(6) as steps,
         running_on(timing.threads),
-        tempfile.TemporaryDirectory(prefix="fusekit-") as folder,
+        scratch() as room,
     ):
-        room = Path(folder)
         original, example = _open(model, steps)
         steps.begin("optimizing, exporting, validating")
         ours = out or room / "fusekit.onnx"

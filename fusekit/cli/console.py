@@ -1,6 +1,7 @@
 """What the user sees: results on stdout, progress and problems on stderr, a problem in one line, and an exit code.
 
-    0  done          1  the numbers differ          2  bad input, or a model that fails          130  interrupted
+    0  done          1  the numbers differ          2  bad input, or a model that fails
+    130  interrupted          128 + N  stopped by signal N, such as 143 by SIGTERM
 
 With `--json`, stdout carries one JSON object and nothing else: whatever a model prints goes to stderr.
 """
@@ -19,6 +20,7 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from fusekit.cli.stopped import Stopped
 from fusekit.errors import FusekitError, VerificationError
 from fusekit.report import Report
 
@@ -109,10 +111,15 @@ def complain(problem: str | BaseException, verbose: int = 0) -> int:
     if isinstance(problem, KeyboardInterrupt):
         print("error: interrupted", file=sys.stderr)
         return INTERRUPTED
+    if isinstance(problem, Stopped):
+        print(f"error: stopped by {problem.name}", file=sys.stderr)
+        return problem.code
     if isinstance(problem, BaseException) and verbose >= 2:
         traceback.print_exception(problem, file=sys.stderr)
     if isinstance(problem, (str, FusekitError)):
         text = " ".join(str(problem).split())
+    elif isinstance(problem, OSError) and problem.strerror:
+        text = f"{problem.strerror}{f': {problem.filename}' if problem.filename else ''}"
     else:
         # Not one of ours, so most likely the user's model: name the type, its message may say little without.
         text = f"{type(problem).__name__}: {' '.join(str(problem).split())} (--debug shows where)"

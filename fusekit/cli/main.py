@@ -32,6 +32,7 @@ from fusekit.cli.options import (
     ToleranceOption,
 )
 from fusekit.cli.sample_grammar import check_output
+from fusekit.cli.stopped import Stopped, stop_cleanly
 from fusekit.version import __version__
 
 
@@ -50,7 +51,7 @@ class OneLineGroup(TyperGroup):
         """Run; in the end, exit with the code, or return it where the caller said so."""
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, Stopped) as error:
             code = complain(error)
         except typer.Abort:
             code = complain(KeyboardInterrupt())
@@ -176,13 +177,14 @@ def _run(talk: Talk, work: Callable[[Any, Screen], int]) -> NoReturn:
     screen = Screen(talk.quiet, talk.machine, 2 if talk.debug else talk.verbose)
     try:
         code = int(work(import_module("fusekit.cli.commands"), screen))
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
+    except (Exception, SystemExit, KeyboardInterrupt, Stopped) as error:
         code = complain(error, screen.verbose)
     raise typer.Exit(code)
 
 
 def main() -> None:
     """The console command."""
+    stop_cleanly()
     app()
 
 

@@ -8,7 +8,6 @@ SIZES  = N { x N }                     every N at least 1
 
 import ast
 import math
-import os
 import re
 import tempfile
 from collections.abc import Iterable
@@ -16,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import typer
+
+from fusekit.errors import FusekitError
+from fusekit.files import destination
 
 DTYPES = (
     *("float32", "float64", "float16", "bfloat16", "uint8", "int8", "int16", "int32", "int64", "bool"),
@@ -98,24 +100,21 @@ def check_factory(factory: str | None) -> str | None:
 def check_output(out: str, suffix: str, sources: Iterable[str | Path | None]) -> Path:
     """The file to write: of this suffix, in a folder where files can be made, and none of the files to be read."""
     path = Path(out)
-    if path.is_dir():
-        raise _bad("OUT", f"{out} is a directory; expected a file name ending in {suffix}")
     if path.suffix != suffix:
         raise _bad("OUT", f"{out!r} has the wrong suffix; expected a name ending in {suffix}")
-    if not path.parent.is_dir():
-        raise _bad("OUT", f"the directory {path.parent} does not exist")
+    try:
+        target = destination(path)
+        # Permission bits do not tell the whole truth (root, read-only mounts, full disks): try.
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except FusekitError as error:
+        raise _bad("OUT", str(error)) from error
+    except OSError as error:
+        raise _bad("OUT", f"the folder {target.parent} is not writable ({error.strerror})") from error
     for source in sources:
         if source and path.exists() and _read(source).exists() and path.samefile(_read(source)):
             raise _bad("OUT", f"{out} is also read ({source}); expected another name")
-    if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
-        raise _bad("OUT", f"{out} is not writable")
-    try:
-        # Permission bits do not tell the whole truth (root, read-only mounts, full disks): try.
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise _bad("OUT", f"the directory {path.parent} is not writable ({error.strerror})") from error
-    return path.resolve()  # through a link to its target: the link stays
+    return target
 
 
 def _read(source: str | Path) -> Path:

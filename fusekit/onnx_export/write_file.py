@@ -10,9 +10,6 @@ without the exporter's own optimizations, then with fixed sizes; the `Validation
 import importlib.metadata
 import json
 import operator
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +24,7 @@ from torch.export.graph_signature import ConstantArgument, OutputKind
 from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError, ExportError, FusekitError
+from fusekit.files import beside, place
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import Freedom, export_program, free_steps, quiet, reason_of
 from fusekit.model.torch_notes import copy_notes, note_value, user_inputs, value_at
@@ -63,11 +61,6 @@ def export_onnx(
     (`ok` False). Raises `CaptureError` if the module cannot be traced, `ExportError` if no well-formed file comes out.
     Whenever there is no new file, an old one is untouched.
     """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise ExportError(f"cannot write {target}: there is no folder {target.parent}")
-    if target.is_dir():
-        raise ExportError(f"cannot write {target}: it is a folder")
     newest = onnx.defs.onnx_opset_version()
     if opset is not None and not 7 <= opset <= newest:
         raise ExportError(f"opset {opset} does not exist for torch.onnx: 7 to {newest} do")
@@ -75,21 +68,11 @@ def export_onnx(
         "fusekit_version": _version(),
         "fusekit_rewrites": json.dumps([{"rewrite": name, "where": where} for name, where in rewrites]),
     }
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".fusekit-", dir=target.parent))
-    except OSError as error:
-        raise ExportError(f"cannot write {target}: {error.strerror}") from error
-    try:
-        stage = folder / target.name
-        exporter = _Exporter(reference, optimized, stage, opset, tolerance, metadata, runtime)
-        verdict = exporter.run(dynamic)
+    with beside(path) as stage:
+        verdict = _Exporter(reference, optimized, stage, opset, tolerance, metadata, runtime).run(dynamic)
         if verdict.ok:
-            _move(folder, target)
+            place(stage, path)
         return verdict
-    except OSError as error:
-        raise ExportError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def export_plain(
@@ -251,12 +234,6 @@ def _check(path: Path, inputs: Inputs, names: Sequence[str], runtime: Runtime) -
 def _only_sizes_failed(verdict: Validation) -> bool:
     """Whether the given inputs and the wide range hold, its quiet region too, and only other sizes do not."""
     return all(probe.ok for probe in verdict.probes if probe.name in (GIVEN, WIDE_RANGE, QUIET))
-
-
-def _move(folder: Path, target: Path) -> None:
-    """Weights first: the model file is what readers open."""
-    for file in sorted(folder.iterdir(), key=lambda file: file.name == target.name):
-        os.replace(file, target.parent / file.name)
 
 
 def _version() -> str:

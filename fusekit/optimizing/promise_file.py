@@ -1,7 +1,6 @@
 """The promise kept for a file: it holds, and is slower neither than the model's own export nor than the file without
 realizations."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from fusekit.errors import ExportError, FusekitError, VerificationError
+from fusekit.files import beside, place, scratch
 from fusekit.model.own_copy import own_copy
 from fusekit.onnx_export.plain_export import plain_export
 from fusekit.onnx_export.write_file import export_onnx
@@ -35,14 +35,22 @@ class Export:
     opset: int | None = None
 
     def run(self) -> Validation:
-        """The verdict on the file; with a clock, on one that is slower neither than the model's own export nor than
-        the file without realizations."""
+        """The verdict on the file, which takes its place if it holds and not before: others are tried on the way."""
+        with beside(self.path) as stage:
+            verdict = replace(self, path=stage)._best()
+            if verdict.ok:
+                place(stage, self.path)
+            return verdict
+
+    def _best(self) -> Validation:
+        """A file that holds; with a clock, one that is slower neither than the model's own export nor than the file
+        without realizations."""
         verdict = self._held(self.options)
         risky = [event for event in _applied(verdict) if event.rewrite not in HARMLESS]
         if not verdict.ok or self.options.clock is None or not risky or not self.options.runtime.reads_files:
             return verdict
-        with tempfile.TemporaryDirectory(prefix="fusekit-") as room:
-            own, plainer = self._own(Path(room)), self._plainer(Path(room), verdict)
+        with scratch() as room:
+            own, plainer = self._own(room), self._plainer(room, verdict)
             return self._raced(own, plainer, verdict)
 
     def _own(self, room: Path) -> Call | None:

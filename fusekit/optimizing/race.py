@@ -5,7 +5,6 @@ the real shape, in turn with the others, in as many threads as the user has set.
 is not begun.
 """
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch import fx, nn
 
 from fusekit.algebra import Composition, Conv, GroupedLinear, Map, Mixing, Relaid, Shape, SpectralConv, WinogradConv
 from fusekit.errors import FusekitError
+from fusekit.files import scratch
 from fusekit.ir.emit import emit
 from fusekit.ir.facts import Facts, Known, note
 from fusekit.ir.graph import Graph
@@ -84,7 +84,7 @@ class Clock:
         try:
             with self._as_configured():
                 found = self._measured(modules, inputs)
-        except (FusekitError, RuntimeError, ValueError):
+        except (FusekitError, RuntimeError, ValueError, OSError):
             return None  # what cannot run here is not chosen here
         finally:
             self.spent += time.perf_counter() - started
@@ -106,9 +106,9 @@ class Clock:
         return found["before"].median, found["after"].median
 
     def _measured(self, modules: Mapping[str, Callable[[], nn.Module]], inputs: Inputs) -> dict[str, float]:
-        with tempfile.TemporaryDirectory(prefix="fusekit-") as room:
+        with scratch() as room:
             calls = {
-                label: self._call(make(), inputs, Path(room) / f"{number}.onnx")
+                label: self._call(make(), inputs, room / f"{number}.onnx")
                 for number, (label, make) in enumerate(modules.items())
             }
             times = interleaved(calls, ROUNDS, SECONDS, least=2)

@@ -15,6 +15,7 @@ from fusekit.runtimes.file import Port, RunnableFile, first_line
 from fusekit.runtimes.measurements import processor
 from fusekit.runtimes.timing import Call
 
+onnxruntime.disable_telemetry_events()  # nothing leaves the machine
 SILENT = 4  # ONNX Runtime's severities end with 4, fatal: whatever it has to say arrives as an exception
 
 # Measured on one thread of a core with AVX-512, `direct` on 107 shapes. It has no kernels for volumes, slow ones for

@@ -79,7 +79,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "negative seed": (export(NET, ONNX, *SIZES, "--seed", "-1"), "--seed"),
     # the output
     "no such folder": (export(NET, "nowhere/net.onnx", *SIZES), "nowhere"),
-    "output a directory": (export(NET, "taken.onnx", *SIZES), "directory"),
+    "output a directory": (export(NET, "taken.onnx", *SIZES), "it is a folder"),
     "wrong suffix": (export(NET, "out/net.pt", *SIZES), ".onnx"),
     "no suffix": (export(NET, "out/net", *SIZES), ".onnx"),
     "output is the source": (export("broken.onnx", "broken.onnx", *SIZES), "also read"),
@@ -145,7 +145,7 @@ def test_a_read_only_file_is_not_replaced(room: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and allowed(path, mode))  # root may all
     result = run(*export(NET, "broken.onnx", *SIZES))
     assert result.code == 2
-    assert "not writable" in result.stderr
+    assert "write-protected" in result.stderr
 
 
 def test_debug_shows_where(room: Path) -> None:

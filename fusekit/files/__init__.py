@@ -1,0 +1,9 @@
+"""Files appear whole or not at all, and nothing is left behind.
+
+Knows the file system. Must not know what is in a file, or who writes it.
+"""
+
+from fusekit.files.owned_folder import owned_folder, remove_all, scratch
+from fusekit.files.staged import beside, destination, place, staged
+
+__all__ = ["beside", "destination", "owned_folder", "place", "remove_all", "scratch", "staged"]
