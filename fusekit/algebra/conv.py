@@ -13,7 +13,7 @@ Laws (the formulas of each are at its function; all values in float64):
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -25,14 +25,12 @@ from fusekit.algebra.affine import Affine
 from fusekit.algebra.border import require_exact_border
 from fusekit.algebra.kernel import coarsen, compose_kernels, embed_kernel, multiply_pointwise
 from fusekit.algebra.map import Map, Pairs, Shape
+from fusekit.algebra.operators import CONV, CONV_TRANSPOSE
 from fusekit.algebra.pad import Pad, add_padding, flat_padding
 from fusekit.algebra.values import is_zero, to_meta, wide
 from fusekit.algebra.window import Axis
 from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
-
-_CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +161,13 @@ class Conv(Map):
             if any(low != high for low, high in self.padding):
                 raise ValueError("a transposed convolution pads both sides alike")
             padding = [low for low, _ in self.padding]
-            return _CONV_TRANSPOSE[self.n](
+            return CONV_TRANSPOSE[self.n](
                 x, weight, bias, self.stride, padding, self.output_padding, self.groups, self.dilation
             )
         first, common = self.symmetric_padding()
         if any(pair != (0, 0) for pair in first):
             x = F.pad(x, flat_padding(first))
-        return _CONV[self.n](x, weight, bias, self.stride, common, self.dilation, self.groups)
+        return CONV[self.n](x, weight, bias, self.stride, common, self.dilation, self.groups)
 
     def output_shape(self, shape: Shape) -> Shape:
         if self.n == 0:

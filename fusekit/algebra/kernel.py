@@ -4,13 +4,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fusekit.algebra.map import Shape
+from fusekit.algebra.operators import CONV_TRANSPOSE
 from fusekit.algebra.values import wide
-
-_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 def coarsen(kernel: Tensor, groups: int) -> Tensor:
@@ -42,7 +40,7 @@ def compose_kernels(outer: Tensor, inner: Tensor, outer_step: Shape, inner_step:
         return kernel.reshape(*kernel.shape, *(1,) * n), (1,) * n
     # groups of the transposed convolution: rows of W2 as a batch [out, group * mid, *k2]
     rows = outer.transpose(0, 1).flatten(1, 2)
-    full = _CONV_TRANSPOSE[n](rows, inner.flatten(0, 1), stride=outer_step, dilation=inner_step, groups=groups)
+    full = CONV_TRANSPOSE[n](rows, inner.flatten(0, 1), stride=outer_step, dilation=inner_step, groups=groups)
     kernel = full.unflatten(1, (groups, inner.shape[2])).transpose(0, 1)
     steps = ([inner_step[i]] * (inner.shape[3 + i] > 1) + [outer_step[i]] * (outer.shape[3 + i] > 1) for i in range(n))
     dilation = tuple(math.gcd(*step) or 1 for step in steps)

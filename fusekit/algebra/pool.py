@@ -10,12 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Map, Shape
-
-_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+from fusekit.algebra.operators import AVG_POOL
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +26,7 @@ class AvgPool(Map):
     padding: Shape
 
     def __call__(self, x: Tensor) -> Tensor:
-        return _POOLS[len(self.window)](x, self.window, self.stride, self.padding)
+        return AVG_POOL[len(self.window)](x, self.window, self.stride, self.padding)
 
     def as_conv(self, channels: int, device: torch.device | None = None) -> Conv:
         """The same map as a depthwise convolution of so many `channels`, its kernel in float64 on a `device`."""

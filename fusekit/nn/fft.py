@@ -25,14 +25,6 @@ from fusekit.nn.spectral import MAX_SPECTRUM_BYTES
 Layer = TypeVar("Layer", bound="_FFTConvNd")
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_FUNCTIONS: dict[type, Any] = {
-    nn.Conv1d: fft.fft_conv1d,
-    nn.Conv2d: fft.fft_conv2d,
-    nn.Conv3d: fft.fft_conv3d,
-    nn.ConvTranspose1d: fft.fft_conv_transpose1d,
-    nn.ConvTranspose2d: fft.fft_conv_transpose2d,
-    nn.ConvTranspose3d: fft.fft_conv_transpose3d,
-}
 
 
 class _FFTConvNd(nn.modules.conv._ConvNd):
@@ -128,9 +120,10 @@ class _FFTConvNd(nn.modules.conv._ConvNd):
         if self.padding_mode != "zeros":
             input, padding = F.pad(input, self._reversed_padding_repeated_twice, self.padding_mode), 0
         call: tuple[Any, ...] = (input, weight, bias, self.stride, padding, self.dilation, self.groups)
+        n = len(self.kernel_size)
         if has_torch_function_unary(input):
-            return _FUNCTIONS[self._plain](*call)  # type: ignore[no-any-return]
-        return fft.convolve(len(self.kernel_size), *call, spectra=self._spectra)
+            return fft.FFT_CONV[n](*call)
+        return fft.convolve(n, *call, spectra=self._spectra)
 
 
 class _FFTConvTransposeNd(_FFTConvNd, nn.modules.conv._ConvTransposeNd):
@@ -143,18 +136,9 @@ class _FFTConvTransposeNd(_FFTConvNd, nn.modules.conv._ConvTransposeNd):
         if output_size is not None:
             options: Any = (self.stride, self.padding, self.kernel_size, n, self.dilation)
             extra = self._output_padding(input, output_size, *options)
-        call: tuple[Any, ...] = (
-            input,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            extra,
-            self.groups,
-            self.dilation,
-        )
+        call: Any = (input, self.weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation)
         if has_torch_function_unary(input):
-            return _FUNCTIONS[self._plain](*call)  # type: ignore[no-any-return]
+            return fft.FFT_CONV_TRANSPOSE[n](*call)
         return fft.convolve_transposed(n, *call, spectra=self._spectra)
 
 

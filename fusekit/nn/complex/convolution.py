@@ -7,20 +7,17 @@ Trabelsi et al. 2018 (arXiv:1705.09792), section 3.2. Nothing is conjugated, as 
 which runs three real ones.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from fusekit.algebra.operators import CONV_TRANSPOSE
+from fusekit.nn.arguments import Size
 from fusekit.nn.complex.layer import ComplexLayer, checked_bias_form, complex_dtype, effective_bias
 from fusekit.nn.functional.complex.parts import from_channels, real_bias, real_weight, to_channels
 from fusekit.nn.init.complex import complex_rayleigh_
-
-Size = int | tuple[int, ...]
-_TRANSPOSE: dict[int, Callable[..., Tensor]] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 class _ComplexConv(ComplexLayer, _ConvNd):
@@ -121,7 +118,7 @@ class _ComplexConvTranspose(ComplexLayer, _ConvTransposeNd):
         extra = self._output_padding(channels, output_size, *geometry)
         bias = real_bias(effective_bias(self.bias, self.bias_form))
         block = real_weight(self.weight, transposed=True)
-        y = _TRANSPOSE[n](channels, block, bias, self.stride, self.padding, extra, self.groups, self.dilation)
+        y = CONV_TRANSPOSE[n](channels, block, bias, self.stride, self.padding, extra, self.groups, self.dilation)
         return from_channels(y, n)
 
     def extra_repr(self) -> str:

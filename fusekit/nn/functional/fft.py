@@ -10,23 +10,20 @@ Two things differ from a direct convolution. Rounding errors are relative to the
 window. And one NaN or infinity in the input spoils the outputs of its whole tile.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from fusekit.algebra.map import Pairs, Shape
+from fusekit.algebra.operators import CONV, CONV_TRANSPOSE, Operators
 from fusekit.algebra.transforms.spectral_conv import Geometry
+from fusekit.nn.arguments import Size
+from fusekit.nn.functional.axes import over_axes
 from fusekit.nn.spectra import Spectra
 from fusekit.nn.spectral import DTYPES, spectral_convolve
-
-Sizes: TypeAlias = int | Sequence[int]
-
-_CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_TRANSPOSE: dict[int, Callable[..., Tensor]] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 def convolve(
@@ -34,9 +31,9 @@ def convolve(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    stride: Sizes,
-    padding: Sizes | str,
-    dilation: Sizes,
+    stride: Size,
+    padding: Size | str,
+    dilation: Size,
     groups: int,
     *,
     spectra: Spectra | None = None,
@@ -46,14 +43,14 @@ def convolve(
     x, weight, bias, dtype = _autocast(x, weight, bias)
     steps, dilations = _each(stride, n), _each(dilation, n)
     if steps is None or dilations is None or not _agree(n, x, weight, bias):
-        return _CONV[n](*plain)
+        return CONV[n](*plain)
     pairs = _pairs(padding, weight.shape[2:], steps, dilations)
     per_group = weight.shape[1] * groups == x.shape[-n - 1] and groups > 0 and weight.shape[0] % groups == 0
     if pairs is None or not per_group or (bias is not None and len(bias) != weight.shape[0]):
-        return _CONV[n](*plain)
+        return CONV[n](*plain)
     for size, (low, high), d, k in zip(x.shape[-n:], pairs, dilations, weight.shape[2:], strict=True):
         if size + low + high < d * (k - 1) + 1:
-            return _CONV[n](*plain)
+            return CONV[n](*plain)
     return _run(n, x, weight, bias, Geometry(steps, pairs, dilations, groups), spectra, dtype)
 
 
@@ -62,11 +59,11 @@ def convolve_transposed(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    stride: Sizes,
-    padding: Sizes | str,
-    output_padding: Sizes,
+    stride: Size,
+    padding: Size | str,
+    output_padding: Size,
     groups: int,
-    dilation: Sizes,
+    dilation: Size,
     *,
     spectra: Spectra | None = None,
 ) -> Tensor:
@@ -75,14 +72,14 @@ def convolve_transposed(
     x, weight, bias, dtype = _autocast(x, weight, bias)
     steps, dilations, extra = _each(stride, n), _each(dilation, n), _each(output_padding, n, least=0)
     if steps is None or dilations is None or extra is None or not _agree(n, x, weight, bias):
-        return _TRANSPOSE[n](*plain)
+        return CONV_TRANSPOSE[n](*plain)
     pairs = None if isinstance(padding, str) else _pairs(padding, weight.shape[2:], steps, dilations)
     per_group = groups > 0 and weight.shape[0] == x.shape[-n - 1] and weight.shape[0] % groups == 0
     if pairs is None or not per_group or (bias is not None and len(bias) != weight.shape[1] * groups):
-        return _TRANSPOSE[n](*plain)
+        return CONV_TRANSPOSE[n](*plain)
     for size, (p, _), d, k, s, op in zip(x.shape[-n:], pairs, dilations, weight.shape[2:], steps, extra, strict=True):
         if op >= max(s, d) or (size - 1) * s + d * (k - 1) + 1 + op - 2 * p < 1:
-            return _TRANSPOSE[n](*plain)
+            return CONV_TRANSPOSE[n](*plain)
     return _run(n, x, weight, bias, Geometry(steps, pairs, dilations, groups, True, extra), spectra, dtype)
 
 
@@ -154,100 +151,57 @@ def _pairs(padding: Any, window: Sequence[int], stride: Shape, dilation: Shape) 
     return None if amounts is None else tuple((amount, amount) for amount in amounts)
 
 
-def fft_conv1d(
+def _fft_conv(
+    n: int,
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Sizes = 1,
-    padding: Sizes | str = 0,
-    dilation: Sizes = 1,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """F.conv1d by FFT: input [N, C, L] or [C, L], weight [out, C / groups, k]; RuntimeError where F.conv1d raises."""
-    if has_torch_function((input, weight, bias)):
-        options: Any = (input, weight, bias, stride, padding, dilation, groups)
-        return handle_torch_function(fft_conv1d, options[:3], *options)
-    return convolve(1, input, weight, bias, stride, padding, dilation, groups)
+    """`torch.nn.functional.conv1d` by FFT, or conv2d, conv3d: the same arguments, results up to rounding and errors.
+
+    Shapes: input [(N,) C, *S], weight [out, C / groups, *window], bias [out]; y [(N,) out, *S']. dtypes: float16 to
+    complex128, the same for all; half precision is computed in float32. `stride`, `padding`, `dilation` and `groups` as
+    torch's. RuntimeError where torch raises.
+    """
+    options: Any = (input, weight, bias, stride, padding, dilation, groups)
+    if has_torch_function(options[:3]):
+        return handle_torch_function(FFT_CONV[n], options[:3], *options)
+    return convolve(n, *options)
 
 
-def fft_conv2d(
+def _fft_conv_transpose(
+    n: int,
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Sizes = 1,
-    padding: Sizes | str = 0,
-    dilation: Sizes = 1,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
     groups: int = 1,
+    dilation: Size = 1,
 ) -> Tensor:
-    """F.conv2d by FFT: input [N, C, H, W] or [C, H, W], weight [out, C / groups, kh, kw]; raises where that does."""
-    if has_torch_function((input, weight, bias)):
-        options: Any = (input, weight, bias, stride, padding, dilation, groups)
-        return handle_torch_function(fft_conv2d, options[:3], *options)
-    return convolve(2, input, weight, bias, stride, padding, dilation, groups)
+    """`torch.nn.functional.conv_transpose1d` by FFT, or 2d, 3d: the same arguments, results up to rounding and errors.
+
+    Shapes: input [(N,) C, *S], weight [C, out / groups, *window], bias [out]; y [(N,) out, *S']. dtypes as of
+    `fft_conv1d`; `stride`, `padding`, `output_padding`, `groups` and `dilation` as torch's. RuntimeError where torch
+    raises.
+    """
+    options: Any = (input, weight, bias, stride, padding, output_padding, groups, dilation)
+    if has_torch_function(options[:3]):
+        return handle_torch_function(FFT_CONV_TRANSPOSE[n], options[:3], *options)
+    return convolve_transposed(n, *options)
 
 
-def fft_conv3d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Sizes = 1,
-    padding: Sizes | str = 0,
-    dilation: Sizes = 1,
-    groups: int = 1,
-) -> Tensor:
-    """F.conv3d by FFT: input [N, C, D, H, W] or [C, D, H, W]; raises where F.conv3d does."""
-    if has_torch_function((input, weight, bias)):
-        options: Any = (input, weight, bias, stride, padding, dilation, groups)
-        return handle_torch_function(fft_conv3d, options[:3], *options)
-    return convolve(3, input, weight, bias, stride, padding, dilation, groups)
+fft_conv1d = over_axes(_fft_conv, 1, "fft_conv1d")
+fft_conv2d = over_axes(_fft_conv, 2, "fft_conv2d")
+fft_conv3d = over_axes(_fft_conv, 3, "fft_conv3d")
+fft_conv_transpose1d = over_axes(_fft_conv_transpose, 1, "fft_conv_transpose1d")
+fft_conv_transpose2d = over_axes(_fft_conv_transpose, 2, "fft_conv_transpose2d")
+fft_conv_transpose3d = over_axes(_fft_conv_transpose, 3, "fft_conv_transpose3d")
 
-
-def fft_conv_transpose1d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Sizes = 1,
-    padding: Sizes = 0,
-    output_padding: Sizes = 0,
-    groups: int = 1,
-    dilation: Sizes = 1,
-) -> Tensor:
-    """F.conv_transpose1d by FFT: input [N, C, L] or [C, L], weight [C, out / groups, k]; raises where that does."""
-    if has_torch_function((input, weight, bias)):
-        options: Any = (input, weight, bias, stride, padding, output_padding, groups, dilation)
-        return handle_torch_function(fft_conv_transpose1d, options[:3], *options)
-    return convolve_transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
-
-
-def fft_conv_transpose2d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Sizes = 1,
-    padding: Sizes = 0,
-    output_padding: Sizes = 0,
-    groups: int = 1,
-    dilation: Sizes = 1,
-) -> Tensor:
-    """F.conv_transpose2d by FFT: input [N, C, H, W] or [C, H, W]; raises where F.conv_transpose2d does."""
-    if has_torch_function((input, weight, bias)):
-        options: Any = (input, weight, bias, stride, padding, output_padding, groups, dilation)
-        return handle_torch_function(fft_conv_transpose2d, options[:3], *options)
-    return convolve_transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
-
-
-def fft_conv_transpose3d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Sizes = 1,
-    padding: Sizes = 0,
-    output_padding: Sizes = 0,
-    groups: int = 1,
-    dilation: Sizes = 1,
-) -> Tensor:
-    """F.conv_transpose3d by FFT: input [N, C, D, H, W] or [C, D, H, W]; raises where F.conv_transpose3d does."""
-    if has_torch_function((input, weight, bias)):
-        options: Any = (input, weight, bias, stride, padding, output_padding, groups, dilation)
-        return handle_torch_function(fft_conv_transpose3d, options[:3], *options)
-    return convolve_transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+FFT_CONV: Operators = {1: fft_conv1d, 2: fft_conv2d, 3: fft_conv3d}
+FFT_CONV_TRANSPOSE: Operators = {1: fft_conv_transpose1d, 2: fft_conv_transpose2d, 3: fft_conv_transpose3d}

@@ -4,21 +4,12 @@ x and y are real tensors in n blocks of channels, one a unit: [*, n C] or [(N,) 
 structure constants (`HypercomplexAlgebra.constants`), or parameters that learn (Zhang et al. 2021, arXiv:2102.08597).
 """
 
-from collections.abc import Callable, Sequence
-
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusekit.algebra.operators import CONV, CONV_TRANSPOSE
 from fusekit.algebra.products.hypercomplex import block_kernel, regroup
-
-Size = int | Sequence[int]
-
-_CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_CONV_TRANSPOSE: dict[int, Callable[..., Tensor]] = {
-    1: F.conv_transpose1d,
-    2: F.conv_transpose2d,
-    3: F.conv_transpose3d,
-}
+from fusekit.nn.arguments import Size
 
 
 def hypercomplex_linear(x: Tensor, constants: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -76,7 +67,7 @@ def block_conv(
     """A convolution over n axes by a kernel of blocks; with groups the kernel's channels are [group, unit, channel],
     those of x, of the bias and of the result [unit, group, channel]."""
     bias = bias if bias is None else regroup(bias, units, groups, -1)
-    y = _CONV[n](regroup(x, units, groups, -n - 1), kernel, bias, stride, padding, dilation, groups)
+    y = CONV[n](regroup(x, units, groups, -n - 1), kernel, bias, stride, padding, dilation, groups)
     return regroup(y, groups, units, -n - 1)
 
 
@@ -95,5 +86,5 @@ def block_conv_transpose(
     """The same for a transposed convolution."""
     bias = bias if bias is None else regroup(bias, units, groups, -1)
     geometry = (stride, padding, output_padding, groups, dilation)
-    y = _CONV_TRANSPOSE[n](regroup(x, units, groups, -n - 1), kernel, bias, *geometry)
+    y = CONV_TRANSPOSE[n](regroup(x, units, groups, -n - 1), kernel, bias, *geometry)
     return regroup(y, groups, units, -n - 1)

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fusekit.nn.arguments import Size
 from fusekit.nn.functional.hypercomplex import block_conv, block_conv_transpose
-
-Size = int | Sequence[int]
 
 
 class BlockLinear(nn.Module):

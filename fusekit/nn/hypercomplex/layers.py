@@ -13,7 +13,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fusekit.algebra.products.hypercomplex import HypercomplexAlgebra, block_kernel
-from fusekit.nn.hypercomplex.block import BlockConv, BlockConvTranspose, BlockLinear, Size
+from fusekit.nn.arguments import Size
+from fusekit.nn.hypercomplex.block import BlockConv, BlockConvTranspose, BlockLinear
 
 Algebra = HypercomplexAlgebra | int
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
+from fusekit.nn.arguments import Size
 from fusekit.nn.functional.quaternion import quaternion_max_pool
-from fusekit.nn.hypercomplex.block import Size
 
 
 class _QuaternionMaxPool(nn.Module):

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from fusekit.nn.arguments import Size
 from fusekit.nn.functional.quaternion import rotation_kernel
 from fusekit.nn.functional.quaternion.rotation import Norm
-from fusekit.nn.hypercomplex.block import BlockConv, BlockLinear, Size
+from fusekit.nn.hypercomplex.block import BlockConv, BlockLinear
 from fusekit.nn.init.quaternion import Criterion
 from fusekit.nn.quaternion.weights import Init, draw, join_components
 

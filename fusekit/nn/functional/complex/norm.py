@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusekit.algebra.operators import CONV
 from fusekit.nn.functional.complex.parts import as_complex, as_real, from_channels, is_traced, real_bias, to_channels
 
 EpsIn = Literal["use", "store", "both"]
@@ -147,10 +148,8 @@ def _per_channel(x: Tensor, matrices: Tensor, shift: Tensor | None, n: int) -> T
         if n == 0:
             y = F.conv1d(channels.unsqueeze(-1), weight.unsqueeze(-1), shift, groups=matrices.shape[0])
             return from_channels(y.squeeze(-1), 0)
-        conv = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[n]
-        return from_channels(
-            conv(channels, weight.reshape(*weight.shape, *(1,) * n), shift, groups=matrices.shape[0]), n
-        )
+        y = CONV[n](channels, weight.reshape(*weight.shape, *(1,) * n), shift, groups=matrices.shape[0])
+        return from_channels(y, n)
     (rr, ri), (ir, ii) = (row.unbind(-1) for row in matrices.unbind(-2))
     over_space = (-1, *(1,) * n)
     a = torch.complex(rr + ii, ir - ri).reshape(over_space) / 2

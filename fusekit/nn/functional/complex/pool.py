@@ -1,32 +1,29 @@
 """Pooling of complex tensors: means of the parts, and the sample of the largest modulus."""
 
-from collections.abc import Callable, Sequence
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from fusekit.algebra.operators import ADAPTIVE_AVG_POOL, AVG_POOL
+from fusekit.nn.arguments import Size
 from fusekit.nn.functional.complex.parts import as_complex, as_real, on_channels
-
-Size = int | Sequence[int]
-
-_AVERAGE: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-_ADAPTIVE: dict[int, Callable[..., Tensor]] = {
-    1: F.adaptive_avg_pool1d,
-    2: F.adaptive_avg_pool2d,
-    3: F.adaptive_avg_pool3d,
-}
-_MAX: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+from fusekit.nn.functional.max_pool import longest
 
 
 def complex_avg_pool(x: Tensor, n: int, kernel_size: Size, *arguments: object, **options: object) -> Tensor:
-    """The mean of each window over n axes; further arguments as `torch.nn.functional.avg_pool{n}d`."""
-    return on_channels(lambda real: _AVERAGE[n](real, kernel_size, *arguments, **options), x, n)
+    """The mean of each window of `kernel_size` over n axes.
+
+    Shapes: x [(N,) C, *S] complex with n axes S, y [(N,) C, *S']. Further `arguments` and `options` as those of
+    `torch.nn.functional.avg_pool1d`, 2d and 3d. TypeError for a real x.
+    """
+    return on_channels(lambda real: AVG_POOL[n](real, kernel_size, *arguments, **options), x, n)
 
 
 def complex_adaptive_avg_pool(x: Tensor, n: int, output_size: Size) -> Tensor:
-    """The mean of each of `output_size` windows over n axes, as `torch.nn.functional.adaptive_avg_pool{n}d`."""
-    return on_channels(lambda real: _ADAPTIVE[n](real, output_size), x, n)
+    """The mean of each of `output_size` windows over n axes, as `torch.nn.functional.adaptive_avg_pool1d`, 2d and 3d.
+
+    Shapes: x [(N,) C, *S] complex with n axes S, y [(N,) C, *output_size]. TypeError for a real x.
+    """
+    return on_channels(lambda real: ADAPTIVE_AVG_POOL[n](real, output_size), x, n)
 
 
 def complex_max_pool(
@@ -41,10 +38,11 @@ def complex_max_pool(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The sample of the largest modulus of each window, the first of equals, phase and all, over n axes.
 
-    The sample itself is taken, not its modulus turned by its angle: no rounding, and a gradient of its own.
+    Shapes: x [(N,) C, *S] complex with n axes S, y [(N,) C, *S']; with `return_indices` (y, indices into a plane).
+    `kernel_size`, `stride`, `padding`, `dilation`, `ceil_mode` as in `torch.nn.functional.max_pool1d`, 2d and 3d, and
+    errors too. The sample itself is taken, not its modulus turned by its angle: no rounding, and a gradient of its own.
     """
-    indices = _MAX[n](x.abs(), kernel_size, stride, padding, dilation, ceil_mode, return_indices=True)[1]
-    parts, where = as_real(x), indices.flatten(-n)
-    chosen = [parts[..., part].flatten(-n).gather(-1, where) for part in (0, 1)]
-    y = as_complex(torch.stack(chosen, -1).unflatten(-2, indices.shape[-n:]))
+    parts = as_real(x).unbind(-1)
+    chosen, indices = longest(n, x.abs(), parts, kernel_size, stride, padding, dilation, ceil_mode)
+    y = as_complex(torch.stack(chosen, -1))
     return (y, indices) if return_indices else y

@@ -1,18 +1,10 @@
-"""Max pooling by modulus: of each window the whole quaternion that is longest, not the largest of each component."""
-
-from collections.abc import Callable
+"""Max pooling by modulus: of each window the whole quaternion that is longest."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.nn.functional.hypercomplex import Size
-
-_MAX_POOL: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {
-    1: F.max_pool1d_with_indices,
-    2: F.max_pool2d_with_indices,
-    3: F.max_pool3d_with_indices,
-}
+from fusekit.nn.arguments import Size
+from fusekit.nn.functional.max_pool import longest
 
 
 def quaternion_max_pool(
@@ -24,11 +16,12 @@ def quaternion_max_pool(
     dilation: Size = 1,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """Over n axes of x [(N,) 4 C, *S] in blocks r | i | j | k; of equal moduli the first. Source: Altamirano,
-    "Geometric methods of perceptual organisation for computer vision"."""
-    r, i, j, k = x.unflatten(-n - 1, (4, -1)).unbind(-n - 2)
+    """Of each window over n axes the quaternion of the largest modulus, whole; of equals the first.
+
+    Shapes: x [(N,) 4 C, *S] in blocks r | i | j | k with n axes S, y [(N,) 4 C, *S']. `kernel_size`, `stride`,
+    `padding`, `dilation`, `ceil_mode` as in `torch.nn.functional.max_pool1d`, 2d and 3d, and errors too. Source:
+    Altamirano, "Geometric methods of perceptual organisation for computer vision".
+    """
+    r, i, j, k = components = x.unflatten(-n - 1, (4, -1)).unbind(-n - 2)
     squares = r * r + i * i + j * j + k * k
-    _, where = _MAX_POOL[n](squares, kernel_size, stride, padding, dilation, ceil_mode)
-    index = where.flatten(-n)
-    taken = [component.flatten(-n).gather(-1, index).reshape_as(where) for component in (r, i, j, k)]
-    return torch.cat(taken, -n - 1)
+    return torch.cat(longest(n, squares, components, kernel_size, stride, padding, dilation, ceil_mode)[0], -n - 1)

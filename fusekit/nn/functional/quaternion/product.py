@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.nn.functional.hypercomplex import Size, block_conv, block_conv_transpose
+from fusekit.nn.arguments import Size
+from fusekit.nn.functional.hypercomplex import block_conv, block_conv_transpose
 from fusekit.nn.functional.quaternion.hamilton import hamilton_kernel
 
 # Channels in groups: of quaternions; or of the real channels r | i | j | k as they lie, which mixes components

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.nn.functional.hypercomplex import Size, block_conv
+from fusekit.nn.arguments import Size
+from fusekit.nn.functional.hypercomplex import block_conv
 
 # How w becomes q: w / |w|; w / (|w| + 1e-4); w / √(|w|² + 1e-4). The last two leave |q| < 1, and R(q) no rotation.
 Norm = Literal["exact", "shifted", "softened"]
