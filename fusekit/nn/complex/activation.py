@@ -1,13 +1,11 @@
 """Complex nonlinearities as layers; formulas and papers are at the functions of the same names."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from fusekit.nn.complex.layer import ComplexLayer, complex_dtype
 from fusekit.nn.functional.complex import activation
-from fusekit.nn.functional.complex.activation import Form
+from fusekit.nn.functional.complex.activation import AtZero, Form
 
 
 class CReLU(nn.Module):
@@ -77,7 +75,7 @@ class ModReLU(ComplexLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        at_zero: Literal["zero", "real"] = "zero",
+        at_zero: AtZero = "zero",
     ) -> None:
         super().__init__()
         self.num_parameters, self.init, self.at_zero = num_parameters, init, at_zero

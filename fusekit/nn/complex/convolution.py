@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from fusekit.algebra.operators import CONV_TRANSPOSE
-from fusekit.nn.arguments import Size
-from fusekit.nn.complex.layer import ComplexLayer, checked_bias_form, complex_dtype, effective_bias
+from fusekit.nn.arguments import Size, one_of
+from fusekit.nn.complex.layer import BiasForm, ComplexLayer, complex_dtype, effective_bias
 from fusekit.nn.functional.complex.parts import from_channels, real_bias, real_weight, to_channels
 from fusekit.nn.init.complex import complex_rayleigh_
 
@@ -46,7 +46,7 @@ class _ComplexConv(ComplexLayer, _ConvNd):
         *,
         bias_form: str = "complex",
     ) -> None:
-        self.bias_form = checked_bias_form(bias_form)
+        self.bias_form = one_of(BiasForm, "bias_form", bias_form)
         geometry: Any = (kernel_size, stride, padding, dilation, groups, bias, padding_mode)
         placed: Any = {"device": device, "dtype": complex_dtype(dtype)}
         super().__init__(in_channels, out_channels, *geometry, **placed)
@@ -101,7 +101,7 @@ class _ComplexConvTranspose(ComplexLayer, _ConvTransposeNd):
         *,
         bias_form: str = "complex",
     ) -> None:
-        self.bias_form = checked_bias_form(bias_form)
+        self.bias_form = one_of(BiasForm, "bias_form", bias_form)
         geometry: Any = (kernel_size, stride, padding, output_padding, groups, bias, dilation, padding_mode)
         placed: Any = {"device": device, "dtype": complex_dtype(dtype)}
         super().__init__(in_channels, out_channels, *geometry, **placed)

@@ -2,15 +2,14 @@
 
 from torch import Tensor, nn
 
+from fusekit.nn.arguments import probability
 from fusekit.nn.functional.complex.dropout import complex_channel_dropout, complex_dropout
 
 
 class _ComplexDropout(nn.Module):
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"dropout probability has to be between 0 and 1, got {p}")
-        self.p, self.inplace = p, inplace
+        self.p, self.inplace = probability(p), inplace
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"

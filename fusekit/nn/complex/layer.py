@@ -2,12 +2,14 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fusekit.nn.functional.complex.parts import times_one_plus_j
+
+BiasForm = Literal["complex", "parts"]
 
 # What others call the two real layers of a complex one; the halves of any of these pairs load.
 HALVES = (
@@ -27,7 +29,7 @@ class ComplexLayer(nn.Module):
     A state dict with `conv_r.weight`, `conv_i.weight` and the like (`HALVES`) in place of `weight` loads as it stands.
     """
 
-    bias_form: str = "complex"
+    bias_form: BiasForm | str = "complex"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         return super()._apply(lambda tensor: kind_kept(fn, tensor), recurse)  # type: ignore[no-untyped-call]
@@ -77,12 +79,6 @@ def complex_dtype(dtype: torch.dtype | None) -> torch.dtype:
     if not dtype.is_complex:
         raise TypeError(f"a complex layer takes a complex dtype, got {dtype}; its parts are float32 in torch.complex64")
     return dtype
-
-
-def checked_bias_form(form: str) -> str:
-    if form not in ("complex", "parts"):
-        raise ValueError(f"bias_form must be 'complex' or 'parts', got {form!r}")
-    return form
 
 
 def effective_bias(bias: Tensor | None, form: str) -> Tensor | None:

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusekit.nn.complex.layer import ComplexLayer, checked_bias_form, complex_dtype, effective_bias
+from fusekit.nn.arguments import one_of
+from fusekit.nn.complex.layer import BiasForm, ComplexLayer, complex_dtype, effective_bias
 from fusekit.nn.functional.complex.parts import from_channels, real_bias, real_weight, to_channels
 from fusekit.nn.init.complex import complex_rayleigh_
 
@@ -26,7 +27,7 @@ class ComplexLinear(ComplexLayer, nn.Linear):
         *,
         bias_form: str = "complex",
     ) -> None:
-        self.bias_form = checked_bias_form(bias_form)
+        self.bias_form = one_of(BiasForm, "bias_form", bias_form)
         super().__init__(in_features, out_features, bias, device, complex_dtype(dtype))
 
     def reset_parameters(self) -> None:

@@ -8,13 +8,12 @@ channels, of a group.
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.init import _calculate_fan_in_and_fan_out
 
-Criterion = Literal["glorot", "he"]
+from fusekit.nn.init.criterion import Criterion, fan_of
 
 
 def complex_variance(tensor: Tensor, criterion: Criterion = "glorot", *, transposed: bool = False) -> float:
@@ -22,11 +21,7 @@ def complex_variance(tensor: Tensor, criterion: Criterion = "glorot", *, transpo
     fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
     if transposed:
         fan_in, fan_out = fan_out, fan_in
-    if criterion == "glorot":
-        return 2 / max(fan_in + fan_out, 1)
-    if criterion == "he":
-        return 2 / max(fan_in, 1)
-    raise ValueError(f"criterion must be 'glorot' or 'he', got {criterion!r}")
+    return 2 / max(fan_of(criterion, fan_in, fan_out), 1)
 
 
 def complex_rayleigh_(

@@ -12,12 +12,12 @@ drawn from torch's generator or the one given.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-Criterion = Literal["glorot", "he"]
+from fusekit.nn.init.criterion import Criterion, fan_of
 
 
 def quaternion_init(
@@ -75,9 +75,7 @@ def quaternion_unitary_(weight: Tensor, *, generator: Generator | None = None) -
 
 def polar_scale(fan_in: int, fan_out: int, criterion: Criterion) -> float:
     """s of the formulas above."""
-    if criterion not in ("glorot", "he"):
-        raise ValueError(f"criterion must be 'glorot' or 'he', got {criterion!r}")
-    fan = fan_in + fan_out if criterion == "glorot" else fan_in
+    fan = fan_of(criterion, fan_in, fan_out)
     return 1 / math.sqrt(2 * fan) if fan else 0.0
 
 

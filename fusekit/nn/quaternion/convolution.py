@@ -8,7 +8,7 @@ from fusekit.nn.arguments import Size
 from fusekit.nn.functional.quaternion import hamilton_kernel
 from fusekit.nn.functional.quaternion.product import GroupsOf
 from fusekit.nn.hypercomplex.block import BlockConv, BlockConvTranspose
-from fusekit.nn.init.quaternion import Criterion
+from fusekit.nn.init.criterion import Criterion
 from fusekit.nn.quaternion.weights import Init, bounded, draw, join_components
 
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from fusekit.nn.arguments import probability
 from fusekit.nn.functional.quaternion import quaternion_dropout
 
 
@@ -14,9 +15,7 @@ class QuaternionDropout(nn.Module):
 
     def __init__(self, p: float = 0.5, dim: int = 1) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"dropout probability has to be between 0 and 1, got {p}")
-        self.p, self.dim = p, dim
+        self.p, self.dim = probability(p), dim
 
     def forward(self, x: Tensor) -> Tensor:
         return quaternion_dropout(x, self.p, self.training, self.dim)

@@ -8,7 +8,8 @@ from torch import Generator, Tensor, nn
 
 from fusekit.nn.functional.quaternion.hamilton import hamilton_kernel, quaternions
 from fusekit.nn.functional.quaternion.recurrent import run_recurrent, run_steps
-from fusekit.nn.init.quaternion import Criterion, quaternion_chi_
+from fusekit.nn.init.criterion import Criterion
+from fusekit.nn.init.quaternion import quaternion_chi_
 from fusekit.nn.quaternion.normalization import QuaternionBatchNorm
 from fusekit.nn.quaternion.recurrent import Gates
 from fusekit.nn.quaternion.weights import join_components

@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 
 from fusekit.nn.functional.quaternion import hamilton_kernel, quaternion_linear_lean
 from fusekit.nn.hypercomplex.block import BlockLinear
-from fusekit.nn.init.quaternion import Criterion
+from fusekit.nn.init.criterion import Criterion
 from fusekit.nn.quaternion.weights import Init, bounded, draw, join_components
 
 

@@ -17,7 +17,8 @@ from torch import Generator, Tensor, nn
 
 from fusekit.nn.functional.quaternion.hamilton import hamilton_kernel, quaternions
 from fusekit.nn.functional.quaternion.recurrent import GATES, run_recurrent
-from fusekit.nn.init.quaternion import Criterion, quaternion_chi_, quaternion_unitary_
+from fusekit.nn.init.criterion import Criterion
+from fusekit.nn.init.quaternion import quaternion_chi_, quaternion_unitary_
 from fusekit.nn.quaternion.weights import Init, join_components
 
 # A gate as a whole quaternion; or the gates as the components r, i, j, k of one quaternion of four times the width

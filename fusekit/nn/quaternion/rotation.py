@@ -9,7 +9,7 @@ from fusekit.nn.arguments import Size
 from fusekit.nn.functional.quaternion import rotation_kernel
 from fusekit.nn.functional.quaternion.rotation import Norm
 from fusekit.nn.hypercomplex.block import BlockConv, BlockLinear
-from fusekit.nn.init.quaternion import Criterion
+from fusekit.nn.init.criterion import Criterion
 from fusekit.nn.quaternion.weights import Init, draw, join_components
 
 

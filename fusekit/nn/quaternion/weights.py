@@ -10,8 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
+from fusekit.nn.arguments import one_of
 from fusekit.nn.functional.quaternion import quaternion_renorm
-from fusekit.nn.init.quaternion import Criterion, quaternion_chi_, quaternion_unitary_
+from fusekit.nn.init.criterion import Criterion
+from fusekit.nn.init.quaternion import quaternion_chi_, quaternion_unitary_
 
 Init = Literal["chi", "unitary"]
 COMPONENTS = ("r_weight", "i_weight", "j_weight", "k_weight")
@@ -21,12 +23,10 @@ def draw(
     layer: Any, init: Init, criterion: Criterion, transposed: bool = False, generator: Generator | None = None
 ) -> None:
     """`weight` by the rule named, the bias 0, a scale as Glorot's uniform."""
-    if init == "chi":
+    if one_of(Init, "init", init) == "chi":
         quaternion_chi_(layer.weight, criterion, transposed=transposed, generator=generator)
-    elif init == "unitary":
-        quaternion_unitary_(layer.weight, generator=generator)
     else:
-        raise ValueError(f"init must be 'chi' or 'unitary', got {init!r}")
+        quaternion_unitary_(layer.weight, generator=generator)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     if getattr(layer, "scale", None) is not None:

@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusekit.nn.arguments import one_of
 from fusekit.nn.functional.complex.parts import as_complex, as_real, on_parts
 
 Form = Literal["split", "holomorphic"]
+AtZero = Literal["zero", "real"]
 
 
 def _modulus(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,7 +34,7 @@ def zrelu(x: Tensor, *, axes: bool = True) -> Tensor:
     return as_complex(torch.where(inside >= 0 if axes else inside > 0, parts, 0))
 
 
-def modrelu(x: Tensor, bias: Tensor | float, *, at_zero: Literal["zero", "real"] = "zero") -> Tensor:
+def modrelu(x: Tensor, bias: Tensor | float, *, at_zero: AtZero = "zero") -> Tensor:
     """ReLU(|z| + b) z / |z|, b real, of a shape that broadcasts with z. Source: Arjovsky et al. 2016
     (arXiv:1511.06464).
 
@@ -42,11 +44,9 @@ def modrelu(x: Tensor, bias: Tensor | float, *, at_zero: Literal["zero", "real"]
     modulus, is_zero = _modulus(x)
     grown = F.relu(torch.where(is_zero, 0, modulus) + bias)
     unit = as_real(x) / modulus.unsqueeze(-1)
-    if at_zero == "real":
+    if one_of(AtZero, "at_zero", at_zero) == "real":
         phase_of_zero = torch.stack([is_zero.to(unit.dtype), torch.zeros_like(modulus)], -1)
         unit = torch.where(is_zero.unsqueeze(-1), phase_of_zero, unit)
-    elif at_zero != "zero":
-        raise ValueError(f"at_zero must be 'zero' or 'real', got {at_zero!r}")
     return as_complex(unit * grown.unsqueeze(-1))
 
 
@@ -63,10 +63,8 @@ def ctanh(x: Tensor, form: Form = "split") -> Tensor:
 
     tanh z = (±(1 - q²) + 2 j q sin(2 Im z)) / (1 + q² + 2 q cos(2 Im z)),  q = exp(-2 |Re z|), which cannot overflow.
     """
-    if form == "split":
+    if one_of(Form, "form", form) == "split":
         return on_parts(torch.tanh, x)
-    if form != "holomorphic":
-        raise ValueError(f"form must be 'split' or 'holomorphic', got {form!r}")
     parts = as_real(x)
     re, im = parts[..., 0], parts[..., 1]
     q = torch.exp(-2 * re.abs())

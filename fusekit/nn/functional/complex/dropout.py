@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusekit.nn.arguments import probability
 from fusekit.nn.functional.complex.parts import as_real
 
 
@@ -22,7 +23,5 @@ def complex_channel_dropout(x: Tensor, n: int, p: float = 0.5, training: bool = 
 
 
 def _masked(x: Tensor, shape: Sequence[int], p: float, inplace: bool) -> Tensor:
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout probability has to be between 0 and 1, got {p}")
-    mask = F.dropout(torch.ones(shape, dtype=as_real(x).dtype, device=x.device), p)
+    mask = F.dropout(torch.ones(shape, dtype=as_real(x).dtype, device=x.device), probability(p))
     return x.mul_(mask) if inplace else x * mask

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusekit.algebra.operators import CONV
+from fusekit.nn.arguments import one_of
 from fusekit.nn.functional.complex.parts import as_complex, as_real, from_channels, is_traced, real_bias, to_channels
 
 EpsIn = Literal["use", "store", "both"]
@@ -70,8 +71,7 @@ def complex_batch_norm(
             it, and evaluation adds it once more (complexPyTorch).
         n: the number of spatial axes, by default that of x. A symbolic trace cannot ask for it.
     """
-    if eps_in not in ("use", "store", "both"):
-        raise ValueError(f"eps_in must be 'use', 'store' or 'both', got {eps_in!r}")
+    one_of(EpsIn, "eps_in", eps_in)
     if n is None:
         n = x.ndim - 2
         if n < 0:

@@ -4,15 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusekit.nn.arguments import probability
 from fusekit.nn.functional.quaternion.hamilton import check_quaternion_shape
 
 
 def quaternion_dropout(x: Tensor, p: float = 0.5, training: bool = True, dim: int = 1) -> Tensor:
     """Zeroes whole quaternions with probability p and divides the rest by 1 - p, so that E y = x; x is in blocks
     r | i | j | k along `dim`. A mask for each component would change the directions of what is kept."""
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout probability has to be between 0 and 1, got {p}")
-    if not training or p == 0:
+    if probability(p) == 0 or not training:
         return x
     quaternions = check_quaternion_shape(x.shape, dim)
     mask = F.dropout(torch.ones_like(x.narrow(dim, 0, quaternions)), p)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.nn.arguments import Size
+from fusekit.nn.arguments import Size, one_of
 from fusekit.nn.functional.hypercomplex import block_conv, block_conv_transpose
 from fusekit.nn.functional.quaternion.hamilton import hamilton_kernel
 
@@ -42,10 +42,8 @@ def quaternion_conv(
     map is no quaternion product any more.
     """
     n = weight.ndim - 3
-    if groups_of == "channels":
+    if one_of(GroupsOf, "groups_of", groups_of) == "channels":
         return block_conv(x, n, hamilton_kernel(weight), bias, 1, stride, padding, dilation, groups)
-    if groups_of != "quaternions":
-        raise ValueError(f"groups_of must be 'quaternions' or 'channels', got {groups_of!r}")
     return block_conv(x, n, hamilton_kernel(weight, groups=groups), bias, 4, stride, padding, dilation, groups)
 
 

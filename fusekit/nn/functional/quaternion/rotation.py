@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.nn.arguments import Size
+from fusekit.nn.arguments import Size, one_of
 from fusekit.nn.functional.hypercomplex import block_conv
 
 # How w becomes q: w / |w|; w / (|w| + 1e-4); w / √(|w|² + 1e-4). The last two leave |q| < 1, and R(q) no rotation.
@@ -23,15 +23,13 @@ Norm = Literal["exact", "shifted", "softened"]
 
 def unit_weight(weight: Tensor, norm: Norm = "exact") -> Tensor:
     """q of w [4, *] by one of the rules of `Norm`; "exact" leaves w = 0 at 0, and R(0) is the identity."""
-    if norm == "exact":
+    if one_of(Norm, "norm", norm) == "exact":
         normalized: Tensor = F.normalize(weight, dim=0)
         return normalized
     squares = weight.square().sum(0)
     if norm == "shifted":
         return weight / (squares.sqrt() + 1e-4)
-    if norm == "softened":
-        return weight / (squares + 1e-4).sqrt()
-    raise ValueError(f"norm must be 'exact', 'shifted' or 'softened', got {norm!r}")
+    return weight / (squares + 1e-4).sqrt()
 
 
 def rotation_kernel(
