@@ -29,7 +29,7 @@ class ComplexLayer(nn.Module):
     A state dict with `conv_r.weight`, `conv_i.weight` and the like (`HALVES`) in place of `weight` loads as it stands.
     """
 
-    bias_form: BiasForm | str = "complex"
+    bias_form: str = "complex"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         return super()._apply(lambda tensor: kind_kept(fn, tensor), recurse)  # type: ignore[no-untyped-call]

@@ -16,20 +16,29 @@ from fusekit.nn.arguments import Size
 from fusekit.nn.functional.hypercomplex import block_conv, block_conv_transpose
 
 
-class BlockLinear(nn.Module):
+class BlockLayer(nn.Module):
+    """A layer with `weight` [units, ...] and `bias`, of which its kind makes a real layer."""
+
+    units: int
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    groups = 1
+    transposed = False
+
+    def real_weight(self) -> Tensor:
+        """The matrix or kernel of blocks that torch's operator takes, in torch's layout; gradients flow through it."""
+        raise NotImplementedError
+
+
+class BlockLinear(BlockLayer):
     """y = K(w) x + b. Shapes: x [*, in_features], y [*, out_features]."""
 
-    def __init__(
-        self, units: int, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
-    ) -> None:
+    def __init__(self, units: int, in_features: int, out_features: int, bias: bool, device: Any, dtype: Any) -> None:
         super().__init__()
         self.units, self.in_features, self.out_features = units, in_features, out_features
         shape = units, _numbers(out_features, units, "out_features"), _numbers(in_features, units, "in_features")
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype)) if bias else None
-
-    def real_weight(self) -> Tensor:
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.real_weight(), self.bias)
@@ -38,11 +47,10 @@ class BlockLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-class _BlockConvolution(nn.Module):
+class _BlockConvolution(BlockLayer):
     """What convolutions and transposed convolutions share: the geometry, checked as torch checks it."""
 
     axes: int
-    transposed = False
 
     def __init__(
         self,
@@ -55,6 +63,7 @@ class _BlockConvolution(nn.Module):
         dilation: Size,
         groups: int,
         bias: bool,
+        padding_mode: str,
         device: Any,
         dtype: Any,
     ) -> None:
@@ -66,6 +75,8 @@ class _BlockConvolution(nn.Module):
         self.stride = self._sizes(stride, "stride")
         self.dilation = self._sizes(dilation, "dilation")
         self.padding = padding if isinstance(padding, str) else self._sizes(padding, "padding")
+        self.padding_mode = padding_mode
+        self._check_padding()
         inputs, outputs = _numbers(in_channels, units, "in_channels"), _numbers(out_channels, units, "out_channels")
         for count, name in ((inputs, "in_channels"), (outputs, "out_channels")):
             if count % groups:
@@ -74,14 +85,14 @@ class _BlockConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(units, first, second, *self.kernel_size, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(out_channels, device=device, dtype=dtype)) if bias else None
 
+    def _check_padding(self) -> None:
+        raise NotImplementedError
+
     def _sizes(self, value: Size, name: str) -> tuple[int, ...]:
         sizes = (value,) * self.axes if isinstance(value, int) else tuple(value)
         if len(sizes) != self.axes:
             raise ValueError(f"{name}: expected a number or {self.axes} of them, got {value}")
         return sizes
-
-    def real_weight(self) -> Tensor:
-        raise NotImplementedError
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
@@ -96,39 +107,19 @@ class _BlockConvolution(nn.Module):
 class BlockConv(_BlockConvolution):
     """y = K(w) ⋆ x + b with the options of torch.nn.ConvNd. Shapes: x [(N,) in_channels, *S]."""
 
-    def __init__(
-        self,
-        units: int,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: str | Size = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        geometry = (kernel_size, stride, padding, dilation, groups, bias, device, dtype)
-        super().__init__(units, in_channels, out_channels, *geometry)
-        if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
-            raise ValueError(f"padding_mode: expected zeros, reflect, replicate or circular, got {padding_mode!r}")
-        if isinstance(padding, str):
-            if padding not in ("same", "valid"):
-                raise ValueError(f"padding: expected numbers, 'same' or 'valid', got {padding!r}")
-            if padding == "same" and any(s != 1 for s in self.stride):
+    def _check_padding(self) -> None:
+        if self.padding_mode not in ("zeros", "reflect", "replicate", "circular"):
+            raise ValueError(f"padding_mode: expected zeros, reflect, replicate or circular, got {self.padding_mode!r}")
+        if isinstance(self.padding, str):
+            if self.padding not in ("same", "valid"):
+                raise ValueError(f"padding: expected numbers, 'same' or 'valid', got {self.padding!r}")
+            if self.padding == "same" and any(s != 1 for s in self.stride):
                 raise ValueError(f"padding='same' needs stride 1, got {self.stride}")
-        self.padding_mode = padding_mode
 
     def forward(self, x: Tensor) -> Tensor:
         padding = self.padding
         if self.padding_mode != "zeros":
             x, padding = F.pad(x, self._pads(), mode=self.padding_mode), (0,) * self.axes
-        return self._convolve(x, padding)
-
-    def _convolve(self, x: Tensor, padding: Any) -> Tensor:
         geometry = (self.stride, padding, self.dilation, self.groups)
         return block_conv(x, self.axes, self.real_weight(), self.bias, self.units, *geometry)
 
@@ -153,27 +144,15 @@ class BlockConvTranspose(_BlockConvolution):
 
     transposed = True
 
-    def __init__(
-        self,
-        units: int,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size = 0,
-        output_padding: Size = 0,
-        groups: int = 1,
-        bias: bool = True,
-        dilation: Size = 1,
-        padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        if padding_mode != "zeros":
-            raise ValueError(f"padding_mode: expected 'zeros' for a transposed convolution, got {padding_mode!r}")
-        geometry = (kernel_size, stride, padding, dilation, groups, bias, device, dtype)
-        super().__init__(units, in_channels, out_channels, *geometry)
+    def __init__(self, *arguments: Any, output_padding: Size) -> None:
+        super().__init__(*arguments)
         self.output_padding = self._sizes(output_padding, "output_padding")
+
+    def _check_padding(self) -> None:
+        if self.padding_mode != "zeros":
+            raise ValueError(f"padding_mode: expected 'zeros' for a transposed convolution, got {self.padding_mode!r}")
+        if isinstance(self.padding, str):
+            raise ValueError(f"padding: expected numbers for a transposed convolution, got {self.padding!r}")
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         padding = self.output_padding if output_size is None else self._padding_for(x, output_size)

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from fusekit.algebra.products.hypercomplex import HypercomplexAlgebra, block_kernel
 from fusekit.nn.arguments import Size
-from fusekit.nn.hypercomplex.block import BlockConv, BlockConvTranspose, BlockLinear
+from fusekit.nn.hypercomplex.block import BlockConv, BlockConvTranspose, BlockLayer, BlockLinear
 
 Algebra = HypercomplexAlgebra | int
 
@@ -25,41 +25,50 @@ def _units(algebra: Algebra) -> int:
     return algebra if isinstance(algebra, int) else algebra.n
 
 
-def _name(layer: Any) -> str:
-    learned = isinstance(layer.constants, nn.Parameter)
-    name = f"{layer.units} units" if isinstance(layer.algebra, int) else layer.algebra.name
-    return f"algebra={name}{', learned' if learned else ''}"
+class _OverAlgebra(BlockLayer):
+    """`weight` as numbers of an algebra, whose structure constants [n, n, n] are `constants`."""
+
+    constants: Tensor
+    algebra: Algebra
+
+    def _take(self, algebra: Algebra, learned: bool, device: Any, dtype: Any) -> None:
+        """`constants` as a parameter if they are learned, else as a buffer that is not stored."""
+        constants = torch.empty((self.units,) * 3, device=device, dtype=dtype)
+        if learned or isinstance(algebra, int):
+            self.constants = nn.Parameter(constants)
+        else:
+            self.register_buffer("constants", constants, persistent=False)
+        self.algebra = algebra
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Glorot: each entry of the real weight has variance 2 / (fan_in + fan_out), the fans being real channels times
+        taps of a group. Learned constants start as N(0, 1 / n), given ones as they are; the bias as 0. `generator`:
+        where numbers are drawn from, by default torch's."""
+        n, first, second, *window = self.weight.shape
+        if isinstance(self.algebra, int):
+            nn.init.normal_(self.constants, std=n**-0.5, generator=generator)
+            terms = 1.0
+        else:
+            self.constants.copy_(self.algebra.constants)
+            terms = float(self.algebra.constants.square().sum()) / n**2
+        variance = 2 / (n * (first + second) * math.prod(window)) / (terms or 1.0)
+        nn.init.normal_(self.weight, std=math.sqrt(variance), generator=generator)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def real_weight(self) -> Tensor:
+        """Σ_i A_i ⊗ w_i [n out, n in / groups, *window] of the weight, in torch's layout."""
+        return block_kernel(self.constants, self.weight, groups=self.groups, transposed=self.transposed)
+
+    def extra_repr(self) -> str:
+        name = f"{self.units} units" if isinstance(self.algebra, int) else self.algebra.name
+        learned = ", learned" if isinstance(self.constants, nn.Parameter) else ""
+        return f"{super().extra_repr()}, algebra={name}{learned}"
 
 
-def _take_algebra(layer: Any, algebra: Algebra, learned: bool, device: Any, dtype: Any) -> None:
-    """`constants` [n, n, n] as a parameter if they are learned, else as a buffer that is not stored."""
-    constants = torch.empty((layer.units,) * 3, device=device, dtype=dtype)
-    if learned or isinstance(algebra, int):
-        layer.constants = nn.Parameter(constants)
-    else:
-        layer.register_buffer("constants", constants, persistent=False)
-    layer.algebra = algebra
-    layer.reset_parameters()
-
-
-@torch.no_grad()
-def _reset(layer: Any, generator: Generator | None) -> None:
-    """Glorot: each entry of the real weight has variance 2 / (fan_in + fan_out), the fans being real channels times
-    taps of a group. Learned constants start as N(0, 1 / n), given ones as they are; the bias as 0."""
-    n, first, second, *window = layer.weight.shape
-    if isinstance(layer.algebra, int):
-        nn.init.normal_(layer.constants, std=n**-0.5, generator=generator)
-        terms = 1.0
-    else:
-        layer.constants.copy_(layer.algebra.constants)
-        terms = float(layer.algebra.constants.square().sum()) / n**2
-    variance = 2 / (n * (first + second) * math.prod(window)) / (terms or 1.0)
-    nn.init.normal_(layer.weight, std=math.sqrt(variance), generator=generator)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-
-
-class HypercomplexLinear(BlockLinear):
+class HypercomplexLinear(_OverAlgebra, BlockLinear):
     """y = w x + b over an algebra. Shapes: x [*, in_features], y [*, out_features], both in n blocks of features.
 
     Args:
@@ -79,21 +88,10 @@ class HypercomplexLinear(BlockLinear):
         dtype: Any = None,
     ) -> None:
         super().__init__(_units(algebra), in_features, out_features, bias, device, dtype)
-        _take_algebra(self, algebra, learned, device, dtype)
-
-    constants: Tensor
-
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        _reset(self, generator)
-
-    def real_weight(self) -> Tensor:
-        return block_kernel(self.constants, self.weight)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {_name(self)}"
+        self._take(algebra, learned, device, dtype)
 
 
-class _HypercomplexConv(BlockConv):
+class _HypercomplexConv(_OverAlgebra, BlockConv):
     def __init__(
         self,
         in_channels: int,
@@ -113,18 +111,7 @@ class _HypercomplexConv(BlockConv):
     ) -> None:
         geometry = (kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype)
         super().__init__(_units(algebra), in_channels, out_channels, *geometry)
-        _take_algebra(self, algebra, learned, device, dtype)
-
-    constants: Tensor
-
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        _reset(self, generator)
-
-    def real_weight(self) -> Tensor:
-        return block_kernel(self.constants, self.weight, groups=self.groups)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {_name(self)}"
+        self._take(algebra, learned, device, dtype)
 
 
 class HypercomplexConv1d(_HypercomplexConv):
@@ -148,7 +135,7 @@ class HypercomplexConv3d(_HypercomplexConv):
     axes = 3
 
 
-class _HypercomplexConvTranspose(BlockConvTranspose):
+class _HypercomplexConvTranspose(_OverAlgebra, BlockConvTranspose):
     def __init__(
         self,
         in_channels: int,
@@ -167,20 +154,9 @@ class _HypercomplexConvTranspose(BlockConvTranspose):
         *,
         learned: bool = False,
     ) -> None:
-        geometry = (kernel_size, stride, padding, output_padding, groups, bias, dilation, padding_mode, device, dtype)
-        super().__init__(_units(algebra), in_channels, out_channels, *geometry)
-        _take_algebra(self, algebra, learned, device, dtype)
-
-    constants: Tensor
-
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        _reset(self, generator)
-
-    def real_weight(self) -> Tensor:
-        return block_kernel(self.constants, self.weight, groups=self.groups, transposed=True)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {_name(self)}"
+        geometry = (kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype)
+        super().__init__(_units(algebra), in_channels, out_channels, *geometry, output_padding=output_padding)
+        self._take(algebra, learned, device, dtype)
 
 
 class HypercomplexConvTranspose1d(_HypercomplexConvTranspose):

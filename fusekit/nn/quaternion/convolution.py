@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from torch import Generator, Tensor
+from torch import Tensor
 
-from fusekit.nn.arguments import Size
+from fusekit.nn.arguments import Size, one_of
 from fusekit.nn.functional.quaternion import hamilton_kernel
 from fusekit.nn.functional.quaternion.product import GroupsOf
 from fusekit.nn.hypercomplex.block import BlockConv, BlockConvTranspose
 from fusekit.nn.init.criterion import Criterion
-from fusekit.nn.quaternion.weights import Init, bounded, draw, join_components
+from fusekit.nn.quaternion.weights import Init, QuaternionWeight, bounded
 
 
-class _QuaternionConv(BlockConv):
+class _QuaternionConv(QuaternionWeight, BlockConv):
     def __init__(
         self,
         in_channels: int,
@@ -34,22 +34,13 @@ class _QuaternionConv(BlockConv):
     ) -> None:
         geometry = (kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype)
         super().__init__(4, in_channels, out_channels, *geometry)
-        if groups_of not in ("quaternions", "channels"):
-            raise ValueError(f"groups_of must be 'quaternions' or 'channels', got {groups_of!r}")
-        self.init, self.criterion, self.max_norm, self.groups_of = init, criterion, max_norm, groups_of
+        self.max_norm, self.groups_of = max_norm, one_of(GroupsOf, "groups_of", groups_of)
         self.units = 4 if groups_of == "quaternions" else 1
-        self.reset_parameters()
-
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        draw(self, self.init, self.criterion, generator=generator)
+        self._draw(init, criterion)
 
     def real_weight(self) -> Tensor:
         groups = self.groups if self.groups_of == "quaternions" else 1
         return hamilton_kernel(bounded(self.weight, self.max_norm, 0), groups=groups)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        join_components(state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class QuaternionConv1d(_QuaternionConv):
@@ -80,7 +71,7 @@ class QuaternionConv3d(_QuaternionConv):
     axes = 3
 
 
-class _QuaternionConvTranspose(BlockConvTranspose):
+class _QuaternionConvTranspose(QuaternionWeight, BlockConvTranspose):
     def __init__(
         self,
         in_channels: int,
@@ -100,20 +91,13 @@ class _QuaternionConvTranspose(BlockConvTranspose):
         criterion: Criterion = "glorot",
         conjugate: bool = False,
     ) -> None:
-        geometry = (kernel_size, stride, padding, output_padding, groups, bias, dilation, padding_mode, device, dtype)
-        super().__init__(4, in_channels, out_channels, *geometry)
-        self.init, self.criterion, self.conjugate = init, criterion, conjugate
-        self.reset_parameters()
-
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        draw(self, self.init, self.criterion, transposed=True, generator=generator)
+        geometry = (kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype)
+        super().__init__(4, in_channels, out_channels, *geometry, output_padding=output_padding)
+        self.conjugate = conjugate
+        self._draw(init, criterion)
 
     def real_weight(self) -> Tensor:
         return hamilton_kernel(self.weight, groups=self.groups, transposed=True, conjugate=self.conjugate)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        join_components(state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class QuaternionConvTranspose1d(_QuaternionConvTranspose):

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from torch import Generator, Tensor
+from torch import Tensor
 
 from fusekit.nn.functional.quaternion import hamilton_kernel, quaternion_linear_lean
 from fusekit.nn.hypercomplex.block import BlockLinear
 from fusekit.nn.init.criterion import Criterion
-from fusekit.nn.quaternion.weights import Init, bounded, draw, join_components
+from fusekit.nn.quaternion.weights import Init, QuaternionWeight, bounded
 
 
-class QuaternionLinear(BlockLinear):
+class QuaternionLinear(QuaternionWeight, BlockLinear):
     """y = w ⊗ x + b, the Hamilton product summed over inputs. Shapes: x [*, in_features], y [*, out_features].
 
     Features are real ones in blocks r | i | j | k, their numbers multiples of 4; a quarter of a real layer's weights.
@@ -37,12 +37,8 @@ class QuaternionLinear(BlockLinear):
         lean: bool = False,
     ) -> None:
         super().__init__(4, in_features, out_features, bias, device, dtype)
-        self.init, self.criterion = init, criterion
         self.max_norm, self.max_norm_dim, self.lean = max_norm, max_norm_dim, lean
-        self.reset_parameters()
-
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        draw(self, self.init, self.criterion, generator=generator)
+        self._draw(init, criterion)
 
     def real_weight(self) -> Tensor:
         return hamilton_kernel(bounded(self.weight, self.max_norm, self.max_norm_dim))
@@ -51,7 +47,3 @@ class QuaternionLinear(BlockLinear):
         if self.lean and self.training:
             return quaternion_linear_lean(x, bounded(self.weight, self.max_norm, self.max_norm_dim), self.bias)
         return super().forward(x)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        join_components(state_dict, prefix, lambda w: w.mT)
-        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -10,10 +10,33 @@ from fusekit.nn.functional.quaternion import rotation_kernel
 from fusekit.nn.functional.quaternion.rotation import Norm
 from fusekit.nn.hypercomplex.block import BlockConv, BlockLinear
 from fusekit.nn.init.criterion import Criterion
-from fusekit.nn.quaternion.weights import Init, draw, join_components
+from fusekit.nn.quaternion.weights import Init, QuaternionWeight
 
 
-class QuaternionRotationLinear(BlockLinear):
+class _Rotation(QuaternionWeight):
+    """`weight` as unit quaternions that rotate, `scale` a factor of each."""
+
+    def _rotate(self, scale: bool, inverse: bool, norm: Norm) -> None:
+        self.inverse, self.norm = inverse, norm
+        self.scale = nn.Parameter(torch.empty_like(self.weight[0])) if scale else None
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """As of other quaternion layers, and the factors as Glorot's uniform; `generator` as there."""
+        super().reset_parameters(generator)
+        if self.scale is not None:
+            nn.init.xavier_uniform_(self.scale, generator=generator)
+
+    def real_weight(self) -> Tensor:
+        """s R(q) [4 out, 4 in / groups, *window] of the weight (`functional.rotation_kernel`)."""
+        return rotation_kernel(self.weight, self.scale, groups=self.groups, inverse=self.inverse, norm=self.norm)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        if f"{prefix}scale_param" in state_dict:  # speechbrain's
+            state_dict[f"{prefix}scale"] = self._ours(state_dict.pop(f"{prefix}scale_param"))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class QuaternionRotationLinear(_Rotation, BlockLinear):
     """y_o = Σ_i s_oi q_oi x_i q_oi* + b_o, q = w / |w|. Shapes: x [*, in_features], y [*, out_features].
 
     Only the blocks i | j | k of x are seen, and only these are rotated: the block r of y is its bias. Source: Parcollet
@@ -41,23 +64,11 @@ class QuaternionRotationLinear(BlockLinear):
         criterion: Criterion = "glorot",
     ) -> None:
         super().__init__(4, in_features, out_features, bias, device, dtype)
-        self.init, self.criterion, self.inverse, self.norm = init, criterion, inverse, norm
-        self.scale = nn.Parameter(torch.empty_like(self.weight[0])) if scale else None
-        self.reset_parameters()
-
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        draw(self, self.init, self.criterion, generator=generator)
-
-    def real_weight(self) -> Tensor:
-        return rotation_kernel(self.weight, self.scale, inverse=self.inverse, norm=self.norm)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        if join_components(state_dict, prefix, lambda w: w.mT) and f"{prefix}scale_param" in state_dict:
-            state_dict[f"{prefix}scale"] = state_dict.pop(f"{prefix}scale_param").mT
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._rotate(scale, inverse, norm)
+        self._draw(init, criterion)
 
 
-class _QuaternionRotationConv(BlockConv):
+class _QuaternionRotationConv(_Rotation, BlockConv):
     def __init__(
         self,
         in_channels: int,
@@ -80,20 +91,8 @@ class _QuaternionRotationConv(BlockConv):
     ) -> None:
         geometry = (kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype)
         super().__init__(4, in_channels, out_channels, *geometry)
-        self.init, self.criterion, self.inverse, self.norm = init, criterion, inverse, norm
-        self.scale = nn.Parameter(torch.empty_like(self.weight[0])) if scale else None
-        self.reset_parameters()
-
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        draw(self, self.init, self.criterion, generator=generator)
-
-    def real_weight(self) -> Tensor:
-        return rotation_kernel(self.weight, self.scale, groups=self.groups, inverse=self.inverse, norm=self.norm)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        if join_components(state_dict, prefix) and f"{prefix}scale_param" in state_dict:
-            state_dict[f"{prefix}scale"] = state_dict.pop(f"{prefix}scale_param")
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._rotate(scale, inverse, norm)
+        self._draw(init, criterion)
 
 
 class QuaternionRotationConv1d(_QuaternionRotationConv):

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 
 from fusekit.nn.arguments import one_of
 from fusekit.nn.functional.quaternion import quaternion_renorm
+from fusekit.nn.hypercomplex.block import BlockLayer
 from fusekit.nn.init.criterion import Criterion
 from fusekit.nn.init.quaternion import quaternion_chi_, quaternion_unitary_
 
@@ -19,18 +20,33 @@ Init = Literal["chi", "unitary"]
 COMPONENTS = ("r_weight", "i_weight", "j_weight", "k_weight")
 
 
-def draw(
-    layer: Any, init: Init, criterion: Criterion, transposed: bool = False, generator: Generator | None = None
-) -> None:
-    """`weight` by the rule named, the bias 0, a scale as Glorot's uniform."""
-    if one_of(Init, "init", init) == "chi":
-        quaternion_chi_(layer.weight, criterion, transposed=transposed, generator=generator)
-    else:
-        quaternion_unitary_(layer.weight, generator=generator)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    if getattr(layer, "scale", None) is not None:
-        nn.init.xavier_uniform_(layer.scale, generator=generator)
+class QuaternionWeight(BlockLayer):
+    """`weight` [4, ...] drawn by `init` and `criterion`, read under the names of others too."""
+
+    init: Init
+    criterion: Criterion
+
+    def _draw(self, init: Init, criterion: Criterion) -> None:
+        self.init, self.criterion = init, criterion
+        self.reset_parameters()
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """`weight` by the rule `init`, the bias 0. `generator`: where numbers are drawn from, by default torch's.
+        ValueError for an unknown rule."""
+        if one_of(Init, "init", self.init) == "chi":
+            quaternion_chi_(self.weight, self.criterion, transposed=self.transposed, generator=generator)
+        else:
+            quaternion_unitary_(self.weight, generator=generator)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        join_components(state_dict, prefix, self._ours)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _ours(self, value: Tensor) -> Tensor:
+        """A weight of speechbrain's as ours: linear ones are [in, out] there."""
+        return value.mT if self.weight.ndim == 3 else value
 
 
 def bounded(weight: Tensor, max_norm: float | None, dim: int) -> Tensor:
