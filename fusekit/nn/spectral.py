@@ -56,12 +56,7 @@ def _exported(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
         x.to(dtype),
         weight.to(dtype),
         None if bias is None else bias.to(dtype),
-        stride=geometry.stride,
-        padding=geometry.padding,
-        dilation=geometry.dilation,
-        groups=geometry.groups,
-        transposed=geometry.transposed,
-        output_padding=geometry.output_padding,
+        **vars(geometry),
     )
     return y.to(x.dtype)
 
@@ -224,12 +219,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, *packed: Any) -> Tensor:
     conv = Conv.from_torch(
         weight,
         None,
-        stride=geometry.stride,
-        padding=geometry.padding,
-        dilation=geometry.dilation,
-        groups=geometry.groups,
-        transposed=geometry.transposed,
-        output_padding=geometry.output_padding,
+        **vars(geometry),
     )
     return x.new_empty(conv.output_shape(tuple(x.shape)))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 import fusekit.nn as fnn
 import fusekit.nn.functional as FF
 import fusekit.nn.init as finit
-from fusekit.nn.init.complex import Criterion
+from fusekit.nn.init.criterion import Criterion
 from tests.support.complex_layers import DOUBLE
 from tests.support.strategies import gaussian, relative_error
 

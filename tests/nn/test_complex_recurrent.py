@@ -176,9 +176,9 @@ def test_what_may_not_be_given(kind: str) -> None:
         one(sequence(5, 2, 4), (sequence(1, 4, 3),) * 2 if kind == "LSTM" else sequence(1, 4, 3))
     with pytest.raises(ValueError, match="product must be 'complex' or 'parts', got 'real'"):
         layer(kind, 4, 3, product="real")
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="hidden_size: expected a positive number, got 0"):
         layer(kind, 4, 0)
-    with pytest.raises(ValueError, match="dropout must be between 0 and 1"):
+    with pytest.raises(ValueError, match="dropout probability has to be between 0 and 1"):
         layer(kind, 4, 3, dropout=2)
     with pytest.raises(ValueError, match="at least one step"):
         one(sequence(0, 2, 4))

@@ -9,6 +9,7 @@ from torch import Tensor
 from fusekit import nn as fnn
 from fusekit.nn import functional as F
 from fusekit.nn import init
+from fusekit.nn.init.criterion import Criterion
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -17,7 +18,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("criterion", ["glorot", "he"])
 @pytest.mark.parametrize("window", [None, 3, (3, 2)])
-def test_polar_form(criterion: init.quaternion.Criterion, window: int | tuple[int, ...] | None) -> None:
+def test_polar_form(criterion: Criterion, window: int | tuple[int, ...] | None) -> None:
     """|w| ~ s χ(4), a uniform phase, an axis uniform on the sphere, each independent of the others."""
     ins, outs = 40, 60
     w = init.quaternion_init(ins, outs, window, criterion, generator=seeded(), dtype=torch.float64)
@@ -52,7 +53,7 @@ def kolmogorov(sample: Tensor) -> float:
 
 
 @pytest.mark.parametrize(("criterion", "gain"), [("glorot", 2 * 48 / (48 + 32)), ("he", 2.0)])
-def test_variance_through_a_layer(criterion: init.quaternion.Criterion, gain: float) -> None:
+def test_variance_through_a_layer(criterion: Criterion, gain: float) -> None:
     """Var y = 2 n / (n + m) Var x by Glorot, 2 Var x by He, for linear layers, convolutions and transposed ones."""
     torch.manual_seed(0)
     linear = fnn.QuaternionLinear(4 * 48, 4 * 32, criterion=criterion)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from fusekit import nn as fnn
-from fusekit.nn.functional.quaternion.recurrent import run_recurrent
+from fusekit.nn.functional.recurrent import run_recurrent
 from tests.nn.test_quaternion_layers import components, disturbed
 from tests.support import quaternion_reference as reference
 from tests.support.strategies import relative_error
@@ -101,7 +101,7 @@ def test_bad_input_is_named() -> None:
         fnn.QuaternionGRU(8, 4, dropout=2)
     with pytest.raises(ValueError, match="nonlinearity must be 'tanh' or 'relu', got 'x'"):
         fnn.QuaternionRNN(8, 4, nonlinearity="x")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="nonlinearity must be one of leaky_relu, relu, tanh, got 'x'"):
+    with pytest.raises(ValueError, match="nonlinearity must be 'leaky_relu', 'relu' or 'tanh', got 'x'"):
         fnn.QuaternionLiGRU(8, 4, nonlinearity="x")  # type: ignore[arg-type]
 
 

@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusekit.nn.arguments import one_of
+from fusekit.nn.batch_norm import TrackedNorm
 from fusekit.nn.complex.layer import ComplexLayer, complex_dtype
 from fusekit.nn.functional.complex.norm import EpsIn, complex_batch_norm
 from fusekit.nn.functional.complex.parts import as_complex, is_traced
 
 
-class _ComplexBatchNorm(ComplexLayer):
+class _ComplexBatchNorm(TrackedNorm, ComplexLayer):
     """y = Γ V^-1/2 (z - μ) + β per channel. Arguments as `torch.nn.BatchNorm2d`'s, and `eps_in`, where eps stands:
     "use" as in torch, "store" as in complextorch, "both" as in complexPyTorch (`functional.complex_batch_norm`).
 
@@ -21,11 +23,9 @@ class _ComplexBatchNorm(ComplexLayer):
     Source: Trabelsi et al. 2018 (arXiv:1705.09792), section 3.5.
     """
 
-    weight: Tensor | None
     bias: Tensor | None
     running_mean: Tensor | None
     running_covar: Tensor | None
-    num_batches_tracked: Tensor | None
     _ranks: tuple[int, ...]
 
     def __init__(
@@ -40,12 +40,9 @@ class _ComplexBatchNorm(ComplexLayer):
         *,
         eps_in: EpsIn = "use",
     ) -> None:
-        super().__init__()
-        dtype = complex_dtype(dtype)
-        if eps_in not in ("use", "store", "both"):
-            raise ValueError(f"eps_in must be 'use', 'store' or 'both', got {eps_in!r}")
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
-        self.affine, self.track_running_stats, self.eps_in = affine, track_running_stats, eps_in
+        super().__init__(num_features, eps, momentum)
+        self.affine, self.track_running_stats = affine, track_running_stats
+        self.eps_in, dtype = one_of(EpsIn, "eps_in", eps_in), complex_dtype(dtype)
         real: dict[str, Any] = {"device": device, "dtype": dtype.to_real()}
         self.register_parameter("weight", nn.Parameter(torch.empty(num_features, 3, **real)) if affine else None)
         bias = torch.empty(num_features, device=device, dtype=dtype)
@@ -74,14 +71,9 @@ class _ComplexBatchNorm(ComplexLayer):
     def forward(self, x: Tensor) -> Tensor:
         if not is_traced(x) and x.ndim not in self._ranks:
             raise ValueError(f"expected {' or '.join(map(str, self._ranks))} axes, got shape {list(x.shape)}")
-        momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if self.momentum is None:
-                momentum = 1.0 / float(self.num_batches_tracked)
         values = (self.running_mean, self.running_covar, self.weight, self.bias)
         n = self._ranks[0] - 2 if len(self._ranks) == 1 else None
-        return complex_batch_norm(x, *values, self.training, momentum, self.eps, self.eps_in, n)
+        return complex_batch_norm(x, *values, self.training, self._count(), self.eps, self.eps_in, n)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         bias = state_dict.get(f"{prefix}bias")
@@ -90,11 +82,7 @@ class _ComplexBatchNorm(ComplexLayer):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
-        form = "" if self.eps_in == "use" else f", eps_in={self.eps_in!r}"
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}{form}"
-        )
+        return super().extra_repr() + ("" if self.eps_in == "use" else f", eps_in={self.eps_in!r}")
 
 
 class ComplexBatchNorm1d(_ComplexBatchNorm):

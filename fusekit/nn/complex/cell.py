@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fusekit.nn.arguments import one_of
 from fusekit.nn.complex.layer import ComplexLayer, complex_dtype
 from fusekit.nn.functional.complex.parts import as_complex, as_real, multiply, real_bias, real_weight, to_channels
+from fusekit.nn.functional.scan import States, Step
 from fusekit.nn.init.complex import complex_rayleigh_
+from fusekit.nn.recurrent import draw_gates, register
 
 Product = Literal["complex", "parts"]
-States = tuple[Tensor, ...]
-Step = Callable[[Tensor, States, Tensor, Tensor | None], States]
 
 GATES = {"lstm": 4, "gru": 3}
 PRODUCTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"complex": multiply, "parts": torch.mul}
@@ -66,11 +67,10 @@ def gru_step(product: str) -> Step:
 STEPS = {"lstm": lstm_step, "gru": gru_step}
 
 
-def draw_gates_(weight: Tensor, gates: int) -> None:
-    """Each gate's matrix [H, in] by `complex_rayleigh_` with Glorot's criterion."""
-    with torch.no_grad():
-        for matrix in weight.chunk(gates):
-            complex_rayleigh_(matrix)
+def shapes_of(rows: int, inputs: int, hidden: int, bias: bool) -> dict[str, tuple[int, ...] | None]:
+    """The shapes of a cell's parameters, in torch's order."""
+    shift = (rows,) if bias else None
+    return {"weight_ih": (rows, inputs), "weight_hh": (rows, hidden), "bias_ih": shift, "bias_hh": shift}
 
 
 class _ComplexCell(ComplexLayer):
@@ -81,6 +81,8 @@ class _ComplexCell(ComplexLayer):
     """
 
     _kind: str
+    weight_ih: nn.Parameter
+    weight_hh: nn.Parameter
     bias_ih: Tensor | None
     bias_hh: Tensor | None
 
@@ -95,21 +97,14 @@ class _ComplexCell(ComplexLayer):
         product: Product = "complex",
     ) -> None:
         super().__init__()
-        self.input_size, self.hidden_size, self.product = input_size, hidden_size, checked_product(product)
+        self.input_size, self.hidden_size, self.product = input_size, hidden_size, one_of(Product, "product", product)
         rows, dtype = GATES[self._kind] * hidden_size, complex_dtype(dtype)
-        self.weight_ih = nn.Parameter(torch.empty(rows, input_size, device=device, dtype=dtype))
-        self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size, device=device, dtype=dtype))
-        for name in ("bias_ih", "bias_hh"):
-            empty = torch.empty(rows, device=device, dtype=dtype)
-            self.register_parameter(name, nn.Parameter(empty) if bias else None)
+        register(self, "", shapes_of(rows, input_size, hidden_size, bias), device, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        for name, parameter in self.named_parameters():
-            if name.startswith("weight"):
-                draw_gates_(parameter, GATES[self._kind])
-            else:
-                nn.init.zeros_(parameter)
+        """Weights by `fusekit.nn.init.complex_rayleigh_`, gate by gate; biases 0."""
+        draw_gates(self.named_parameters(), GATES[self._kind], complex_rayleigh_)
 
     def _step(self, x: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
@@ -148,9 +143,3 @@ class ComplexGRUCell(_ComplexCell):
     def forward(self, x: Tensor, hx: Tensor | None = None) -> Tensor:
         (h,) = self._step(x, None if hx is None else (hx,))
         return h
-
-
-def checked_product(product: str) -> str:
-    if product not in PRODUCTS:
-        raise ValueError(f"product must be 'complex' or 'parts', got {product!r}")
-    return product

@@ -1,23 +1,27 @@
 """The light GRU: one gate, no reset, batch norm on what comes in. Ravanelli et al. 2018 (arXiv:1803.10225)."""
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
+from fusekit.nn.arguments import one_of
 from fusekit.nn.functional.quaternion.hamilton import hamilton_kernel, quaternions
-from fusekit.nn.functional.quaternion.recurrent import run_recurrent, run_steps
+from fusekit.nn.functional.recurrent import run_recurrent, run_steps
+from fusekit.nn.functional.scan import States, over_layers
 from fusekit.nn.init.criterion import Criterion
 from fusekit.nn.init.quaternion import quaternion_chi_
 from fusekit.nn.quaternion.normalization import QuaternionBatchNorm
 from fusekit.nn.quaternion.recurrent import Gates
 from fusekit.nn.quaternion.weights import join_components
+from fusekit.nn.recurrent import Recurrent, draw_gates, register
 
-NONLINEARITIES = ("leaky_relu", "relu", "tanh")
+Nonlinearity = Literal["leaky_relu", "relu", "tanh"]
 
 
-class QuaternionLiGRU(nn.Module):
+class QuaternionLiGRU(Recurrent):
     """h' = z h + (1 - z) act(a), (a, z) = norm(W ⊗ x) + U ⊗ h, σ on z; x [T, N, input_size] -> (y, h) as torch.nn.GRU.
 
     Sizes are real ones in blocks r | i | j | k, multiples of 4. `gates="component"` is speechbrain's QLiGRU: of a
@@ -30,7 +34,7 @@ class QuaternionLiGRU(nn.Module):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
-        nonlinearity: Literal["leaky_relu", "relu", "tanh"] = "leaky_relu",
+        nonlinearity: Nonlinearity = "leaky_relu",
         batch_first: bool = False,
         bidirectional: bool = False,
         device: Any = None,
@@ -39,50 +43,38 @@ class QuaternionLiGRU(nn.Module):
         criterion: Criterion = "glorot",
         gates: Gates = "quaternion",
     ) -> None:
-        super().__init__()
-        if nonlinearity not in NONLINEARITIES:
-            raise ValueError(f"nonlinearity must be one of {', '.join(NONLINEARITIES)}, got {nonlinearity!r}")
-        if gates not in ("quaternion", "component"):
-            raise ValueError(f"gates must be 'quaternion' or 'component', got {gates!r}")
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.nonlinearity, self.batch_first, self.bidirectional = nonlinearity, batch_first, bidirectional
-        self.criterion, self.gates = criterion, gates
-        hidden, factory = quaternions(hidden_size, "hidden_size"), {"device": device, "dtype": dtype}
-        self.ends = ("", "_reverse")[: 1 + bidirectional]
-        for layer in range(num_layers):
-            width = input_size if layer == 0 else hidden_size * len(self.ends)
-            for end in self.ends:
-                for part, inputs in (("ih", quaternions(width, "input_size")), ("hh", hidden)):
-                    weight = nn.Parameter(torch.empty(4, 2 * hidden, inputs, **factory))
-                    self.register_parameter(f"weight_{part}_l{layer}{end}", weight)
-                norm = QuaternionBatchNorm(2 * hidden_size, eps=1e-4, **factory)
-                self.add_module(f"norm_l{layer}{end}", norm)
+        super().__init__(input_size, hidden_size, num_layers, False, batch_first, 0.0, bidirectional)
+        self.nonlinearity = one_of(Nonlinearity, "nonlinearity", nonlinearity)
+        self.criterion, self.gates = criterion, one_of(Gates, "gates", gates)
+        hidden = quaternions(hidden_size, "hidden_size")
+        for width, suffix in self._runs():
+            inputs = quaternions(width, "input_size")
+            shapes = {"weight_ih": (4, 2 * hidden, inputs), "weight_hh": (4, 2 * hidden, hidden)}
+            register(self, f"_{suffix}", shapes, device, dtype)
+            norm = QuaternionBatchNorm(2 * hidden_size, eps=1e-4, device=device, dtype=dtype)
+            self.add_module(f"norm_{suffix}", norm)
         self.reset_parameters()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        for name, value in self.named_parameters(recurse=False):
-            if name.startswith("weight"):
-                for gate in value.chunk(2, 1):
-                    quaternion_chi_(gate, self.criterion, generator=generator)
+        """Both gates by themselves in polar form. `generator`: where numbers are drawn from, by default torch's."""
+        draw = partial(quaternion_chi_, criterion=self.criterion, generator=generator)
+        draw_gates(self.named_parameters(recurse=False), 2, draw, axis=1)
 
     def forward(self, x: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """hx [D num_layers, N, hidden_size] or None for zeros."""
-        x = x.transpose(0, 1) if self.batch_first else x
-        ends: list[Tensor] = []
-        for layer in range(self.num_layers):
-            runs = []
-            for end in self.ends:
-                state = None if hx is None else hx[len(ends)]
-                y, last = self._run(x.flip(0) if end else x, state, f"_l{layer}{end}")
-                runs.append(y.flip(0) if end else y)
-                ends.append(last)
-            x = torch.cat(runs, -1)
-        return x.transpose(0, 1) if self.batch_first else x, torch.stack(ends)
+        runs = self._runs()
 
-    def _run(self, x: Tensor, state: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
-        own: Any = self
-        w, u = (hamilton_kernel(getattr(own, f"weight_{part}{name}")) for part in ("ih", "hh"))
-        norm: QuaternionBatchNorm = getattr(own, f"norm{name}")
+        def run(x: Tensor, number: int, reverse: bool) -> tuple[Tensor, States]:
+            state = None if hx is None else hx[number]
+            y, last = self._run(x.flip(0) if reverse else x, state, runs[number][1])
+            return y.flip(0) if reverse else y, (last,)
+
+        y, (last,) = over_layers(x.transpose(0, 1) if self.batch_first else x, self.num_layers, self.directions, run)
+        return y.transpose(0, 1) if self.batch_first else y, last
+
+    def _run(self, x: Tensor, state: Tensor | None, suffix: str) -> tuple[Tensor, Tensor]:
+        w, u = (hamilton_kernel(self._own(f"weight_{part}", suffix)) for part in ("ih", "hh"))
+        norm: QuaternionBatchNorm = self._own("norm", suffix)
         h = x.new_zeros(x.shape[1], self.hidden_size) if state is None else state
         u = self._sorted(u.mT).mT.contiguous()
         if self.training:
@@ -113,6 +105,7 @@ class QuaternionLiGRU(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Also from speechbrain's rnn.0.w.r_weight, rnn.0.norm.gamma, ...: its two directions share all they have."""
+        ends = ("", "_reverse")[: self.directions]
         for layer in range(self.num_layers):
             theirs = f"{prefix}rnn.{layer}."
             for buffer in ("h_init", "drop_masks"):
@@ -122,11 +115,11 @@ class QuaternionLiGRU(nn.Module):
                     if self.gates != "component":
                         args[-1].append(f'{theirs}{name} holds gates as components: construct with gates="component"')
                     value = state_dict.pop(f"{theirs}{name}.weight")
-                    state_dict |= {f"{prefix}weight_{part}_l{layer}{end}": value for end in self.ends}
+                    state_dict |= {f"{prefix}weight_{part}_l{layer}{end}": value for end in ends}
             for key in [key for key in state_dict if key.startswith(f"{theirs}norm.")]:
                 value = state_dict.pop(key)
                 own = key.removeprefix(f"{theirs}norm.")
-                state_dict |= {f"{prefix}norm_l{layer}{end}.{own}": value for end in self.ends}
+                state_dict |= {f"{prefix}norm_l{layer}{end}.{own}": value for end in ends}
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:

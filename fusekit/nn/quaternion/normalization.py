@@ -5,11 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusekit.nn.batch_norm import TrackedNorm
 from fusekit.nn.functional.quaternion import quaternion_batch_norm
 from fusekit.nn.functional.quaternion.hamilton import quaternions
 
 
-class QuaternionBatchNorm(nn.Module):
+class QuaternionBatchNorm(TrackedNorm):
     """y = γ (x - μ) / √(σ² + eps) + β with μ [4 C] and one σ² = E |x - μ|², one γ for each of the C quaternions.
 
     Shapes: x [N, num_features, *S], num_features = 4 C in blocks r | i | j | k; statistics over the batch and all
@@ -29,8 +30,7 @@ class QuaternionBatchNorm(nn.Module):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        super().__init__(num_features, eps, momentum)
         count = quaternions(num_features, "num_features")
         factory = {"device": device, "dtype": dtype}
         self.weight = nn.Parameter(torch.ones(count, **factory)) if affine else None
@@ -41,7 +41,6 @@ class QuaternionBatchNorm(nn.Module):
         self.register_buffer("num_batches_tracked", tracked if track_running_stats else None)
         self.running_mean: Tensor | None
         self.running_var: Tensor | None
-        self.num_batches_tracked: Tensor | None
 
     def reset_running_stats(self) -> None:
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
@@ -56,23 +55,11 @@ class QuaternionBatchNorm(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        momentum = self.momentum or 0.0
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if self.momentum is None:  # the mean of all batches
-                momentum = 1.0 / float(self.num_batches_tracked)
         running = (self.running_mean, self.running_var)
-        return quaternion_batch_norm(x, *running, self.weight, self.bias, self.training, momentum, self.eps)
+        return quaternion_batch_norm(x, *running, self.weight, self.bias, self.training, self._count(), self.eps)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         for ours, theirs in (("weight", "gamma"), ("bias", "beta")):
             if f"{prefix}{theirs}" in state_dict:
                 state_dict[f"{prefix}{ours}"] = state_dict.pop(f"{prefix}{theirs}")
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def extra_repr(self) -> str:
-        tracked = self.running_mean is not None
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.weight is not None}, "
-            f"track_running_stats={tracked}"
-        )

@@ -9,23 +9,25 @@ one ONNX LSTM or GRU whose number of steps is free. Source: Parcollet et al. 201
 networks" (arXiv:1806.04418).
 """
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
+from fusekit.nn.arguments import one_of
 from fusekit.nn.functional.quaternion.hamilton import hamilton_kernel, quaternions
-from fusekit.nn.functional.quaternion.recurrent import GATES, run_recurrent
+from fusekit.nn.functional.recurrent import GATES, run_recurrent
 from fusekit.nn.init.criterion import Criterion
 from fusekit.nn.init.quaternion import quaternion_chi_, quaternion_unitary_
 from fusekit.nn.quaternion.weights import Init, join_components
+from fusekit.nn.recurrent import Recurrent, draw_gates, register
 
 # A gate as a whole quaternion; or the gates as the components r, i, j, k of one quaternion of four times the width
 Gates = Literal["quaternion", "component"]
+Nonlinearity = Literal["tanh", "relu"]
 
 
-class _QuaternionRecurrent(nn.Module):
+class _QuaternionRecurrent(Recurrent):
     """The parameters of a stack of layers under torch's names: weight_ih_l0 [4, gates H, in], weight_hh_l0
     [4, gates H, H], counting quaternions, bias_ih_l0 and bias_hh_l0 [gates hidden_size], ..._reverse."""
 
@@ -46,52 +48,32 @@ class _QuaternionRecurrent(nn.Module):
         init: Init = "chi",
         criterion: Criterion = "glorot",
     ) -> None:
-        super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers: expected a positive number, got {num_layers}")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout probability has to be between 0 and 1, got {dropout}")
-        if init not in ("chi", "unitary"):
-            raise ValueError(f"init must be 'chi' or 'unitary', got {init!r}")
-        self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
-        self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
-        self.init, self.criterion = init, criterion
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
+        self.init, self.criterion = one_of(Init, "init", init), criterion
         hidden, gates = quaternions(hidden_size, "hidden_size"), GATES[self.kind]
-        factory = {"device": device, "dtype": dtype}
-        for layer, end in self._runs():
-            width = input_size if layer == 0 else hidden_size * (2 if bidirectional else 1)
+        for width, suffix in self._runs():
             for part, inputs in (("ih", quaternions(width, "input_size")), ("hh", hidden)):
-                weight = nn.Parameter(torch.empty(4, gates * hidden, inputs, **factory))
-                self.register_parameter(f"weight_{part}_l{layer}{end}", weight)
-                if bias:
-                    zeros = nn.Parameter(torch.zeros(gates * hidden_size, **factory))
-                    self.register_parameter(f"bias_{part}_l{layer}{end}", zeros)
+                shift = (gates * hidden_size,) if bias else None
+                shapes = {f"weight_{part}": (4, gates * hidden, inputs), f"bias_{part}": shift}
+                register(self, f"_{suffix}", shapes, device, dtype)
         self.reset_parameters()
 
-    def _runs(self) -> Iterator[tuple[int, str]]:
-        """(layer, suffix) of each run over the sequence, in torch's order."""
-        for layer in range(self.num_layers):
-            yield layer, ""
-            if self.bidirectional:
-                yield layer, "_reverse"
-
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Each gate by itself in polar form, or unitary; biases 0."""
-        for name, value in self.named_parameters(recurse=False):
-            if name.startswith("bias"):
-                nn.init.zeros_(value)
-                continue
-            for gate in value.chunk(GATES[self.kind], 1):
-                if self.init == "chi":
-                    quaternion_chi_(gate, self.criterion, generator=generator)
-                else:
-                    quaternion_unitary_(gate, generator=generator)
+        """Each gate by itself in polar form, or unitary, as `init` says; biases 0. `generator`: where numbers are drawn
+        from, by default torch's."""
+
+        def draw(gate: Tensor) -> Tensor:
+            if self.init == "chi":
+                return quaternion_chi_(gate, self.criterion, generator=generator)
+            return quaternion_unitary_(gate, generator=generator)
+
+        draw_gates(self.named_parameters(recurse=False), GATES[self.kind], draw, axis=1)
 
     def real_weights(self) -> list[Tensor]:
         """The weights of the real network, in torch's order and layout."""
         return [
-            self._real(getattr(self, f"{what}_{part}_l{layer}{end}"), what)
-            for layer, end in self._runs()
+            self._real(self._own(f"{what}_{part}", suffix), what)
+            for _, suffix in self._runs()
             for what in ("weight", "bias")[: 1 + self.bias]
             for part in ("ih", "hh")
         ]
@@ -121,11 +103,7 @@ class _QuaternionRecurrent(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
-        parts = [f"{self.input_size}, {self.hidden_size}"]
-        parts += [f"num_layers={self.num_layers}"] if self.num_layers != 1 else []
-        flags = ("batch_first", "bidirectional")
-        parts += [f"{flag}=True" for flag in flags if getattr(self, flag)] + ([] if self.bias else ["bias=False"])
-        return ", ".join(parts + ([f"dropout={self.dropout}"] if self.dropout else []))
+        return self._shown("num_layers", "batch_first", "bidirectional", "bias", "dropout")
 
 
 class QuaternionLSTM(_QuaternionRecurrent):
@@ -154,11 +132,9 @@ class QuaternionLSTM(_QuaternionRecurrent):
         criterion: Criterion = "glorot",
         gates: Gates = "quaternion",
     ) -> None:
-        if gates not in ("quaternion", "component"):
-            raise ValueError(f"gates must be 'quaternion' or 'component', got {gates!r}")
         options = (num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
         super().__init__(input_size, hidden_size, *options, init=init, criterion=criterion)
-        self.gates = gates
+        self.gates = one_of(Gates, "gates", gates)
 
     def _real(self, value: Tensor, what: str) -> Tensor:
         if self.gates == "quaternion":
@@ -190,7 +166,7 @@ class QuaternionRNN(_QuaternionRecurrent):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
-        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        nonlinearity: Nonlinearity = "tanh",
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -201,8 +177,6 @@ class QuaternionRNN(_QuaternionRecurrent):
         init: Init = "chi",
         criterion: Criterion = "glorot",
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
         options = (num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
         super().__init__(input_size, hidden_size, *options, init=init, criterion=criterion)
-        self.kind = f"RNN_{nonlinearity.upper()}"
+        self.kind = f"RNN_{one_of(Nonlinearity, 'nonlinearity', nonlinearity).upper()}"

@@ -12,8 +12,9 @@ import torch
 import torch.fx
 import torch.nn.functional as F
 from torch import Tensor
-from torch._higher_order_ops.scan import scan_op
 from torch.nn.utils.rnn import PackedSequence
+
+from fusekit.nn.functional.scan import States, Step, over_layers, over_time
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 
@@ -83,42 +84,28 @@ def run_steps(cell: str, entering: Tensor, h: Tensor, weight: Tensor) -> tuple[T
 
 
 def _steps(cell: str, entering: Tensor, h: Tensor, weight: Tensor) -> Any:
-    step = CELLS[cell]
-    if torch.compiler.is_exporting():
-
-        def combine(h: Tensor, now: Tensor, weight: Tensor) -> list[Tensor]:
-            new = step(now, h, weight)
-            return [new, new.clone()]
-
-        # the operator itself: around it torch would run its compiler
-        last, y = scan_op(combine, [h], [entering], (weight,))
-        return y, last
-    steps = []
-    for now in entering.unbind(0):
-        h = step(now, h, weight)
-        steps.append(h)
-    if not steps:
-        raise ValueError("expected a sequence of at least one step, got none")
-    return torch.stack(steps), h
+    y, (last,) = over_time(CELLS[cell], entering, (weight, None), (h,))
+    return y, last
 
 
 torch.fx.wrap("_steps")
 
 
-def _light(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    def step(now: Tensor, h: Tensor, weight: Tensor) -> Tensor:
-        a, z = (now + F.linear(h, weight)).chunk(2, -1)
+def _light(activation: Callable[[Tensor], Tensor]) -> Step:
+    def step(now: Tensor, state: States, weight: Tensor, bias: Tensor | None) -> States:
+        (h,) = state
+        a, z = (now + F.linear(h, weight, bias)).chunk(2, -1)
         z = torch.sigmoid(z)
-        return z * h + (1 - z) * activation(a)
+        return (z * h + (1 - z) * activation(a),)
 
     return step
 
 
-def _relu_step(now: Tensor, h: Tensor, weight: Tensor) -> Tensor:
-    return torch.relu(now + F.linear(h, weight))
+def _relu_step(now: Tensor, state: States, weight: Tensor, bias: Tensor | None) -> States:
+    return (torch.relu(now + F.linear(state[0], weight, bias)),)
 
 
-CELLS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+CELLS: dict[str, Step] = {
     "RNN_RELU": _relu_step,
     "leaky_relu": _light(F.leaky_relu),
     "relu": _light(torch.relu),
@@ -139,18 +126,16 @@ def _run(kind: str, x: Tensor, states: Any, weights: list[Tensor], bias: bool, *
     if kind == "RNN_TANH":
         return _kernel("GRU", x, states, _as_gru(weights, bias, states.shape[-1]), True, *options)
     layers, _, _, bidirectional, batch_first = options
-    ends: list[Tensor] = []
-    y, per_run = x.transpose(0, 1) if batch_first else x, 4 if bias else 2
-    for _ in range(layers):
-        runs = []
-        for end in range(2 if bidirectional else 1):
-            w_ih, w_hh, *biases = weights[len(ends) * per_run : (len(ends) + 1) * per_run]
-            entering = F.linear(y, w_ih, biases[0] + biases[1] if biases else None)
-            out, last = run_steps(kind, entering.flip(0) if end else entering, states[len(ends)], w_hh)
-            runs.append(out.flip(0) if end else out)
-            ends.append(last)
-        y = torch.cat(runs, -1)
-    return y.transpose(0, 1) if batch_first else y, torch.stack(ends)
+    per_run = 4 if bias else 2
+
+    def run(y: Tensor, number: int, reverse: bool) -> tuple[Tensor, States]:
+        w_ih, w_hh, *biases = weights[number * per_run : (number + 1) * per_run]
+        entering = F.linear(y, w_ih, biases[0] + biases[1] if biases else None)
+        out, last = run_steps(kind, entering.flip(0) if reverse else entering, states[number], w_hh)
+        return out.flip(0) if reverse else out, (last,)
+
+    y, ends = over_layers(x.transpose(0, 1) if batch_first else x, layers, 2 if bidirectional else 1, run)
+    return y.transpose(0, 1) if batch_first else y, *ends
 
 
 def _states(kind: str, state: Any, x: Any, data: Tensor, unbatched: bool, axis: int, shape: tuple[int, int]) -> Any:
