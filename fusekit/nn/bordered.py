@@ -40,12 +40,16 @@ class _BorderedConvNd(nn.Module):
 
 
 class BorderedConv1d(_BorderedConvNd):
-    """One spatial axis."""
+    """One spatial axis: x [(N,) C, L] to [(N,) C', L'].
+
+    `value`: the folded pair (`fusekit.algebra.bordered.BorderedConv`), in the dtype the layer shall have. Parameters:
+    `weight` and `bias` of the folded convolution, `inner_weight`, `inner_bias` and `outer_weight` of the pair.
+    """
 
 
 class BorderedConv2d(_BorderedConvNd):
-    """Two spatial axes."""
+    """`BorderedConv1d` over two axes: x [(N,) C, H, W]."""
 
 
 class BorderedConv3d(_BorderedConvNd):
-    """Three spatial axes."""
+    """`BorderedConv1d` over three axes: x [(N,) C, D, H, W]."""

@@ -49,7 +49,7 @@ class _FFTConvNd(nn.modules.conv._ConvNd):
 
     @classmethod
     def from_conv(cls: type[Layer], conv: nn.Module) -> Layer:
-        """The FFT form of a layer, with its own parameters, mode and hooks. TypeError for a layer of another kind or
+        """The FFT form of the layer `conv`, with its own parameters, mode and hooks. TypeError for another kind or
         with a parametrized weight; ValueError for a lazy one that has not seen an input."""
         if not isinstance(conv, cls._plain):
             raise TypeError(f"{cls.__name__} is made from {cls._plain.__name__}, not from {type(conv).__name__}")
@@ -143,36 +143,36 @@ class _FFTConvTransposeNd(_FFTConvNd, nn.modules.conv._ConvTransposeNd):
 
 
 class FFTConv1d(_FFTConvNd, nn.Conv1d):
-    """nn.Conv1d by FFT."""
+    """`torch.nn.Conv1d` by FFT, arguments and state the same; x [(N,) C, L]."""
 
     _plain = nn.Conv1d
 
 
 class FFTConv2d(_FFTConvNd, nn.Conv2d):
-    """nn.Conv2d by FFT."""
+    """`torch.nn.Conv2d` by FFT, arguments and state the same; x [(N,) C, H, W]."""
 
     _plain = nn.Conv2d
 
 
 class FFTConv3d(_FFTConvNd, nn.Conv3d):
-    """nn.Conv3d by FFT."""
+    """`torch.nn.Conv3d` by FFT, arguments and state the same; x [(N,) C, D, H, W]."""
 
     _plain = nn.Conv3d
 
 
 class FFTConvTranspose1d(_FFTConvTransposeNd, nn.ConvTranspose1d):
-    """nn.ConvTranspose1d by FFT."""
+    """`torch.nn.ConvTranspose1d` by FFT, arguments and state the same; x [(N,) C, L]."""
 
     _plain = nn.ConvTranspose1d
 
 
 class FFTConvTranspose2d(_FFTConvTransposeNd, nn.ConvTranspose2d):
-    """nn.ConvTranspose2d by FFT."""
+    """`torch.nn.ConvTranspose2d` by FFT, arguments and state the same; x [(N,) C, H, W]."""
 
     _plain = nn.ConvTranspose2d
 
 
 class FFTConvTranspose3d(_FFTConvTransposeNd, nn.ConvTranspose3d):
-    """nn.ConvTranspose3d by FFT."""
+    """`torch.nn.ConvTranspose3d` by FFT, arguments and state the same; x [(N,) C, D, H, W]."""
 
     _plain = nn.ConvTranspose3d

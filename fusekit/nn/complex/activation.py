@@ -9,14 +9,14 @@ from fusekit.nn.functional.complex.activation import AtZero, Form
 
 
 class CReLU(nn.Module):
-    """ReLU(Re z) + j ReLU(Im z)."""
+    """`functional.crelu`: ReLU(Re z) + j ReLU(Im z), x [*] complex."""
 
     def forward(self, x: Tensor) -> Tensor:
         return activation.crelu(x)
 
 
 class ZReLU(nn.Module):
-    """z in the first quadrant, else 0; `axes`: whether its two axes count as inside."""
+    """`functional.zrelu`: z in the first quadrant, else 0, x [*] complex; `axes`: whether its axes count as inside."""
 
     def __init__(self, axes: bool = True) -> None:
         super().__init__()
@@ -30,14 +30,14 @@ class ZReLU(nn.Module):
 
 
 class Cardioid(nn.Module):
-    """½ (1 + cos ∠z) z."""
+    """`functional.cardioid`: ½ (1 + cos ∠z) z, x [*] complex."""
 
     def forward(self, x: Tensor) -> Tensor:
         return activation.cardioid(x)
 
 
 class CTanh(nn.Module):
-    """tanh(Re z) + j tanh(Im z), or the analytic tanh (`form="holomorphic"`)."""
+    """`functional.ctanh`: tanh(Re z) + j tanh(Im z), or the analytic tanh (`form="holomorphic"`), x [*] complex."""
 
     def __init__(self, form: Form = "split") -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class CTanh(nn.Module):
 
 
 class CSigmoid(nn.Module):
-    """σ(Re z) + jσ(Im z), or the analytic sigmoid (`form="holomorphic"`)."""
+    """`functional.csigmoid`: σ(Re z) + jσ(Im z), or the analytic sigmoid (`form="holomorphic"`), x [*] complex."""
 
     def __init__(self, form: Form = "split") -> None:
         super().__init__()
@@ -65,8 +65,11 @@ class CSigmoid(nn.Module):
 
 
 class ModReLU(ComplexLayer):
-    """ReLU(|z| + b) z / |z| with a learned real b [num_parameters], one for all or one for each channel (the second
-    axis). `at_zero` as in `functional.modrelu`; `dtype` is that of z."""
+    """`functional.modrelu`: ReLU(|z| + b) z / |z| with a learned real b [num_parameters], at first `init`.
+
+    One b for all (num_parameters = 1) or one for each channel, the second axis of x [N, C, *S]. `at_zero` as of the
+    function; `dtype` is that of z.
+    """
 
     def __init__(
         self,
@@ -92,8 +95,11 @@ class ModReLU(ComplexLayer):
 
 
 class CPReLU(ComplexLayer):
-    """PReLU(Re z) + j PReLU(Im z) with learned slopes [num_parameters, 2], one pair for all or one for each channel
-    (the second axis). `dtype` is that of z."""
+    """`functional.cprelu`: PReLU(Re z) + j PReLU(Im z) with learned slopes [num_parameters, 2], at first `init`.
+
+    One pair for all (num_parameters = 1) or one for each channel, the second axis of x [N, C, *S]. `dtype` is that of
+    z.
+    """
 
     def __init__(
         self,

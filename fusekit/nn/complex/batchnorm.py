@@ -14,14 +14,7 @@ from fusekit.nn.functional.complex.parts import as_complex, is_traced
 
 
 class _ComplexBatchNorm(TrackedNorm, ComplexLayer):
-    """y = Γ V^-1/2 (z - μ) + β per channel. Arguments as `torch.nn.BatchNorm2d`'s, and `eps_in`, where eps stands:
-    "use" as in torch, "store" as in complextorch, "both" as in complexPyTorch (`functional.complex_batch_norm`).
-
-    Parameters: weight [C, 3] real, the symmetric Γ as (rr, ii, ri), initially 1/√2 times the identity, so that
-    E |y|² = 1; bias [C] complex. Buffers: running_mean [C] complex; running_covar [C, 3] real (rr, ii, ri), initially
-    Γ², so that a fresh layer in evaluation is the identity. Without `affine`, y has the identity for covariance.
-    Source: Trabelsi et al. 2018 (arXiv:1705.09792), section 3.5.
-    """
+    """`ComplexBatchNorm1d` without its number of axes."""
 
     bias: Tensor | None
     running_mean: Tensor | None
@@ -54,6 +47,7 @@ class _ComplexBatchNorm(TrackedNorm, ComplexLayer):
         self.reset_parameters()
 
     def reset_running_stats(self) -> None:
+        """Mean 0, the covariance that a fresh layer has, no batch counted."""
         if self.running_mean is not None and self.running_covar is not None and self.num_batches_tracked is not None:
             self.running_mean.zero_()
             self.running_covar.zero_()
@@ -61,6 +55,7 @@ class _ComplexBatchNorm(TrackedNorm, ComplexLayer):
             self.num_batches_tracked.zero_()
 
     def reset_parameters(self) -> None:
+        """Γ and β as at first, and the running statistics too."""
         self.reset_running_stats()
         if self.weight is not None and self.bias is not None:
             with torch.no_grad():
@@ -86,18 +81,26 @@ class _ComplexBatchNorm(TrackedNorm, ComplexLayer):
 
 
 class ComplexBatchNorm1d(_ComplexBatchNorm):
-    """x [N, C] or [N, C, L]."""
+    """y = Γ V^-1/2 (z - μ) + β per channel, x [N, C] or [N, C, L] complex. Formulas: `functional.complex_batch_norm`.
+
+    Arguments as of `torch.nn.BatchNorm1d`, and `eps_in`, where eps stands: "use" as in torch, "store" as in
+    complextorch, "both" as in complexPyTorch. Parameters: weight [C, 3] real, the symmetric Γ as (rr, ii, ri),
+    initially 1/√2 times the identity, so that E |y|² = 1; bias [C] complex. Buffers: running_mean [C] complex;
+    running_covar [C, 3] real (rr, ii, ri), initially Γ², so that a fresh layer in evaluation is the identity. Without
+    `affine`, y has the identity for covariance. ValueError for another number of axes, and in training for one value
+    per channel. Source: Trabelsi et al. 2018 (arXiv:1705.09792), section 3.5.
+    """
 
     _ranks = (2, 3)
 
 
 class ComplexBatchNorm2d(_ComplexBatchNorm):
-    """x [N, C, H, W]."""
+    """`ComplexBatchNorm1d` for x [N, C, H, W]."""
 
     _ranks = (4,)
 
 
 class ComplexBatchNorm3d(_ComplexBatchNorm):
-    """x [N, C, D, H, W]."""
+    """`ComplexBatchNorm1d` for x [N, C, D, H, W]."""
 
     _ranks = (5,)

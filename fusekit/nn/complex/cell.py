@@ -74,11 +74,7 @@ def shapes_of(rows: int, inputs: int, hidden: int, bias: bool) -> dict[str, tupl
 
 
 class _ComplexCell(ComplexLayer):
-    """Arguments as torch's, and `product`, that of the gates: "complex" or "parts" (`cell.py`).
-
-    Shapes: x [(N,) input_size], states [(N,) hidden_size]; weight_ih [G H, input_size], weight_hh [G H, hidden_size],
-    bias_ih and bias_hh [G H], gates in torch's order: i, f, g, o or r, z, n.
-    """
+    """A cell by its kind: parameters, and one step."""
 
     _kind: str
     weight_ih: nn.Parameter
@@ -126,7 +122,15 @@ class _ComplexCell(ComplexLayer):
 
 
 class ComplexLSTMCell(_ComplexCell):
-    """(h', c') of x and (h, c)."""
+    """(h', c') of x and (h, c); arguments as of `torch.nn.LSTMCell`, and `product`, that of the gates.
+
+        i, f, o = σ, g = tanh of W x + b + U h + b';   c' = f ⊙ c + i ⊙ g;   h' = o ⊙ tanh c'
+
+    Shapes: x [(N,) input_size], states [(N,) hidden_size], all complex; weight_ih [4 H, input_size], weight_hh [4 H,
+    H], bias_ih and bias_hh [4 H], gates i, f, g, o, H the hidden_size. `product`: ⊙ is "complex", or of the "parts"
+    apart. Initial weights: `complex_rayleigh_` with Glorot's criterion, gate by gate; biases 0. ValueError for other
+    shapes.
+    """
 
     _kind = "lstm"
 
@@ -136,7 +140,13 @@ class ComplexLSTMCell(_ComplexCell):
 
 
 class ComplexGRUCell(_ComplexCell):
-    """h' of x and h; complexPyTorch's with "complex" products, its six matrices joined gate by gate."""
+    """h' of x and h; arguments as of `torch.nn.GRUCell`, else as `ComplexLSTMCell` with the gates r, z, n.
+
+        r, z = σ of W x + b + U h + b';   n = tanh(Wn x + bn + r ⊙ (Un h + bn'));   h' = n + z ⊙ (h - n)
+
+    Shapes: x [(N,) input_size], h [(N,) hidden_size]. complexPyTorch's with `product="complex"`, its six matrices
+    joined gate by gate.
+    """
 
     _kind = "gru"
 

@@ -21,14 +21,7 @@ from fusekit.nn.init.complex import complex_rayleigh_
 
 
 class _ComplexConv(ComplexLayer, _ConvNd):
-    """Shapes: x [(N,) C_in, *S], y [(N,) C_out, *S'], weight [C_out, C_in / groups, *kernel_size], bias [C_out].
-
-    Arguments as torch's, and:
-        dtype: complex; by default that of torch's default dtype, complex64.
-        bias_form: "complex" adds b. "parts" adds (1 + j) b, what two real layers with the biases Re b and Im b add up
-            to (complexPyTorch, DCCRN, asteroid); the function class is the same, the gradient of b is √2 times as long.
-    Initial weights: `complex_rayleigh_` with Glorot's criterion; the bias is 0.
-    """
+    """`ComplexConv1d` without its number of axes."""
 
     def __init__(
         self,
@@ -52,6 +45,7 @@ class _ComplexConv(ComplexLayer, _ConvNd):
         super().__init__(in_channels, out_channels, *geometry, **placed)
 
     def reset_parameters(self) -> None:
+        """The weight by `complex_rayleigh_` with Glorot's criterion, the bias 0."""
         complex_rayleigh_(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -66,23 +60,28 @@ class _ComplexConv(ComplexLayer, _ConvNd):
 
 
 class ComplexConv1d(_ComplexConv, nn.Conv1d):
-    """`torch.nn.Conv1d` with complex numbers."""
+    """y = W ⋆ x + b with complex numbers; arguments as of `torch.nn.Conv1d`, and `bias_form`.
+
+    Shapes: x [(N,) C_in, L], y [(N,) C_out, L'], weight [C_out, C_in / groups, kernel_size], bias [C_out]. Initial
+    weights: `complex_rayleigh_` with Glorot's criterion; the bias is 0. TypeError for a real x or `dtype`.
+
+    Args:
+        dtype: complex; by default that of torch's default dtype, complex64.
+        bias_form: "complex" adds b. "parts" adds (1 + j) b, what two real layers with the biases Re b and Im b add up
+            to (complexPyTorch, DCCRN, asteroid); the function class is the same, the gradient of b is √2 times as long.
+    """
 
 
 class ComplexConv2d(_ComplexConv, nn.Conv2d):
-    """`torch.nn.Conv2d` with complex numbers."""
+    """`ComplexConv1d` over two axes, x [(N,) C_in, H, W]; as `torch.nn.Conv2d`."""
 
 
 class ComplexConv3d(_ComplexConv, nn.Conv3d):
-    """`torch.nn.Conv3d` with complex numbers."""
+    """`ComplexConv1d` over three axes, x [(N,) C_in, D, H, W]; as `torch.nn.Conv3d`."""
 
 
 class _ComplexConvTranspose(ComplexLayer, _ConvTransposeNd):
-    """The transpose of a complex convolution, not its adjoint: nothing is conjugated, as in torch.
-
-    Shapes: x [(N,) C_in, *S], weight [C_in, C_out / groups, *kernel_size]. Arguments as torch's; `dtype`, `bias_form`
-    and initial weights as those of the complex convolution.
-    """
+    """`ComplexConvTranspose1d` without its number of axes."""
 
     def __init__(
         self,
@@ -107,6 +106,7 @@ class _ComplexConvTranspose(ComplexLayer, _ConvTransposeNd):
         super().__init__(in_channels, out_channels, *geometry, **placed)
 
     def reset_parameters(self) -> None:
+        """The weight by `complex_rayleigh_` with Glorot's criterion, the bias 0."""
         complex_rayleigh_(self.weight, transposed=True)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -126,15 +126,19 @@ class _ComplexConvTranspose(ComplexLayer, _ConvTransposeNd):
 
 
 class ComplexConvTranspose1d(_ComplexConvTranspose, nn.ConvTranspose1d):
-    """`torch.nn.ConvTranspose1d` with complex numbers."""
+    """The transpose of `ComplexConv1d`, not its adjoint: nothing is conjugated, as in torch.
+
+    Shapes: x [(N,) C_in, L], y [(N,) C_out, L'], weight [C_in, C_out / groups, kernel_size]. Arguments as of
+    `torch.nn.ConvTranspose1d`; `dtype`, `bias_form` and initial weights as of `ComplexConv1d`.
+    """
 
 
 class ComplexConvTranspose2d(_ComplexConvTranspose, nn.ConvTranspose2d):
-    """`torch.nn.ConvTranspose2d` with complex numbers."""
+    """`ComplexConvTranspose1d` over two axes, x [(N,) C_in, H, W]; as `torch.nn.ConvTranspose2d`."""
 
 
 class ComplexConvTranspose3d(_ComplexConvTranspose, nn.ConvTranspose3d):
-    """`torch.nn.ConvTranspose3d` with complex numbers."""
+    """`ComplexConvTranspose1d` over three axes, x [(N,) C_in, D, H, W]; as `torch.nn.ConvTranspose3d`."""
 
 
 def _form_repr(form: str) -> str:

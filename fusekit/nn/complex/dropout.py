@@ -16,7 +16,10 @@ class _ComplexDropout(nn.Module):
 
 
 class ComplexDropout(_ComplexDropout):
-    """In training zeroes numbers with probability p and divides the rest by 1 - p, once; identity in evaluation."""
+    """In training zeroes numbers with probability p and divides the rest by 1 - p; the identity in evaluation.
+
+    x [*] complex; `inplace` writes into it. ValueError for a p that is no probability.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return complex_dropout(x, self.p, self.training, self.inplace)

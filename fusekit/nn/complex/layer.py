@@ -22,11 +22,14 @@ HALVES = (
 
 
 class ComplexLayer(nn.Module):
-    """`.double()`, `.to(torch.float64)` and `.to(torch.complex128)` all mean double precision, of complex and real
-    parameters alike. torch itself leaves complex parameters as they are in the first case, drops their imaginary parts
-    in the second and makes real parameters complex in the third.
+    """A change of precision keeps a number's kind, and two real halves load as one complex layer.
 
-    A state dict with `conv_r.weight`, `conv_i.weight` and the like (`HALVES`) in place of `weight` loads as it stands.
+    `.double()`, `.to(torch.float64)` and `.to(torch.complex128)` all mean double precision, of complex and real
+    parameters alike. torch itself leaves complex parameters as they are in the first case, drops their imaginary parts
+    in the second and makes real parameters complex in the third. TypeError for bfloat16.
+
+    A state dict with `conv_r.weight`, `conv_i.weight` and the like (`HALVES`) in place of a weight [out, in, *window]
+    loads as it stands.
     """
 
     bias_form: str = "complex"

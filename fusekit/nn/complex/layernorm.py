@@ -41,6 +41,7 @@ class ComplexLayerNorm(ComplexLayer):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Γ = 1/√2 times the identity, β = 0."""
         with torch.no_grad():
             if self.weight is not None:
                 self.weight.zero_()

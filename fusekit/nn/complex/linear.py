@@ -13,8 +13,8 @@ from fusekit.nn.init.complex import complex_rayleigh_
 class ComplexLinear(ComplexLayer, nn.Linear):
     """y = W x + b. Shapes: x [*, in_features], y [*, out_features], weight [out_features, in_features].
 
-    `dtype`, `bias_form` and initial weights as those of `ComplexConv2d`. Source: Trabelsi et al. 2018
-    (arXiv:1705.09792).
+    `bias`: whether there is one, [out_features]. `dtype`, `bias_form` and initial weights as of `ComplexConv1d`.
+    TypeError for a real x. Source: Trabelsi et al. 2018 (arXiv:1705.09792).
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class ComplexLinear(ComplexLayer, nn.Linear):
         super().__init__(in_features, out_features, bias, device, complex_dtype(dtype))
 
     def reset_parameters(self) -> None:
+        """The weight by `complex_rayleigh_` with Glorot's criterion, the bias 0."""
         complex_rayleigh_(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)

@@ -8,8 +8,7 @@ from fusekit.nn.functional.complex.parts import as_real
 
 
 class _NaiveComplexBatchNorm(ComplexLayer):
-    """y = BN_r(Re z) + j BN_i(Im z). Arguments as `torch.nn.BatchNorm2d`'s; `dtype` is complex. State: that of the two
-    real layers `bn_r` and `bn_i`, the names complexPyTorch gives them."""
+    """`NaiveComplexBatchNorm1d` without its number of axes."""
 
     _norm: type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNorm3d]
 
@@ -34,18 +33,21 @@ class _NaiveComplexBatchNorm(ComplexLayer):
 
 
 class NaiveComplexBatchNorm1d(_NaiveComplexBatchNorm):
-    """x [N, C] or [N, C, L]."""
+    """y = BN_r(Re z) + j BN_i(Im z), x [N, C] or [N, C, L] complex; arguments as of `torch.nn.BatchNorm1d`.
+
+    `dtype` is complex. State: that of the two real layers `bn_r` and `bn_i`, the names complexPyTorch gives them.
+    """
 
     _norm = nn.BatchNorm1d
 
 
 class NaiveComplexBatchNorm2d(_NaiveComplexBatchNorm):
-    """x [N, C, H, W]."""
+    """`NaiveComplexBatchNorm1d` for x [N, C, H, W]."""
 
     _norm = nn.BatchNorm2d
 
 
 class NaiveComplexBatchNorm3d(_NaiveComplexBatchNorm):
-    """x [N, C, D, H, W]."""
+    """`NaiveComplexBatchNorm1d` for x [N, C, D, H, W]."""
 
     _norm = nn.BatchNorm3d

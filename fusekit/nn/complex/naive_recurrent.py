@@ -17,11 +17,7 @@ from fusekit.nn.functional.complex.parts import as_real
 
 
 class _NaiveRecurrent(ComplexLayer):
-    """Arguments as torch's, without `proj_size`; `dtype` is complex. Parameters: those of the two real layers, whose
-    names are complexPyTorch's. Re x and Im x are one batch of twice the size, so that each network runs once.
-
-    Shapes as torch's. The state of each network is complex: what it holds for Re x, plus j times that for Im x.
-    """
+    """Two real networks by their kind, and their run on both parts."""
 
     _re: str
     _im: str
@@ -64,7 +60,14 @@ class _NaiveRecurrent(ComplexLayer):
 
 
 class NaiveComplexLSTM(_NaiveRecurrent):
-    """(x, states) -> (y, ((h_r, c_r), (h_i, c_i))), the states of the two networks `lstm_re` and `lstm_im`."""
+    """(x, states) -> (y, ((h_r, c_r), (h_i, c_i))), the states of the two networks `lstm_re` and `lstm_im`.
+
+    Arguments and shapes as of `torch.nn.LSTM`, x [T, N, input_size], without `proj_size`: `hidden_size`, `num_layers`,
+    `bias`, `batch_first`, `dropout` between layers, `bidirectional`; x, states and `dtype` are complex. The state of
+    each network is what it holds for Re x, plus j times that for Im x. Parameters: those of the two real layers, whose
+    names are complexPyTorch's. Re x and Im x are one batch of twice the size, so that each runs once. TypeError for a
+    packed sequence. Source: Hu et al. 2020 (arXiv:2008.00264).
+    """
 
     _re, _im, _layer = "lstm_re", "lstm_im", nn.LSTM
 
@@ -73,7 +76,10 @@ class NaiveComplexLSTM(_NaiveRecurrent):
 
 
 class NaiveComplexGRU(_NaiveRecurrent):
-    """(x, states) -> (y, (h_r, h_i)), the states of the two networks `gru_re` and `gru_im`."""
+    """(x, states) -> (y, (h_r, h_i)), the states of the two networks `gru_re` and `gru_im`; x [T, N, input_size].
+
+    Arguments as of `torch.nn.GRU`, the rest as of `NaiveComplexLSTM`.
+    """
 
     _re, _im, _layer = "gru_re", "gru_im", nn.GRU
 

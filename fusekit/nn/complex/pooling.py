@@ -7,49 +7,52 @@ from fusekit.nn.functional.complex.pool import complex_max_pool
 
 
 class ComplexAvgPool1d(nn.AvgPool1d):
-    """The mean of each window, x [(N,) C, L]."""
+    """The mean of each window, x [(N,) C, L] complex; arguments as of `torch.nn.AvgPool1d`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return on_channels(super().forward, x, 1)
 
 
 class ComplexAvgPool2d(nn.AvgPool2d):
-    """The mean of each window, x [(N,) C, H, W]."""
+    """The mean of each window, x [(N,) C, H, W] complex; arguments as of `torch.nn.AvgPool2d`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return on_channels(super().forward, x, 2)
 
 
 class ComplexAvgPool3d(nn.AvgPool3d):
-    """The mean of each window, x [(N,) C, D, H, W]."""
+    """The mean of each window, x [(N,) C, D, H, W] complex; arguments as of `torch.nn.AvgPool3d`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return on_channels(super().forward, x, 3)
 
 
 class ComplexAdaptiveAvgPool1d(nn.AdaptiveAvgPool1d):
-    """The mean of each of `output_size` windows, x [(N,) C, L]."""
+    """The mean of each of `output_size` windows, x [(N,) C, L] complex; as `torch.nn.AdaptiveAvgPool1d`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return on_channels(super().forward, x, 1)
 
 
 class ComplexAdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
-    """The mean of each of `output_size` windows, x [(N,) C, H, W]."""
+    """The mean of each of `output_size` windows, x [(N,) C, H, W] complex; as `torch.nn.AdaptiveAvgPool2d`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return on_channels(super().forward, x, 2)
 
 
 class ComplexAdaptiveAvgPool3d(nn.AdaptiveAvgPool3d):
-    """The mean of each of `output_size` windows, x [(N,) C, D, H, W]."""
+    """The mean of each of `output_size` windows, x [(N,) C, D, H, W] complex; as `torch.nn.AdaptiveAvgPool3d`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return on_channels(super().forward, x, 3)
 
 
 class ComplexUpsample(nn.Upsample):
-    """Both parts interpolated alike, x [N, C, *S]; by polar form: `functional.interpolate_polar`."""
+    """Both parts interpolated alike, x [N, C, *S] complex; arguments as of `torch.nn.Upsample`.
+
+    By polar form: `functional.interpolate_polar`.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return on_channels(super().forward, x, x.ndim - 2)
@@ -66,18 +69,18 @@ class _ComplexMaxPool(nn.modules.pooling._MaxPoolNd):
 
 
 class ComplexMaxPool1d(_ComplexMaxPool):
-    """By modulus, x [(N,) C, L]."""
+    """`functional.complex_max_pool`, x [(N,) C, L] complex; arguments as of `torch.nn.MaxPool1d`."""
 
     _n = 1
 
 
 class ComplexMaxPool2d(_ComplexMaxPool):
-    """By modulus, x [(N,) C, H, W]."""
+    """`functional.complex_max_pool`, x [(N,) C, H, W] complex; arguments as of `torch.nn.MaxPool2d`."""
 
     _n = 2
 
 
 class ComplexMaxPool3d(_ComplexMaxPool):
-    """By modulus, x [(N,) C, D, H, W]."""
+    """`functional.complex_max_pool`, x [(N,) C, D, H, W] complex; arguments as of `torch.nn.MaxPool3d`."""
 
     _n = 3

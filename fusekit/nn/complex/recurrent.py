@@ -23,12 +23,7 @@ from fusekit.nn.recurrent import Recurrent, draw_gates, register
 
 
 class _ComplexRecurrent(Recurrent, ComplexLayer):
-    """Arguments as torch's, without `proj_size`, and `product`, that of the gates: "complex", or "parts" (`cell.py`).
-
-    Shapes: x [T, N, input_size], [N, T, input_size] if batch_first, [T, input_size] unbatched, or packed; states
-    [num_layers * directions, (N,) hidden_size]. Parameters by torch's names, all complex. `dropout` is between layers,
-    with one mask for both parts. Initial weights: `complex_rayleigh_` with Glorot's criterion, gate by gate; biases 0.
-    """
+    """Layers of cells by their kind: parameters, and the run."""
 
     _kind: str
 
@@ -125,7 +120,13 @@ class _ComplexRecurrent(Recurrent, ComplexLayer):
 
 
 class ComplexLSTM(_ComplexRecurrent):
-    """(x, (h, c)) -> (y, (h', c')), as `torch.nn.LSTM`."""
+    """(x, (h, c)) -> (y, (h', c')): `ComplexLSTMCell` over time, in layers and directions, as `torch.nn.LSTM`.
+
+    Shapes: x [T, N, input_size], [N, T, input_size] if batch_first, [T, input_size] unbatched, or packed; states
+    [num_layers * directions, (N,) hidden_size]; all complex. Parameters by torch's names. No `proj_size`;
+    `bidirectional` runs both ways, `dropout` is between layers, with one mask for both parts; `product` as of the cell.
+    Initial weights as of the cell. ValueError for other shapes and for a sequence of no steps.
+    """
 
     _kind = "lstm"
 
@@ -135,7 +136,10 @@ class ComplexLSTM(_ComplexRecurrent):
 
 
 class ComplexGRU(_ComplexRecurrent):
-    """(x, h) -> (y, h'), as `torch.nn.GRU`."""
+    """(x, h) -> (y, h'): `ComplexGRUCell` over time, as `torch.nn.GRU`.
+
+    Shapes: x [T, N, input_size], or as of `ComplexLSTM`, of which the rest holds too.
+    """
 
     _kind = "gru"
 

@@ -13,7 +13,7 @@ from fusekit.nn.arguments import Size
 
 
 def hypercomplex_linear(x: Tensor, constants: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """y = w x + b. Shapes: x [*, n in], w [n, out, in], b [n out]."""
+    """y = w x + b. Shapes: x [*, n in], `constants` [n, n, n], `weight` w [n, out, in], `bias` b [n out]."""
     return F.linear(x, block_kernel(constants, weight), bias)
 
 
@@ -27,9 +27,10 @@ def hypercomplex_conv(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """y = w ⋆ x + b over 1 to 3 axes, as w has.
+    """y = w ⋆ x + b over 1 to 3 axes, as w has; the rest as of `torch.nn.functional.conv1d`.
 
-    Shapes: x [(N,) n in, *S], w [n, out, in / groups, *window], b [n out].
+    Shapes: x [(N,) n in, *S], `constants` [n, n, n], `weight` w [n, out, in / groups, *window], `bias` b [n out].
+    `stride`, `padding`, `dilation` and `groups` as torch's, groups being groups of numbers.
     """
     kernel = block_kernel(constants, weight, groups=groups)
     return block_conv(x, weight.ndim - 3, kernel, bias, len(constants), stride, padding, dilation, groups)
@@ -46,7 +47,11 @@ def hypercomplex_conv_transpose(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Tensor:
-    """Each input times w, spread over the window: w [n, in, out / groups, *window], nothing conjugated."""
+    """Each input times w, spread over the window, plus b; nothing is conjugated.
+
+    Shapes: x [(N,) n in, *S], `constants` [n, n, n], `weight` w [n, in, out / groups, *window], `bias` b [n out].
+    `stride`, `padding`, `output_padding`, `groups` and `dilation` as of `torch.nn.functional.conv_transpose1d`.
+    """
     kernel = block_kernel(constants, weight, groups=groups, transposed=True)
     return block_conv_transpose(
         x, weight.ndim - 3, kernel, bias, len(constants), stride, padding, output_padding, groups, dilation

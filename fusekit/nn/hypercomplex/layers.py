@@ -71,8 +71,12 @@ class _OverAlgebra(BlockLayer):
 class HypercomplexLinear(_OverAlgebra, BlockLinear):
     """y = w x + b over an algebra. Shapes: x [*, in_features], y [*, out_features], both in n blocks of features.
 
+    weight [n, out_features / n, in_features / n], bias [out_features]. ValueError for features that are no multiple of
+    n.
+
     Args:
         algebra: a HypercomplexAlgebra, or a number n of units whose products are learned.
+        bias: whether there is one.
         learned: the constants of the algebra given are where learning starts.
     """
 
@@ -115,9 +119,11 @@ class _HypercomplexConv(_OverAlgebra, BlockConv):
 
 
 class HypercomplexConv1d(_HypercomplexConv):
-    """y = w ⋆ x + b over an algebra and one axis, `HypercomplexLinear` at each tap; else as torch.nn.Conv1d.
+    """y = w ⋆ x + b over an algebra and one axis, `HypercomplexLinear` at each tap; else as `torch.nn.Conv1d`.
 
-    Groups are groups of numbers: channel c of group g is one number, whose units lie in n different blocks.
+    Shapes: x [(N,) in_channels, L], weight [n, out_channels / n, in_channels / n / groups, kernel_size]. `algebra` and
+    `learned` as there. Groups are groups of numbers: channel c of group g is one number, whose units lie in n different
+    blocks.
     """
 
     axes = 1
@@ -160,7 +166,11 @@ class _HypercomplexConvTranspose(_OverAlgebra, BlockConvTranspose):
 
 
 class HypercomplexConvTranspose1d(_HypercomplexConvTranspose):
-    """Each input times w, spread over the window, over one axis; else as torch.nn.ConvTranspose1d."""
+    """Each input times w, spread over the window; `algebra` and `learned` as of `HypercomplexLinear`.
+
+    Else as `torch.nn.ConvTranspose1d`. Shapes: x [(N,) in_channels, L], weight [n, in_channels / n, out_channels / n /
+    groups, kernel_size].
+    """
 
     axes = 1
 

@@ -17,7 +17,7 @@ from fusekit.nn.init.criterion import Criterion, fan_of
 
 
 def complex_variance(tensor: Tensor, criterion: Criterion = "glorot", *, transposed: bool = False) -> float:
-    """E |w|² that the criterion asks of a weight [out, in, *k], transposed [in, out, *k]."""
+    """E |w|² that the criterion asks of a weight `tensor` [out, in, *k], transposed [in, out, *k]."""
     fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
     if transposed:
         fan_in, fan_out = fan_out, fan_in
@@ -34,7 +34,9 @@ def complex_rayleigh_(
 ) -> Tensor:
     """Rayleigh modulus, uniform phase, standard deviation gain · √variance of the criterion. In place.
 
-    speechbrain's `complex_init` takes the variance for σ (no square root), so that its weights shrink with the width.
+    `tensor` [out, in, *k] complex, `transposed` [in, out, *k], else TypeError; `generator`: where numbers are drawn
+    from, by default torch's. speechbrain's `complex_init` takes the variance for σ (no square root), so that its
+    weights shrink with the width. Source: Trabelsi et al. 2018 (arXiv:1705.09792), section 3.6.
     """
     sigma = gain * math.sqrt(complex_variance(_complex(tensor), criterion, transposed=transposed) / 2)
     with torch.no_grad():
@@ -50,8 +52,11 @@ def complex_unitary_(
     transposed: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Rows (or columns, whichever are fewer) of [out, in · taps] orthogonal and of equal length, uniformly drawn, with
-    gain² · variance of the criterion as mean of |w|². In place."""
+    """Rows, or columns, whichever are fewer, of [out, in · taps] orthogonal and of equal length, uniformly drawn.
+
+    gain² · variance of the criterion is the mean of |w|². In place; `tensor`, `transposed` and `generator` as of
+    `complex_rayleigh_`. Source: Mezzadri 2007 (arXiv:math-ph/0609050).
+    """
     variance = complex_variance(_complex(tensor), criterion, transposed=transposed)
     with torch.no_grad():
         matrix = tensor.transpose(0, 1) if transposed else tensor
@@ -66,7 +71,10 @@ def complex_unitary_(
 
 
 def complex_phase_(tensor: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """Entries of modulus 1 and uniform phase: what speechbrain calls unitary. In place."""
+    """Entries of modulus 1 and uniform phase: what speechbrain calls unitary. In place.
+
+    `tensor` [*] complex, else TypeError; `generator`: where numbers are drawn from, by default torch's.
+    """
     with torch.no_grad():
         phase = torch.view_as_real(_complex(tensor))[..., 0].uniform_(-math.pi, math.pi, generator=generator).clone()
         tensor.copy_(torch.polar(torch.ones_like(phase), phase))

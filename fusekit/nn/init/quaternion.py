@@ -29,7 +29,10 @@ def quaternion_init(
     generator: Generator | None = None,
     **factory: Any,
 ) -> Tensor:
-    """A weight [4, out, in, *kernel_size] in polar form; `in_features` and `out_features` count quaternions."""
+    """A weight [4, out, in, *kernel_size] in polar form; `in_features` and `out_features` count quaternions.
+
+    `criterion` and `generator` as of `quaternion_chi_`; `factory`: device and dtype.
+    """
     shape = _shape(in_features, out_features, kernel_size)
     return quaternion_chi_(torch.empty(shape, **factory), criterion, generator=generator)
 
@@ -42,7 +45,8 @@ def unitary_init(
     generator: Generator | None = None,
     **factory: Any,
 ) -> Tensor:
-    """A weight [4, out, in, *kernel_size] of unit quaternions, uniform on the sphere S³."""
+    """A weight [4, out, in, *kernel_size] of unit quaternions, uniform on the sphere S³; the rest as of
+    `quaternion_init`."""
     return quaternion_unitary_(
         torch.empty(_shape(in_features, out_features, kernel_size), **factory), generator=generator
     )
@@ -52,7 +56,12 @@ def unitary_init(
 def quaternion_chi_(
     weight: Tensor, criterion: Criterion = "glorot", *, transposed: bool = False, generator: Generator | None = None
 ) -> Tensor:
-    """Fills a weight of any of the shapes above, in place, and returns it; the fans are those of one group."""
+    """Fills a weight of any of the shapes above, [4, out, in, *window], in place, and returns it.
+
+    The fans are those of one group; `transposed` weights are [4, in, out, *window]; `criterion` "glorot" or "he", else
+    ValueError; `generator`: where numbers are drawn from, by default torch's. Source: Parcollet et al. 2019
+    (arXiv:1806.04418), section 3.4.
+    """
     scale = polar_scale(*fans(weight, transposed), criterion)
     shape = weight.shape[1:]
 
@@ -68,7 +77,10 @@ def quaternion_chi_(
 
 @torch.no_grad()
 def quaternion_unitary_(weight: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """Fills a weight with unit quaternions, in place, and returns it: there is no scale, hence no criterion."""
+    """Fills a weight [4, *] with unit quaternions, in place, and returns it: there is no scale, hence no criterion.
+
+    `generator`: where numbers are drawn from, by default torch's.
+    """
     drawn = torch.randn(weight.shape, generator=generator, dtype=torch.float64, device=weight.device)
     return weight.copy_(torch.nn.functional.normalize(drawn, dim=0))
 

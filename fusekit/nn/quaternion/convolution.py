@@ -39,12 +39,13 @@ class _QuaternionConv(QuaternionWeight, BlockConv):
         self._draw(init, criterion)
 
     def real_weight(self) -> Tensor:
+        """The blocks L(w) [4 out, 4 in / groups, *window] of the weight, in torch's layout."""
         groups = self.groups if self.groups_of == "quaternions" else 1
         return hamilton_kernel(bounded(self.weight, self.max_norm, 0), groups=groups)
 
 
 class QuaternionConv1d(_QuaternionConv):
-    """y = w ⋆ x + b with the Hamilton product w ⊗ x at each tap; else as torch.nn.Conv1d.
+    """y = w ⋆ x + b with the Hamilton product w ⊗ x at each tap; else as `torch.nn.Conv1d`.
 
     Shapes: x [(N,) in_channels, L], channels in blocks r | i | j | k, their numbers multiples of 4. A quarter of a real
     layer's weights. Sources: Gaudet and Maida 2018 (arXiv:1712.04604), Parcollet et al. 2018 (arXiv:1806.07789).
@@ -97,13 +98,15 @@ class _QuaternionConvTranspose(QuaternionWeight, BlockConvTranspose):
         self._draw(init, criterion)
 
     def real_weight(self) -> Tensor:
+        """The blocks L(w) [4 out, 4 in / groups, *window] of the weight, in torch's layout."""
         return hamilton_kernel(self.weight, groups=self.groups, transposed=True, conjugate=self.conjugate)
 
 
 class QuaternionConvTranspose1d(_QuaternionConvTranspose):
-    """Each input times w, w ⊗ x, spread over the window; else as torch.nn.ConvTranspose1d.
+    """Each input times w, w ⊗ x, spread over the window; else as `torch.nn.ConvTranspose1d`.
 
     `conjugate=True` takes w* ⊗ x: the adjoint of a `QuaternionConv1d` with the same weight, and what Orkis computes.
+    Shapes: x [(N,) in_channels, L], weight [4, in_channels / 4, out_channels / 4 / groups, kernel_size].
     """
 
     axes = 1

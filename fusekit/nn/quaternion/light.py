@@ -22,11 +22,18 @@ Nonlinearity = Literal["leaky_relu", "relu", "tanh"]
 
 
 class QuaternionLiGRU(Recurrent):
-    """h' = z h + (1 - z) act(a), (a, z) = norm(W ⊗ x) + U ⊗ h, σ on z; x [T, N, input_size] -> (y, h) as torch.nn.GRU.
+    """h' = z h + (1 - z) act(a), (a, z) = norm(W ⊗ x) + U ⊗ h, σ on z; (x, h) -> (y, h') as `torch.nn.GRU`.
 
-    Sizes are real ones in blocks r | i | j | k, multiples of 4. `gates="component"` is speechbrain's QLiGRU: of a
-    product of twice the width, the components r, i are taken for a, j, k for z. In evaluation tanh is a GRU whose reset
-    gate is 1, run by torch's kernel and exported as one ONNX GRU; the others are a loop, exported as one Scan.
+    Shapes: x [T, N, input_size], or [N, T, input_size] if batch_first; h [num_layers * directions, N, hidden_size].
+    Sizes are real ones in blocks r | i | j | k, multiples of 4. `bidirectional` runs both ways. No bias, no dropout. In
+    evaluation tanh is a GRU whose reset gate is 1, run by torch's kernel and exported as one ONNX GRU; the others are a
+    loop, exported as one Scan. Source: Ravanelli et al. 2018 (arXiv:1803.10225).
+
+    Args:
+        nonlinearity: act: "leaky_relu", "relu" or "tanh".
+        criterion: "glorot" or "he", for each gate in polar form.
+        gates: "quaternion", or "component", speechbrain's QLiGRU: of a product of twice the width, the components r, i
+            are taken for a, j, k for z.
     """
 
     def __init__(

@@ -13,10 +13,11 @@ from fusekit.nn.quaternion.weights import Init, QuaternionWeight, bounded
 class QuaternionLinear(QuaternionWeight, BlockLinear):
     """y = w ⊗ x + b, the Hamilton product summed over inputs. Shapes: x [*, in_features], y [*, out_features].
 
-    Features are real ones in blocks r | i | j | k, their numbers multiples of 4; a quarter of a real layer's weights.
-    Source: Parcollet et al. 2019 (arXiv:1806.04418).
+    Features are real ones in blocks r | i | j | k, their numbers multiples of 4; a quarter of a real layer's weights:
+    weight [4, out_features / 4, in_features / 4]. Source: Parcollet et al. 2019 (arXiv:1806.04418).
 
     Args:
+        bias: whether there is one, [out_features].
         init, criterion: "chi" (polar form, `fusekit.nn.init.quaternion_chi_`) or "unitary"; "glorot" or "he".
         max_norm, max_norm_dim: `quaternion_renorm` of the weight in every forward; 1 as the dim is speechbrain's.
         lean: in training, keep the components for the backward pass, not the block matrix (`quaternion_linear_lean`).
@@ -41,6 +42,7 @@ class QuaternionLinear(QuaternionWeight, BlockLinear):
         self._draw(init, criterion)
 
     def real_weight(self) -> Tensor:
+        """The blocks L(w) [4 out, 4 in / groups, *window] of the weight, in torch's layout."""
         return hamilton_kernel(bounded(self.weight, self.max_norm, self.max_norm_dim))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ class QuaternionBatchNorm(TrackedNorm):
     """y = γ (x - μ) / √(σ² + eps) + β with μ [4 C] and one σ² = E |x - μ|², one γ for each of the C quaternions.
 
     Shapes: x [N, num_features, *S], num_features = 4 C in blocks r | i | j | k; statistics over the batch and all
-    positions. γ, β, running statistics, momentum and modes as in torch.nn.BatchNorm. In evaluation it is a real batch
+    positions. Arguments, running statistics and modes as of `torch.nn.BatchNorm1d`. In evaluation it is a real batch
     norm, which fusekit folds into the layer before it. Source: Yin et al. 2019 (IEEE Access 7).
 
     `load_state_dict` takes speechbrain's names gamma and beta too.
@@ -43,12 +43,14 @@ class QuaternionBatchNorm(TrackedNorm):
         self.running_var: Tensor | None
 
     def reset_running_stats(self) -> None:
+        """Mean 0, variance 1, no batch counted."""
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             self.running_mean.zero_()
             self.running_var.fill_(1)
             self.num_batches_tracked.zero_()
 
     def reset_parameters(self) -> None:
+        """γ = 1 and β = 0, and the running statistics too."""
         self.reset_running_stats()
         if self.weight is not None and self.bias is not None:
             nn.init.ones_(self.weight)

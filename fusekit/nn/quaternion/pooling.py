@@ -33,10 +33,9 @@ class _QuaternionMaxPool(nn.Module):
 
 
 class QuaternionMaxPool1d(_QuaternionMaxPool):
-    """Of each window the quaternion with the largest modulus, whole; else as torch.nn.MaxPool1d.
+    """`functional.quaternion_max_pool` over one axis: of each window the quaternion of the largest modulus, whole.
 
-    Shapes: x [(N,) 4 C, L] in blocks r | i | j | k. Source: Altamirano, "Geometric methods of perceptual organisation
-    for computer vision".
+    Shapes: x [(N,) 4 C, L] in blocks r | i | j | k. Arguments as of `torch.nn.MaxPool1d`.
     """
 
     axes = 1

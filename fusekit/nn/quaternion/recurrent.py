@@ -107,11 +107,19 @@ class _QuaternionRecurrent(Recurrent):
 
 
 class QuaternionLSTM(_QuaternionRecurrent):
-    """c' = f c + i tanh(g), h' = o tanh(c'), gates i, f, g, o of W ⊗ x + U ⊗ h + b; arguments, results torch.nn.LSTM's.
+    """c' = f c + i tanh(g), h' = o tanh(c'), gates i, f, g, o of W ⊗ x + U ⊗ h + b; else as `torch.nn.LSTM`.
 
-    Sizes are real ones in blocks r | i | j | k, multiples of 4. `gates="component"` is what speechbrain's QLSTM
-    computes: one quaternion product of four times the width, whose components r, i, j, k are taken for the gates i, f,
-    o, g. A gate then sees one component only, and biases [4 hidden_size] lie in that order.
+    Shapes: x [T, N, input_size], [N, T, input_size] if batch_first, [T, input_size] unbatched, or packed; states
+    [num_layers * directions, (N,) hidden_size]. Sizes are real ones in blocks r | i | j | k, multiples of 4, else
+    ValueError. `bidirectional` runs both ways, `dropout` is between layers. weight_ih_l0 [4, 4 H, input_size / 4],
+    weight_hh_l0 [4, 4 H, H], H = hidden_size / 4; biases [4 hidden_size]. No `proj_size`. Source: Parcollet et al. 2019
+    (arXiv:1806.04418).
+
+    Args:
+        init, criterion: of each gate, as of `QuaternionLinear`.
+        gates: "quaternion", or "component", what speechbrain's QLSTM computes: one quaternion product of four times the
+            width, whose components r, i, j, k are taken for the gates i, f, o, g. A gate then sees one component only,
+            and biases lie in that order.
     """
 
     kind = "LSTM"
@@ -144,19 +152,20 @@ class QuaternionLSTM(_QuaternionRecurrent):
 
 
 class QuaternionGRU(_QuaternionRecurrent):
-    """h' = (1 - z) n + z h, n = tanh(W ⊗ x + b + r (U ⊗ h + c)), gates r, z; arguments and results torch.nn.GRU's.
+    """h' = (1 - z) n + z h, n = tanh(W ⊗ x + b + r (U ⊗ h + c)), gates r, z; else as `torch.nn.GRU`.
 
-    Sizes are real ones in blocks r | i | j | k, multiples of 4; gates multiply component by component.
+    Shapes: x [T, N, input_size], or as of `QuaternionLSTM`, whose `init` and `criterion` it has; gates multiply
+    component by component.
     """
 
     kind = "GRU"
 
 
 class QuaternionRNN(_QuaternionRecurrent):
-    """h' = tanh(W ⊗ x + U ⊗ h + b), or ReLU; arguments and results torch.nn.RNN's, speechbrain's QRNN too.
+    """h' = tanh(W ⊗ x + U ⊗ h + b), or ReLU (`nonlinearity`); else as `torch.nn.RNN`, and as speechbrain's QRNN.
 
-    Sizes are real ones in blocks r | i | j | k, multiples of 4. Exported, tanh is one ONNX GRU whose gates stand still,
-    ReLU one Scan a layer.
+    Shapes: x [T, N, input_size], or as of `QuaternionLSTM`, whose options it has. Exported, tanh is one ONNX GRU whose
+    gates stand still, ReLU one Scan a layer.
     """
 
     kind = "RNN_TANH"

@@ -45,6 +45,7 @@ class QuaternionRotationLinear(_Rotation, BlockLinear):
     Args:
         scale: a learned factor s for each rotation, without which sums of rotated vectors grow with the width; else 1.
         inverse: q* v q, what speechbrain's linear layer computes (with norm "shifted").
+        init, criterion: as of `QuaternionLinear`.
         norm: how w becomes q: "exact"; "shifted" by |w| + 1e-4; "softened" by √(|w|² + 1e-4), speechbrain's in
             convolutions. With the last two |q| < 1, and what is applied is no rotation to some 1e-4.
     """
@@ -96,8 +97,11 @@ class _QuaternionRotationConv(_Rotation, BlockConv):
 
 
 class QuaternionRotationConv1d(_QuaternionRotationConv):
-    """`QuaternionRotationLinear` at each tap, else as torch.nn.Conv1d: one unit quaternion, and with `scale` one
-    factor, for each (output, input, tap)."""
+    """`QuaternionRotationLinear` at each tap, else as `torch.nn.Conv1d`; x [(N,) in_channels, L].
+
+    One unit quaternion, and with `scale` one factor, for each (output, input, tap); `inverse`, `norm`, `init` and
+    `criterion` as there.
+    """
 
     axes = 1
 

@@ -22,24 +22,26 @@ def _modulus(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def crelu(x: Tensor) -> Tensor:
-    """ReLU(Re z) + j ReLU(Im z). Source: Trabelsi et al. 2018 (arXiv:1705.09792)."""
+    """ReLU(Re z) + j ReLU(Im z), z = x [*] complex. Source: Trabelsi et al. 2018 (arXiv:1705.09792)."""
     return on_parts(F.relu, x)
 
 
 def zrelu(x: Tensor, *, axes: bool = True) -> Tensor:
-    """z where Re z >= 0 and Im z >= 0, else 0; `axes=False` asks for > (torchcvnn). Source: Guberman 2016
-    (arXiv:1602.09046), whose 0 <= ∠z <= π/2 keeps the axes."""
+    """z where Re z >= 0 and Im z >= 0, else 0, z = x [*] complex; `axes=False` asks for > (torchcvnn).
+
+    Source: Guberman 2016 (arXiv:1602.09046), whose 0 <= ∠z <= π/2 keeps the axes.
+    """
     parts = as_real(x)
     inside = parts.amin(-1, keepdim=True)
     return as_complex(torch.where(inside >= 0 if axes else inside > 0, parts, 0))
 
 
 def modrelu(x: Tensor, bias: Tensor | float, *, at_zero: AtZero = "zero") -> Tensor:
-    """ReLU(|z| + b) z / |z|, b real, of a shape that broadcasts with z. Source: Arjovsky et al. 2016
-    (arXiv:1511.06464).
+    """ReLU(|z| + b) z / |z|, z = x [*] complex, `bias` b real, of a shape that broadcasts with z.
 
-    For b > 0 it has no limit at z = 0: "zero" gives 0, the mean of the values around it (complextorch); "real" gives
-    ReLU(b), taking the phase of 0 for 0 (torchcvnn's exp(j∠z)).
+    For b > 0 it has no limit at z = 0, and `at_zero` chooses: "zero" gives 0, the mean of the values around it
+    (complextorch); "real" gives ReLU(b), taking the phase of 0 for 0 (torchcvnn's exp(j∠z)). ValueError for another.
+    Source: Arjovsky et al. 2016 (arXiv:1511.06464).
     """
     modulus, is_zero = _modulus(x)
     grown = F.relu(torch.where(is_zero, 0, modulus) + bias)
@@ -51,17 +53,21 @@ def modrelu(x: Tensor, bias: Tensor | float, *, at_zero: AtZero = "zero") -> Ten
 
 
 def cardioid(x: Tensor) -> Tensor:
-    """½ (1 + cos ∠z) z = ½ (1 + Re z / |z|) z, which is ReLU on the real axis; 0 at 0. Source: Virtue, Yu, Lustig 2017
-    (arXiv:1707.00070)."""
+    """½ (1 + cos ∠z) z = ½ (1 + Re z / |z|) z, z = x [*] complex, which is ReLU on the real axis; 0 at 0.
+
+    Source: Virtue, Yu, Lustig 2017 (arXiv:1707.00070).
+    """
     parts = as_real(x)
     cosine = parts[..., 0] / _modulus(x)[0]
     return as_complex(0.5 * (1 + cosine).unsqueeze(-1) * parts)
 
 
 def ctanh(x: Tensor, form: Form = "split") -> Tensor:
-    """tanh(Re z) + j tanh(Im z), bounded; or the analytic tanh z, which has poles at j (π/2 + k π).
+    """tanh(Re z) + j tanh(Im z), bounded; or the analytic tanh z, which has poles at j (π/2 + k π). z = x [*] complex.
 
-    tanh z = (±(1 - q²) + 2 j q sin(2 Im z)) / (1 + q² + 2 q cos(2 Im z)),  q = exp(-2 |Re z|), which cannot overflow.
+        tanh z = (±(1 - q²) + 2 j q sin(2 Im z)) / (1 + q² + 2 q cos(2 Im z)),  q = exp(-2 |Re z|)
+
+    q cannot overflow. `form`: "split" or "holomorphic", else ValueError.
     """
     if one_of(Form, "form", form) == "split":
         return on_parts(torch.tanh, x)
@@ -73,7 +79,10 @@ def ctanh(x: Tensor, form: Form = "split") -> Tensor:
 
 
 def csigmoid(x: Tensor, form: Form = "split") -> Tensor:
-    """σ(Re z) + jσ(Im z), or the analytic 1 / (1 + exp(-z)) = ½ (1 + tanh(z / 2))."""
+    """σ(Re z) + jσ(Im z), or the analytic 1 / (1 + exp(-z)) = ½ (1 + tanh(z / 2)), z = x [*] complex.
+
+    `form`: "split" or "holomorphic", else ValueError.
+    """
     if form == "split":
         return on_parts(torch.sigmoid, x)
     parts = as_real(ctanh(as_complex(as_real(x) / 2), form))
@@ -81,8 +90,11 @@ def csigmoid(x: Tensor, form: Form = "split") -> Tensor:
 
 
 def cprelu(x: Tensor, weight: Tensor) -> Tensor:
-    """PReLU(Re z) + j PReLU(Im z). `weight` [1, 2] or [C, 2], real: the slopes of the two parts below 0, for all
-    channels alike or for each; the channels are the second axis."""
+    """PReLU(Re z) + j PReLU(Im z), z = x [*] or [N, C, *S] complex.
+
+    `weight` [1, 2] or [C, 2], real: the slopes of the two parts below 0, for all channels alike or for each; ValueError
+    for other shapes.
+    """
     parts = as_real(x)
     if weight.ndim != 2 or weight.shape[1] != 2 or (weight.shape[0] != 1 and parts.ndim < 3):
         raise ValueError(

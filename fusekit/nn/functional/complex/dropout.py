@@ -11,12 +11,18 @@ from fusekit.nn.functional.complex.parts import as_real
 
 
 def complex_dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Zeroes whole numbers with probability p and divides the rest by 1 - p: one mask for both parts, E y = x."""
+    """Zeroes whole numbers with probability p and divides the rest by 1 - p: one mask for both parts, E y = x.
+
+    x [*] complex; without `training` the identity; `inplace` writes into x. ValueError for a p that is no probability.
+    """
     return _masked(x, x.shape, p, inplace) if training else x
 
 
 def complex_channel_dropout(x: Tensor, n: int, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Zeroes whole channels [(N,) C, *S] over n axes with probability p and divides the rest by 1 - p."""
+    """Zeroes whole channels over n axes with probability p and divides the rest by 1 - p.
+
+    x [(N,) C, *S] complex, S of n axes, else ValueError; `training` and `inplace` as of `complex_dropout`.
+    """
     if training and x.ndim not in (n + 1, n + 2):
         raise ValueError(f"expected an input [C, *S] or [N, C, *S] with {n} spatial axes, got shape {list(x.shape)}")
     return _masked(x, (*x.shape[: x.ndim - n], *(1,) * n), p, inplace) if training else x

@@ -66,6 +66,7 @@ def complex_batch_norm(
         running_mean, running_covar: [C] complex, [C, 3] real (rr, ii, ri); updated in place in training with the
             unbiased covariance, as torch does. None: the batch's own are used in evaluation too.
         weight, bias: Γ as [C, 3] real (rr, ii, ri), β as [C] complex.
+        momentum: of the batch in the running statistics, with `training`.
         eps_in: "use", as in torch's batch norm: running_covar is the plain covariance and eps is added where it is
             used. "store": running_covar has eps in it, and evaluation adds none (complextorch). "both": it has eps in
             it, and evaluation adds it once more (complexPyTorch).
@@ -109,8 +110,11 @@ def complex_layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """y = Γ V^-1/2 (z - μ) + β over the last axes, each sample by itself; Γ [*normalized_shape, 3] real (rr, ii, ri),
-    β [*normalized_shape] complex. Over one element z = μ, and y = β."""
+    """y = Γ V^-1/2 (z - μ) + β over the last axes, each sample by itself; over one element z = μ, and y = β.
+
+    x [*, *normalized_shape] complex, else ValueError; `weight` Γ [*normalized_shape, 3] real (rr, ii, ri), `bias` β
+    [*normalized_shape] complex; `eps` is added to both variances in V.
+    """
     size = len(normalized_shape)
     if size == 0 or not (is_traced(x) or tuple(x.shape[x.ndim - size :]) == tuple(normalized_shape)):
         raise ValueError(f"expected an input [*, {', '.join(map(str, normalized_shape))}], got shape {list(x.shape)}")
@@ -125,7 +129,8 @@ def complex_layer_norm(
 
 
 def complex_normalize(x: Tensor) -> Tensor:
-    """Each part to mean 0 and deviation 1 over all elements (unbiased), the correlation left: complexPyTorch's."""
+    """Each part to mean 0 and deviation 1 over all elements of x [*] (unbiased), the correlation left:
+    complexPyTorch's."""
     parts = as_real(x)
     axes = list(range(x.ndim))
     return as_complex((parts - parts.mean(axes)) / parts.std(axes))

@@ -63,10 +63,11 @@ def on_channels(function: Callable[[Tensor], Tensor], x: Tensor, n: int) -> Tens
 
 
 def apply_complex(fr: Callable[[Tensor], Tensor], fi: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """(fr(Re x) - fi(Im x)) + j (fr(Im x) + fi(Re x)), two real layers as one complex layer.
+    """(fr(Re x) - fi(Im x)) + j (fr(Im x) + fi(Re x)), two real layers as one complex layer; x [*] complex.
 
     If fr and fi are linear this is the map fr + j fi. If each has a bias, the two add up to (br - bi) + j (br + bi) =
-    (1 + j)(br + j bi). dtype: that of the layers; nothing is cast. Source: complexPyTorch, Popoff.
+    (1 + j)(br + j bi). dtype: that of the layers; nothing is cast. TypeError for a real x. Source: complexPyTorch,
+    Popoff.
     """
     parts = as_real(x)
     re, im = parts[..., 0], parts[..., 1]

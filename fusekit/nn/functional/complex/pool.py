@@ -42,7 +42,9 @@ def complex_max_pool(
     `kernel_size`, `stride`, `padding`, `dilation`, `ceil_mode` as in `torch.nn.functional.max_pool1d`, 2d and 3d, and
     errors too. The sample itself is taken, not its modulus turned by its angle: no rounding, and a gradient of its own.
     """
-    parts = as_real(x).unbind(-1)
-    chosen, indices = longest(n, x.abs(), parts, kernel_size, stride, padding, dilation, ceil_mode)
+    parts = as_real(x)
+    chosen, indices = longest(
+        n, x.abs(), (parts[..., 0], parts[..., 1]), kernel_size, stride, padding, dilation, ceil_mode
+    )
     y = as_complex(torch.stack(chosen, -1))
     return (y, indices) if return_indices else y

@@ -18,7 +18,10 @@ from torch import Tensor
 
 
 def check_quaternion_shape(shape: Sequence[int], dim: int = -1) -> int:
-    """The number of quaternions along an axis of r | i | j | k blocks; ValueError if its size is no multiple of 4."""
+    """The number of quaternions along the axis `dim` of r | i | j | k blocks of a `shape`, [N, 4 C, *S] say.
+
+    ValueError if there is no such axis or its size is no multiple of 4.
+    """
     if not -len(shape) <= dim < len(shape):
         raise ValueError(f"expected a shape with an axis {dim}, got {list(shape)}")
     return quaternions(int(shape[dim]), f"axis {dim} of a tensor of shape {list(shape)}")
@@ -32,7 +35,10 @@ def quaternions(count: int, name: str) -> int:
 
 
 def hamilton_product(a: Tensor, b: Tensor, dim: int = -1) -> Tensor:
-    """a ⊗ b of tensors in blocks r | i | j | k along `dim`, which broadcast elsewhere."""
+    """a ⊗ b of tensors [*, 4 C, *] in blocks r | i | j | k along `dim`, which broadcast elsewhere.
+
+    ValueError where that axis is no multiple of 4.
+    """
     for factor in (a, b):
         check_quaternion_shape(factor.shape, dim)
     ar, ai, aj, ak = a.chunk(4, dim)
@@ -49,21 +55,22 @@ def hamilton_product(a: Tensor, b: Tensor, dim: int = -1) -> Tensor:
 
 
 def quaternion_conjugate(a: Tensor, dim: int = -1) -> Tensor:
-    """a* = r - i **i** - j **j** - k **k** in blocks along `dim`; (a b)* = b* a*, and a a* = |a|²."""
+    """a* = r - i **i** - j **j** - k **k** of a [*, 4 C, *] in blocks along `dim`; (a b)* = b* a*, and a a* = |a|²."""
     check_quaternion_shape(a.shape, dim)
     r, i, j, k = a.chunk(4, dim)
     return torch.cat([r, -i, -j, -k], dim)
 
 
 def quaternion_modulus(a: Tensor, dim: int = -1) -> Tensor:
-    """|a| = √(r² + i² + j² + k²) per quaternion: the axis `dim` becomes a quarter of it. |a b| = |a| |b|."""
+    """|a| = √(r² + i² + j² + k²) per quaternion: [*, 4 C, *] becomes [*, C, *], C at the axis `dim`. |a b| = |a|
+    |b|."""
     count = check_quaternion_shape(a.shape, dim)
     modulus: Tensor = torch.linalg.vector_norm(a.unflatten(dim, (4, count)), dim=dim - 1 if dim < 0 else dim)
     return modulus
 
 
 def quaternion_normalize(a: Tensor, dim: int = -1, eps: float = 1e-12) -> Tensor:
-    """a / max(|a|, eps) per quaternion: unit quaternions, and 0 stays 0."""
+    """a / max(|a|, eps) per quaternion of a [*, 4 C, *] in blocks along `dim`: unit quaternions, and 0 stays 0."""
     modulus = quaternion_modulus(a, dim).clamp_min(eps)
     return a / torch.cat([modulus] * 4, dim)
 

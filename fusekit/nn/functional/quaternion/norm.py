@@ -25,7 +25,8 @@ def quaternion_batch_norm(
 ) -> Tensor:
     """Over the batch and all positions of x [N, 4 C, *S]; running_mean, bias (β) [4 C], running_var, weight (γ) [C].
 
-    In training the running statistics are updated in place, the variance unbiased, as torch does. In evaluation it is a
+    In training the running statistics are updated in place by `momentum`, the variance unbiased, as torch does; `eps`
+    is added to the variance. ValueError for one value per channel in training. In evaluation it is a
     real batch norm, and folds into the layer before it.
     """
     if training or running_mean is None or running_var is None:

@@ -22,6 +22,6 @@ def quaternion_max_pool(
     `padding`, `dilation`, `ceil_mode` as in `torch.nn.functional.max_pool1d`, 2d and 3d, and errors too. Source:
     Altamirano, "Geometric methods of perceptual organisation for computer vision".
     """
-    r, i, j, k = components = x.unflatten(-n - 1, (4, -1)).unbind(-n - 2)
+    r, i, j, k = x.unflatten(-n - 1, (4, -1)).unbind(-n - 2)
     squares = r * r + i * i + j * j + k * k
-    return torch.cat(longest(n, squares, components, kernel_size, stride, padding, dilation, ceil_mode)[0], -n - 1)
+    return torch.cat(longest(n, squares, (r, i, j, k), kernel_size, stride, padding, dilation, ceil_mode)[0], -n - 1)

@@ -20,7 +20,7 @@ GroupsOf = Literal["quaternions", "channels"]
 
 
 def quaternion_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """y = w ⊗ x + b. Shapes: x [*, 4 in], w [4, out, in], b [4 out]."""
+    """y = w ⊗ x + b. Shapes: x [*, 4 in], y [*, 4 out], `weight` w [4, out, in], `bias` b [4 out]."""
     return F.linear(x, hamilton_kernel(weight), bias)
 
 
@@ -37,9 +37,10 @@ def quaternion_conv(
 ) -> Tensor:
     """y = w ⋆ x + b over 1 to 3 axes, as w has, the product at each tap being w ⊗ x.
 
-    Shapes: x [(N,) 4 in, *S], w [4, out, in / groups, *window], b [4 out]. `groups_of="channels"` cuts the real
-    channels r | i | j | k into groups as they lie, as speechbrain and Orkis do: a group then mixes components, and the
-    map is no quaternion product any more.
+    Shapes: x [(N,) 4 in, *S], `weight` w [4, out, in / groups, *window], `bias` b [4 out]; `stride`, `padding`,
+    `dilation` as of `torch.nn.functional.conv1d`. `groups_of="channels"` cuts the real channels r | i | j | k into
+    groups as they lie, as speechbrain and Orkis do: a group then mixes components, and the map is no quaternion product
+    any more.
     """
     n = weight.ndim - 3
     if one_of(GroupsOf, "groups_of", groups_of) == "channels":
@@ -59,9 +60,11 @@ def quaternion_conv_transpose(
     *,
     conjugate: bool = False,
 ) -> Tensor:
-    """Each input times w, spread over the window: w [4, in, out / groups, *window].
+    """Each input times w, spread over the window, plus b.
 
-    `conjugate=True` multiplies by w*: the adjoint of `quaternion_conv` with the same weight, and what Orkis computes.
+    Shapes: x [(N,) 4 in, *S], `weight` w [4, in, out / groups, *window], `bias` b [4 out]; `stride`, `padding`,
+    `output_padding`, `groups`, `dilation` as of `torch.nn.functional.conv_transpose1d`. `conjugate=True` multiplies by
+    w*: the adjoint of `quaternion_conv` with the same weight, and what Orkis computes.
     """
     kernel = hamilton_kernel(weight, groups=groups, transposed=True, conjugate=conjugate)
     return block_conv_transpose(x, weight.ndim - 3, kernel, bias, 4, stride, padding, output_padding, groups, dilation)
@@ -98,7 +101,10 @@ class QuaternionLinearFunction(torch.autograd.Function):
 
 
 def quaternion_linear_lean(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`quaternion_linear`, value for value, in less memory while it waits for its backward pass."""
+    """`quaternion_linear`, value for value, in less memory while it waits for its backward pass.
+
+    Shapes as there: x [*, 4 in], `weight` [4, out, in], `bias` [4 out].
+    """
     return QuaternionLinearFunction.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
 
 

@@ -35,8 +35,12 @@ def unit_weight(weight: Tensor, norm: Norm = "exact") -> Tensor:
 def rotation_kernel(
     weight: Tensor, scale: Tensor | None = None, *, groups: int = 1, inverse: bool = False, norm: Norm = "exact"
 ) -> Tensor:
-    """The real weight of v ↦ s q v q* (of s q* v q with `inverse`): w [4, out, in / groups, *window] -> [4 out,
-    4 in / groups, *window], s [out, in / groups, *window] a learned factor of each rotation, or None for 1."""
+    """The real weight of v ↦ s q v q*, or of s q* v q with `inverse`, q = w / |w| by the rule `norm`.
+
+    Shapes: `weight` w [4, out, in / groups, *window] -> [4 out, 4 in / groups, *window]; `scale` s [out, in / groups,
+    *window], a learned factor of each rotation, or None for 1. `norm`: "exact", "shifted" or "softened", else
+    ValueError.
+    """
     r, i, j, k = unit_weight(weight, norm).unflatten(1, (groups, weight.shape[1] // groups)).unbind(0)
     if inverse:
         r = -r
@@ -65,9 +69,11 @@ def quaternion_rotation_linear(
     inverse: bool = False,
     norm: Norm = "exact",
 ) -> Tensor:
-    """y_o = Σ_i s_oi q_oi x_i q_oi* + b_o. Shapes: x [*, 4 in], w [4, out, in], s [out, in], b [4 out].
+    """y_o = Σ_i s_oi q_oi x_i q_oi* + b_o; `inverse` and `norm` as of `rotation_kernel`.
 
-    speechbrain's `quaternion_linear_rotation_op` is the inverse rotation with norm "shifted".
+    Shapes: x [*, 4 in], `weight` w [4, out, in], `scale` s [out, in], `bias` b [4 out]. speechbrain's
+    `quaternion_linear_rotation_op` is the inverse rotation with norm "shifted". Source: Parcollet 2019, "Quaternion
+    neural networks" (thesis).
     """
     return F.linear(x, rotation_kernel(weight, scale, inverse=inverse, norm=norm), bias)
 
@@ -85,10 +91,11 @@ def quaternion_rotation_conv(
     inverse: bool = False,
     norm: Norm = "exact",
 ) -> Tensor:
-    """The same at each tap of a window of 1 to 3 axes: x [(N,) 4 in, *S], w [4, out, in / groups, *window], s
-    [out, in / groups, *window].
+    """`quaternion_rotation_linear` at each tap of a window of 1 to 3 axes; else as `torch.nn.functional.conv1d`.
 
-    speechbrain's `quaternion_conv_rotation_op` is this with norm "softened".
+    Shapes: x [(N,) 4 in, *S], `weight` w [4, out, in / groups, *window], `scale` s [out, in / groups, *window], `bias`
+    [4 out]; `stride`, `padding`, `dilation`, `groups` as torch's. speechbrain's `quaternion_conv_rotation_op` is this
+    with norm "softened".
     """
     kernel = rotation_kernel(weight, scale, groups=groups, inverse=inverse, norm=norm)
     return block_conv(x, weight.ndim - 3, kernel, bias, 4, stride, padding, dilation, groups)
