@@ -185,6 +185,10 @@ def test_errors_name_what_was_expected() -> None:
         ),
         (lambda: fnn.QuaternionConv1d(8, 8, 3, padding_mode="x"), "padding_mode: expected zeros"),
         (lambda: fnn.QuaternionConvTranspose1d(8, 8, 3, padding_mode="reflect"), "padding_mode: expected 'zeros'"),
+        (
+            lambda: fnn.QuaternionConvTranspose1d(8, 8, 3, padding="same"),  # type: ignore[arg-type]
+            "padding: expected numbers for a transposed convolution, got 'same'",
+        ),
         (lambda: fnn.QuaternionBatchNorm(6), "num_features: expected a multiple of 4 .* got 6"),
         (lambda: fnn.QuaternionLSTM(8, 6), "hidden_size: expected a multiple of 4 .* got 6"),
         (lambda: fnn.QuaternionGRU(7, 8), "input_size: expected a multiple of 4 .* got 7"),
