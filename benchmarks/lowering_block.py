@@ -22,7 +22,7 @@ from benchmarks.lowering_case import imported, trained
 from benchmarks.lowering_ways import DECOMPOSED, FUSEKIT, PLAIN, WAYS, error_of, nodes, reason
 from fusekit.model.float64 import run_float64
 from fusekit.model.inputs import Inputs
-from fusekit.model.program import quiet
+from fusekit.model.patches import quiet
 from fusekit.runtimes.onnx_runtime import OnnxFile
 from fusekit.runtimes.pytorch import torch_call
 from fusekit.runtimes.timing import Call, interleaved

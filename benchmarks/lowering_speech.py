@@ -21,7 +21,7 @@ from benchmarks.lowering_block import SplitReLU
 from benchmarks.lowering_ways import FUSEKIT, PLAIN, nodes, plain, reason, refusals
 from fusekit.model.float64 import run_float64
 from fusekit.model.inputs import Inputs
-from fusekit.model.program import quiet
+from fusekit.model.patches import quiet
 from fusekit.runtimes.onnx_runtime import OnnxFile
 
 Row = dict[str, Any]

@@ -20,7 +20,7 @@ from benchmarks.lowering_block import SplitReLU
 from benchmarks.lowering_case import imported
 from benchmarks.lowering_ways import plain, reason
 from fusekit.model.inputs import Inputs
-from fusekit.model.program import quiet
+from fusekit.model.patches import quiet
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.passes import PASSES
 from fusekit.runtimes.onnx_runtime import OnnxFile

@@ -26,7 +26,7 @@ import fusekit
 from benchmarks.lowering_case import Case
 from fusekit.model.float64 import run_float64
 from fusekit.model.inputs import Inputs
-from fusekit.model.program import quiet
+from fusekit.model.patches import quiet
 from fusekit.optimizing.lower_complex import NAME as LOWERING
 from fusekit.runtimes.onnx_runtime import OnnxFile
 

@@ -28,7 +28,7 @@ from fusekit.algebra import COMPLEX, QUATERNION, Conv, HypercomplexAlgebra, Mixi
 from fusekit.algebra.products.product_conv import by_products
 from fusekit.algebra.products.toom_cook import winograd
 from fusekit.model.inputs import Inputs
-from fusekit.model.program import quiet
+from fusekit.model.patches import quiet
 from fusekit.onnx_export.write_file import export_plain
 from fusekit.optimizing.race import module_of
 from fusekit.runtimes import runtime

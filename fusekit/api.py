@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from fusekit.errors import FusekitError
+from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
 from fusekit.onnx_export.real_ends import INTERLEAVED, between_real_ends
 from fusekit.optimizing.options import Options
@@ -19,6 +20,7 @@ from fusekit.validation.reference import Reference
 from fusekit.validation.verdict import Validation
 
 
+@alone()
 def optimize(
     model: nn.Module,
     example_inputs: object = None,
@@ -64,6 +66,7 @@ def optimize(
     return result
 
 
+@alone()
 def export(
     model: nn.Module,
     path: str | Path,

@@ -3,7 +3,6 @@
 What cannot be built, or computes something else than the original, is a version too: one that says so.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +17,8 @@ from fusekit.bench import competitors
 from fusekit.errors import FusekitError
 from fusekit.model.inputs import Inputs
 from fusekit.model.own_copy import own_copy
-from fusekit.model.program import quiet, reason_of
+from fusekit.model.patches import quiet, unprinted
+from fusekit.model.program import reason_of
 from fusekit.onnx_export.plain_export import plain_export
 from fusekit.runtimes import available
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
@@ -167,7 +167,7 @@ def _on_file(runtime: Runtime, path: Path, inputs: Inputs, names: Sequence[str])
 
 
 def _rewritten(rewrite: competitors.FileWay, source: Path, out: Path) -> Path:
-    with quiet(), contextlib.redirect_stdout(None):
+    with quiet(), unprinted():
         rewrite(source, out)
     return out
 

@@ -22,6 +22,7 @@ from rich.text import Text
 from fusekit.bench import competitors
 from fusekit.bench.contenders import Side, Version
 from fusekit.model.inputs import Inputs
+from fusekit.model.patches import computing_threads
 from fusekit.runtimes.timing import Call, Times, interleaved
 
 SHORT = 3.0  # ms
@@ -92,12 +93,8 @@ class Bench:
 @contextlib.contextmanager
 def running_on(threads: int | None) -> Iterator[int]:
     """Within: so many threads, by default as many as torch has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
+    with computing_threads(threads or torch.get_num_threads()):
         yield torch.get_num_threads()
-    finally:
-        torch.set_num_threads(before)
 
 
 def measure(found: Sequence[Version], inputs: Inputs, rounds: int = 25, seconds: float = 10.0) -> Bench:

@@ -8,7 +8,6 @@ runs, and those that come out differently at size 0 or 1 become conditions of th
 
 import itertools
 import operator
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.utils._sympy.printers import PythonPrinter
 
+from fusekit.model.patches import comparisons_noted
 from fusekit.model.torch_notes import user_inputs, value_at
 
 Branch = tuple[str, Any, Any]  # a comparison's operator, and its two sides: sympy expressions or numbers
@@ -40,33 +40,14 @@ _MOST_SIZES = 4  # sizes in one comparison whose smallness is tried in all combi
 def noted_branches() -> Iterator[list[Branch]]:
     """Within: every comparison of a symbolic size made outside torch is noted."""
     branches: list[Branch] = []
-    symbolic: Any = torch.SymInt
-    plain = {name: getattr(symbolic, name) for name in (*_COMPARISONS, "__bool__")}
 
-    def note(name: str, size: Any, other: Any) -> None:
-        asker = str(sys._getframe(2).f_globals.get("__name__", ""))
+    def note(method: str, size: Any, other: Any, asker: str) -> None:
         if not asker.startswith(("torch.", "sympy.")) and isinstance(other, int | torch.SymInt):
-            branches.append((name, size.node.expr, other.node.expr if isinstance(other, torch.SymInt) else other))
+            right = other.node.expr if isinstance(other, torch.SymInt) else other
+            branches.append((_COMPARISONS[method][0], size.node.expr, right))
 
-    def noting(method: str, name: str) -> Callable[..., Any]:
-        def compare(size: Any, other: Any) -> Any:
-            note(name, size, other)
-            return plain[method](size, other)
-
-        return compare
-
-    def truth(size: Any) -> bool:
-        note("!=", size, 0)
-        return bool(plain["__bool__"](size))
-
-    for method, (name, _) in _COMPARISONS.items():
-        setattr(symbolic, method, noting(method, name))
-    symbolic.__bool__ = truth
-    try:
+    with comparisons_noted(note):
         yield branches
-    finally:
-        for method, original in plain.items():
-            setattr(symbolic, method, original)
 
 
 def conditions_at_small_sizes(

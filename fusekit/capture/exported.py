@@ -20,8 +20,10 @@ from fusekit.errors import CaptureError
 from fusekit.ir.facts import UNKNOWN, Facts, Known, facts, known, note, start_afresh
 from fusekit.ir.graph import Graph
 from fusekit.ir.spelling import has_hooks
+from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
-from fusekit.model.program import Freedom, conditions_of, evaluation_copy, export_program, quiet, reason_of
+from fusekit.model.patches import quiet, traced_here
+from fusekit.model.program import Freedom, conditions_of, evaluation_copy, export_program, reason_of
 from fusekit.model.torch_notes import line_of, owner_of, value_at
 from fusekit.nn import ShapeGuard
 
@@ -62,7 +64,7 @@ def export(model: nn.Module, inputs: Inputs, *, dynamic: Freedom = True) -> Grap
 def _exported(
     model: nn.Module, inputs: Inputs, dynamic: Freedom, *, double: bool = True
 ) -> tuple[ExportedProgram, list[str]]:
-    with noted_branches() as branches:
+    with alone(), noted_branches() as branches:
         program = export_program(model, inputs, dynamic=dynamic, double=double)
     conditions = conditions_of(program)
     return program, [*conditions, *conditions_at_small_sizes(program, branches, conditions)]
@@ -90,7 +92,7 @@ def _changed_by(model: nn.Module, inputs: Inputs) -> str:
 def _functionalized(program: ExportedProgram) -> ExportedProgram:
     """In-place writes, and views of what is written to, made plain by torch itself; nothing else decomposed."""
     try:
-        with quiet():
+        with alone(), quiet(), traced_here():
             functional: ExportedProgram = program.run_decompositions({})
         return functional
     except Exception as error:

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fusekit.capture.symbolic import TraceFailed, trace
+from fusekit.capture.symbolic import DRAWS, TraceFailed, trace
 from fusekit.ir.facts import Known, facts, note
 from fusekit.ir.graph import Graph
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import evaluation_copy
+from fusekit.model.random_numbers import watched
 from fusekit.nn import ShapeGuard
 
 
@@ -34,7 +35,9 @@ def trace_with_flags(model: nn.Module, opaque: Iterable[str], inputs: Inputs | N
         raise TraceFailed("torch.fx has no way to write a required keyword argument behind an optional one", "")
 
     def traced(fixed: dict[str, Any]) -> Graph:
-        graph = trace(evaluation_copy(model), opaque, fixed)
+        graph, drawn = watched(lambda: trace(evaluation_copy(model), opaque, fixed))
+        if drawn:
+            raise TraceFailed(DRAWS, "")
         graph.modules = {path: model.get_submodule(path) for path in graph.modules}
         return graph
 

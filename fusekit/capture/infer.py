@@ -20,8 +20,10 @@ from fusekit.ir.graph import Graph, evaluate
 from fusekit.ir.read import read
 from fusekit.ir.reading import Unread
 from fusekit.ir.spelling import is_spelled, spell
+from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
-from fusekit.model.program import evaluation_copy, quiet
+from fusekit.model.patches import quiet
+from fusekit.model.program import evaluation_copy
 
 _SAME_SHAPE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish),
@@ -44,7 +46,7 @@ def run_on_fakes(graph: Graph, inputs: Inputs, *, shapes_only: bool = False) -> 
     # a module of the user's may keep what it sees: it must not keep fakes
     copies = {k: m if is_spelled(m) else evaluation_copy(m) for k, m in graph.modules.items()}
     on_copies = replace(graph, modules=copies)
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad(), quiet():
+    with alone(), FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad(), quiet():
 
         def fake(value: Any) -> Any:
             return pytree.tree_map_only(Tensor, mode.from_tensor, value)

@@ -95,7 +95,8 @@ def _cell_of(entries: Entries, h: int) -> _Cell | None:
 
 def read_lstm(layer: nn.Module, width: int, batch_first: bool) -> Recurrent | None:
     """Two steps of the layer as an LSTM."""
-    x = torch.randn((ROWS, 2, width) if batch_first else (2, ROWS, width), dtype=torch.float64)
+    shape = (ROWS, 2, width) if batch_first else (2, ROWS, width)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     graph = export(layer, Inputs((x,)), dynamic=False)
     placeholder = next(node for node in graph.nodes if node.op == "placeholder")
     nodes = [node for node in graph.nodes if node.op in ("call_function", "get_attr")]
@@ -124,8 +125,8 @@ class _Found:
         if ahead + behind != columns or len(behind) not in (0, len(ahead)):
             return None
         x = self.entries.values[self.placeholder]
-        options = {"batch_first": self.batch_first, "bidirectional": bool(behind), "dtype": x.dtype}
-        made = nn.LSTM(x.shape[-1], len(ahead), **options)
+        options = {"batch_first": self.batch_first, "bidirectional": bool(behind), "dtype": x.dtype, "device": "meta"}
+        made = nn.LSTM(x.shape[-1], len(ahead), **options).to_empty(device=x.device)  # nothing is drawn for it
         starts = []
         for suffix, chosen, step in (("", ahead, 1), ("_reverse", behind, 0)):
             if chosen:

@@ -5,16 +5,12 @@ branches, normalised weights, control flow on their shapes or flags) is simply c
 Layers that fusekit reads, torch.nn layers in general and modules with hooks are not entered.
 """
 
-import builtins
 import operator
-import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
@@ -24,10 +20,14 @@ from fusekit.errors import CaptureError
 from fusekit.ir.facts import Known, known, note, start_afresh
 from fusekit.ir.graph import Graph
 from fusekit.ir.spelling import HOOKS, has_hooks, is_spelled
-from fusekit.model.program import quiet, reason_of
+from fusekit.model.alone import alone
+from fusekit.model.patches import quiet, traced_here, types_not_asked
+from fusekit.model.program import reason_of
+from fusekit.model.random_numbers import draws_undone
 from fusekit.model.torch_notes import owner_of
 from fusekit.nn import ShapeGuard
 
+DRAWS = "forward draws random numbers that do not depend on its input"
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)
 
 
@@ -39,17 +39,14 @@ def trace(root: nn.Module, opaque: Iterable[str] = (), fixed: dict[str, Any] | N
     """
     tracer = _Tracer(frozenset(opaque), fixed or {})
     before = state_of(root)
-    generators = _RandomState()
     try:
         # with gradients, so that it is known which computed constants come from parameters that train
-        with torch.enable_grad(), quiet(), _types_not_asked():
+        with alone(), draws_undone() as draws, torch.enable_grad(), quiet(), traced_here(), types_not_asked(_Proxy):
             nodes = tracer.trace(root)
     except Exception as error:
         raise TraceFailed(reason_of(error), tracer.failed_at) from error
-    finally:
-        drawn = generators.restore()
-    if drawn:
-        raise TraceFailed("forward draws random numbers that do not depend on its input", "")
+    if draws.found:
+        raise TraceFailed(DRAWS, "")
     for path, state in state_of(root).items():
         if state != before.get(path):
             raise TraceFailed("forward changes the module's own state", path)
@@ -105,44 +102,6 @@ def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"):
     setattr(_Proxy, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
-
-
-@contextmanager
-def _types_not_asked() -> Iterator[None]:
-    """Within: code outside torch that asks for the type of a traced value fails, for a proxy would give it a wrong
-    answer, and the trace would silently take the wrong branch."""
-    plain = builtins.isinstance
-
-    def watched(value: Any, kind: Any, /) -> bool:
-        if type(value) is _Proxy:
-            asker = str(sys._getframe(1).f_globals.get("__name__", ""))
-            if not asker.startswith(("torch.", "fusekit.")) and kind is not fx.Proxy:
-                raise TypeError("forward asks for the type of a traced value, which is only known when it runs")
-        return plain(value, kind)
-
-    builtins.isinstance = watched
-    try:
-        yield
-    finally:
-        builtins.isinstance = plain
-
-
-class _RandomState:
-    """The global random generators that a forward may draw from."""
-
-    def __init__(self) -> None:
-        self._torch, self._python, self._numpy = torch.get_rng_state(), random.getstate(), np.random.get_state()
-
-    def restore(self) -> bool:
-        """Whether any has been drawn from since; if so, all are set back."""
-        numpy: Any = np.random.get_state()
-        same = torch.equal(self._torch, torch.get_rng_state()) and self._python == random.getstate()
-        if same and numpy[2] == self._numpy[2] and bool((numpy[1] == self._numpy[1]).all()):  # type: ignore[index]
-            return False
-        torch.set_rng_state(self._torch)
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)
-        return True
 
 
 class _Tracer(fx.Tracer):

@@ -5,12 +5,11 @@ nothing but tensors, the structure comes from the user's own code, and a pickled
 Every refusal names what was expected and what came; no exception of torch, pickle or zip comes through raw.
 """
 
-import contextlib
 import os
 import pickle
 import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from fusekit.checkpoint.factory import brief, build, importable, is_factory_name
 from fusekit.checkpoint.file_kind import Kind, recognise
 from fusekit.checkpoint.state_dict import describe, fill, unwrap
 from fusekit.errors import CheckpointError
+from fusekit.model.patches import unwarned
 
 Factory = str | Callable[..., Any]
 
@@ -135,7 +135,7 @@ def _content(file: str | os.PathLike[str], unsafe: bool) -> Mapping[str, torch.T
 
 
 def _unpickle(path: Path, unsafe: bool) -> object:
-    with _quiet():
+    with unwarned():  # torch gives advice on what is refused next, which says it better
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # the zip reader, the unpickler and the storages each have errors of their own
@@ -156,7 +156,7 @@ def _unpickle(path: Path, unsafe: bool) -> object:
 
 def _foreign(path: Path, error: Exception) -> list[str]:
     """The classes and functions, other than tensors, that unpickling would call; read without calling any."""
-    with contextlib.suppress(RuntimeError, ValueError, LookupError, OSError, EOFError, pickle.UnpicklingError):
+    with suppress(RuntimeError, ValueError, LookupError, OSError, EOFError, pickle.UnpicklingError):
         if found := torch.serialization.get_unsafe_globals_in_checkpoint(path):
             return sorted(found)
     # The listing reads zip archives only. For the older format, the refusal itself names the first it met.
@@ -171,11 +171,3 @@ def _risk(path: Path, names: list[str]) -> str:
         "chose; save model.state_dict() and give it with a factory, or pass unsafe=True (--unsafe-pickle) "
         "if you trust the file"
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's advice on what it is about to refuse: the refusal says it better."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -16,6 +16,7 @@ from fusekit.inspecting.receptive_field import receptive_fields
 from fusekit.ir.facts import known, where
 from fusekit.ir.graph import Graph
 from fusekit.ir.read import read
+from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
 from fusekit.model.own_copy import own_copy
 from fusekit.report import Report
@@ -77,6 +78,7 @@ class Inspection:
         return buffer.getvalue().rstrip()
 
 
+@alone()
 def inspect(model: nn.Module, example_inputs: object = None, target: str = "torch") -> Inspection:
     """The layers that fusekit reads in the model, and what `optimize` would do. Neither changes the model.
 

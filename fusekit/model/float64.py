@@ -20,9 +20,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
 from fusekit.model.long_convolution import LongConvolutions
-from fusekit.model.program import quiet
+from fusekit.model.patches import quiet
 
 WIDENED: dict[torch.dtype, torch.dtype] = {
     torch.float32: torch.float64,
@@ -31,6 +32,7 @@ WIDENED: dict[torch.dtype, torch.dtype] = {
     torch.complex64: torch.complex128,
     torch.complex32: torch.complex128,
 }
+_OF_NUMBERS = (torch.tensor, torch.as_tensor, torch.asarray)  # whose rounding no operator sees
 # A forward that asks for the dtype of its own float32 argument is told the truth, or its assertion would fail.
 _DTYPE: Any = vars(torch._C.TensorBase)["dtype"]
 
@@ -69,7 +71,10 @@ class _WideCalls(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         with torch._C.DisableTorchFunction():  # the widening itself calls torch
             args, kwargs = self._twins.widen((args, kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
+        if func in _OF_NUMBERS and _is_narrow(result):
+            return func(*args, **{**kwargs, "dtype": WIDENED[result.dtype]})
+        return result
 
 
 class _WideOperators(TorchDispatchMode):
@@ -80,23 +85,41 @@ class _WideOperators(TorchDispatchMode):
         self._twins = twins
 
     def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         args, kwargs = self._twins.widen((args, kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
+        leaf = next((leaf for leaf in pytree.tree_leaves(result) if _is_narrow(leaf)), None)
+        if leaf is None or torch.Tag.nondeterministic_seeded in func.tags:  # the same draws as in float32
+            return result
+        return _by_default(func, args, kwargs, WIDENED[leaf.dtype])
+
+
+def _by_default(func: Any, args: Any, kwargs: Any, wider: torch.dtype) -> Any:
+    """What came out in torch's default dtype, anew: made of nothing, or of integers (n / 3, n * 0.1)."""
+    if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves((args, kwargs))):
+        takes_dtype = any(argument.name == "dtype" for argument in func._schema.arguments)
+        return func(*args, **kwargs, **({"dtype": wider} if takes_dtype else {}))
+    condition, rest = (args[:1], args[1:]) if func.overloadpacket is torch.ops.aten.where else ((), args)
+    rest, kwargs = pytree.tree_map_only(Tensor, _as_floating, (rest, kwargs))
+    return func(*condition, *rest, **kwargs)
+
+
+def _as_floating(tensor: Tensor) -> Tensor:
+    return tensor if tensor.is_floating_point() or tensor.is_complex() else tensor.to(torch.float64)
+
+
+def _is_narrow(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dtype in WIDENED
 
 
 @contextmanager
 def in_float64() -> Iterator[None]:
-    """Within: every floating operator runs in float64 (complex ones in complex128), and so does what it makes."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        twins = _Twins()
-        with _WideCalls(twins), _WideOperators(twins):
-            yield
-    finally:
-        torch.set_default_dtype(default)
+    """Within, in this thread: every floating operator runs in float64 (complex ones in complex128), and so does what
+    it makes. torch's default dtype, which is the process's, stays what it is."""
+    twins = _Twins()
+    with alone(), _WideCalls(twins), _WideOperators(twins):
+        yield
 
 
 def run_float64(module: nn.Module, inputs: Inputs) -> Any:
@@ -117,7 +140,7 @@ def _copy(module: nn.Module) -> nn.Module:
 
 
 def _run(module: nn.Module, inputs: Inputs) -> Any:
-    with torch.no_grad(), quiet(), LongConvolutions(), in_float64():
+    with alone(), torch.no_grad(), quiet(), LongConvolutions(), in_float64():
         return inputs.call(module)
 
 

@@ -4,28 +4,22 @@
 traced as given. Every other size of 1 (channels, say) stays the constant it most likely is.
 """
 
-import builtins
 import copy
 import inspect
-import logging
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
-from io import StringIO
+from contextlib import nullcontext, suppress
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch._decomp import decomposition_table
-from torch._dynamo import trace_rules
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError
+from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs, batch_of_two
+from fusekit.model.patches import free_steps, quiet, symbolic_len, traced_here
 from fusekit.model.torch_notes import user_inputs, value_at
 
 REASON_LENGTH = 300
@@ -81,77 +75,10 @@ def reason_of(error: BaseException) -> str:
     return text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 3] + "..."
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """What torch warns, logs and prints while it traces is about its own insides; errors still raise."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-
-
-@contextmanager
-def _symbolic_len() -> Iterator[None]:
-    """Within: `len(tensor)` is `tensor.shape[0]`, the size as a symbol.
-
-    Python makes `__len__` return an int, so torch.export takes the traced size there for a constant, without a guard:
-    the program then computes something else at every other size. Nothing changes for what is not traced.
-    """
-    trace_rules.is_builtin_callable(len)  # torch.compile makes its table of builtins once: with the plain one in it
-    plain = builtins.len
-
-    def symbolic(value: Any, /) -> int:
-        return value.shape[0] if isinstance(value, FakeTensor) and value.dim() else plain(value)
-
-    builtins.len = symbolic
-    try:
-        yield
-    finally:
-        builtins.len = plain
-
-
-@contextmanager
-def free_steps() -> Iterator[None]:
-    """Within: the output of an LSTM or GRU takes its shape from its arguments.
-
-    torch works it out by running over the example's steps, which makes a constant of their number.
-    """
-    key: Any = torch._C.DispatchKey.CompositeImplicitAutograd
-    operators: list[Any] = [torch.ops.aten.lstm.input, torch.ops.aten.gru.input]
-    # torch asks one or the other
-    tables = [(operator.py_kernels, key, operator) for operator in operators]
-    tables += [(decomposition_table, operator, operator) for operator in operators]
-    plain = [(table, entry, operator, table[entry]) for table, entry, operator in tables if entry in table]
-
-    def shaped(kernel: Any) -> Any:
-        def output(x: Tensor, state: Any, weights: Any, bias: bool, layers: int, *rest: Any) -> Any:
-            if type(x) in (Tensor, nn.Parameter):  # a constant of the model, of which the values are wanted
-                return kernel(x, state, weights, bias, layers, *rest)
-            states = [state] if isinstance(state, Tensor) else state
-            width = states[0].shape[-1] * (2 if rest[2] else 1)
-            return x.new_empty(*x.shape[:-1], width), *map(torch.empty_like, states)
-
-        return output
-
-    for table, entry, operator, kernel in plain:
-        table[entry] = shaped(kernel)
-        operator._dispatch_cache.clear()
-    try:
-        yield
-    finally:
-        for table, entry, operator, kernel in plain:
-            table[entry] = kernel
-            operator._dispatch_cache.clear()
-
-
 def _trace(module: nn.Module, inputs: Inputs, dynamic: Freedom, *, strict: bool = False) -> ExportedProgram:
     inputs = inputs.cloned()  # torch marks the free sizes at the tensors, and a trace that fails leaves the marks
     shapes = _free_sizes(module, inputs, dynamic) if dynamic else None
-    with torch.no_grad(), quiet(), nullcontext() if strict else _symbolic_len(), free_steps():
+    with alone(), torch.no_grad(), quiet(), traced_here(), nullcontext() if strict else symbolic_len(), free_steps():
         return torch.export.export(module, inputs.args, inputs.kwargs, dynamic_shapes=shapes, strict=strict)
 
 

@@ -25,8 +25,10 @@ from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError, ExportError, FusekitError
 from fusekit.files import beside, place
+from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
-from fusekit.model.program import Freedom, export_program, free_steps, quiet, reason_of
+from fusekit.model.patches import free_steps, quiet, traced_here
+from fusekit.model.program import Freedom, export_program, reason_of
 from fusekit.model.torch_notes import copy_notes, note_value, user_inputs, value_at
 from fusekit.onnx_export.names import tidy
 from fusekit.onnx_export.translations import OPERATORS
@@ -146,7 +148,7 @@ class _Exporter:
 def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> ir.Model:
     try:
         # with gradients, a scan would be split into what it computes and what it keeps
-        with torch.no_grad(), quiet(), free_steps():
+        with alone(), torch.no_grad(), quiet(), traced_here(), free_steps():
             translated = torch.onnx.export(
                 program,
                 dynamo=True,

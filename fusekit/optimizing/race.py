@@ -21,8 +21,9 @@ from fusekit.ir.emit import emit
 from fusekit.ir.facts import Facts, Known, note
 from fusekit.ir.graph import Graph
 from fusekit.ir.write import write
+from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
-from fusekit.model.program import quiet
+from fusekit.model.patches import computing_threads, quiet
 from fusekit.onnx_export.write_file import export_plain
 from fusekit.runtimes.measurements import Measurements
 from fusekit.runtimes.protocol import Runtime
@@ -124,15 +125,9 @@ class Clock:
 
     @contextmanager
     def _as_configured(self) -> Iterator[None]:
-        """In the user's threads: the driver's own checks run in one. The same random numbers for all, and nobody
-        else's are used up."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            with quiet(), torch.random.fork_rng(devices=[]):
-                yield
-        finally:
-            torch.set_num_threads(threads)
+        """In the user's threads: the driver's own checks run in one. Nobody else who measures is at it."""
+        with alone(), quiet(), computing_threads(self.threads):
+            yield
 
 
 def module_of(value: Map, dtype: torch.dtype) -> nn.Module:

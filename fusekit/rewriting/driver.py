@@ -5,8 +5,7 @@ lowers the cost, so a stage ends.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,22 +15,12 @@ from torch import fx
 from fusekit.algebra import EAGER, Composition, Map, Rates, Shape
 from fusekit.errors import VerificationError
 from fusekit.ir.graph import Graph
+from fusekit.model.patches import computing_threads
 from fusekit.report import Event, Outcome
 from fusekit.rewriting.attempt import Attempt
 from fusekit.rewriting.rewrite import Rewrite, Stage
 
 Progress = Callable[[str, int, int], None]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Probes are small: a second thread costs more to wait for than it brings, on a busy machine tenfold."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class Clock(Protocol):
@@ -66,7 +55,8 @@ class Driver:
     @torch.no_grad()
     def run(self, stages: Iterable[Stage]) -> list[Event]:
         """Each stage to its fixpoint, in order; the events of all."""
-        with _one_thread():
+        # probes are small: a second thread costs more to wait for than it brings, on a busy machine tenfold
+        with computing_threads(1):
             for stage in stages:
                 self._run_stage(stage)
                 self.graph.prune()

@@ -16,6 +16,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fusekit.errors import FusekitError
+from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
 from fusekit.model.program import reason_of
 from fusekit.runtimes.file import RunnableFile
@@ -29,6 +30,7 @@ from fusekit.validation.verdict import REFUSED, ProbeResult, Validation
 Sizes = tuple[Sequence[Size], Sequence[Size]]
 
 
+@alone()
 def validate(
     reference: nn.Module,
     candidate: nn.Module | str | Path,

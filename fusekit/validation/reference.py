@@ -19,7 +19,8 @@ from fusekit.ir.emit import OptimizedModule
 from fusekit.ir.spelling import has_hooks
 from fusekit.model.float64 import WIDENED, run_float64
 from fusekit.model.inputs import Inputs
-from fusekit.model.program import evaluation_copy, quiet, reason_of
+from fusekit.model.patches import quiet
+from fusekit.model.program import evaluation_copy, reason_of
 from fusekit.validation.probes import GIVEN, Probe
 from fusekit.validation.tolerance import Outputs, is_float, longest_sum, outputs_of, relative_error
 

@@ -44,6 +44,20 @@ META = {  # who looks into the `meta` of a node, and why
     "fusekit.model.torch_notes": "reads what torch notes at the nodes of its own traces",
 }
 
+PATCHING = {  # who changes what belongs to the whole process, and why
+    "fusekit.model.patches": "every patch by name, each for one thread",
+    "fusekit.model.per_thread": "how a function is changed for one thread",
+    "fusekit.model.own_patcher": "the same for what torch.fx wraps",
+    "fusekit.model.random_numbers": "draws that nobody misses",
+    "fusekit.cli.console": "the command line has a process of its own",
+    "fusekit.checkpoint.factory": "a file that it loads becomes a module",
+}
+OF_THE_PROCESS = {
+    *("set_num_threads", "set_default_dtype", "set_default_device", "set_rng_state", "fork_rng", "setstate"),
+    *("catch_warnings", "simplefilter", "filterwarnings", "setLevel", "basicConfig", "dup2", "settrace", "setprofile"),
+    *("redirect_stdout", "redirect_stderr", "chdir", "putenv", "use_deterministic_algorithms", "disable"),
+}
+
 
 def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
@@ -163,6 +177,38 @@ def test_what_is_known_of_a_node_is_read_and_written_in_one_place() -> None:
         if any(isinstance(node, ast.Attribute) and node.attr == "meta" for node in ast.walk(tree))
     }
     assert looking == META.keys(), f"node.meta is for {', '.join(META)}: use fusekit.ir.facts"
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The names under which a module knows other modules, and what stands in them."""
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return {(alias.asname or alias.name).split(".")[0] for node in nodes for alias in node.names}
+
+
+def changes_of_the_process(tree: ast.AST) -> Iterator[str]:
+    """Calls that change what all threads see, and assignments to what was imported."""
+    others = imported(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            words = ast.unparse(node.func).split(".")
+            if words[-1] in OF_THE_PROCESS or ".".join(words) in ("torch.manual_seed", "random.seed", "os.dup2"):
+                yield ast.unparse(node.func)
+            if words[0] in ("setattr", "delattr") and ast.unparse(node.args[0]).split(".")[0] in others:
+                yield ast.unparse(node)
+        targets = node.targets if isinstance(node, ast.Assign | ast.Delete) else []
+        for target in targets:
+            if isinstance(target, ast.Attribute | ast.Subscript) and ast.unparse(target).split(".")[0] in others:
+                yield ast.unparse(target)
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name not in PATCHING])
+def test_what_belongs_to_the_process_is_changed_in_one_place(name: str) -> None:
+    assert list(changes_of_the_process(SOURCES[name])) == [], "fusekit.model.patches changes it for one thread"
+
+
+@pytest.mark.parametrize("line", ["torch.x = 1", "logging.disable(1)", "setattr(nn, 'a', 1)", "del torch.table[0]"])
+def test_a_change_of_the_process_is_seen(line: str) -> None:
+    assert list(changes_of_the_process(ast.parse(f"import torch\nfrom torch import nn\n{line}")))
 
 
 def test_passes_have_one_name() -> None:

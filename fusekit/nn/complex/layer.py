@@ -1,12 +1,12 @@
 """What all complex layers share: a change of precision keeps a number's kind, and two real halves load as one layer."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from fusekit.model.patches import unwarned
 from fusekit.nn.functional.complex.parts import times_one_plus_j
 
 BiasForm = Literal["complex", "parts"]
@@ -47,8 +47,7 @@ def kind_kept(function: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
     counterpart."""
     if not tensor.is_complex() and not tensor.is_floating_point():
         return function(tensor)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the imaginary part of nothing is dropped
+    with unwarned():  # that the imaginary part of nothing is dropped
         real_to = function(tensor.new_empty(0, dtype=tensor.dtype.to_real())).dtype
         own_to = function(tensor.new_empty(0)).dtype
     if not tensor.is_complex():
