@@ -39,6 +39,7 @@ class Event:
         error: ‖before - after‖ / ‖before‖ in float64, where the verification measured it.
         reason: why it was not applied, or a remark; empty for what was applied without one.
         times: milliseconds before and after, where these were measured and not estimated.
+        realizes: whether it puts the same map there, computed in another way, chosen among others.
     """
 
     rewrite: str
@@ -49,6 +50,7 @@ class Event:
     error: float | None = None
     reason: str = ""
     times: tuple[float, float] | None = None
+    realizes: bool = False
 
 
 @dataclass(frozen=True)

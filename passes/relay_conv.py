@@ -40,6 +40,7 @@ class UsePlanarConv(Rewrite):
     pattern = Compose(Conv, when=_of_one_axis)
     gain = 0.8
     sized = True
+    realizes = True
     hope = 10.0
 
     def propose(self, c: Conv) -> Relaid:
@@ -54,6 +55,7 @@ class UsePlanarChannelsLast(Rewrite):
     pattern = Compose(Conv, when=_of_one_axis)
     gain = 0.0  # never without a clock
     sized = True
+    realizes = True
     hope = 10.0
 
     def propose(self, c: Conv) -> Relaid:
@@ -68,6 +70,7 @@ class UseChannelsLast(Rewrite):
     pattern = Compose(Conv, when=_wide)
     gain = 0.0
     sized = True
+    realizes = True
     hope = 10.0
 
     def propose(self, c: Conv) -> Relaid:

@@ -33,6 +33,7 @@ class UseProduct(Rewrite):
     by_value = True
     gain = 0.75
     sized = True
+    realizes = True
     hope = 1.5
 
     half: bool = False
@@ -54,6 +55,7 @@ class DropBlocks(Rewrite):
     by_value = True
     gain = 0.9
     sized = True
+    realizes = True
     hope = 1.5
 
     def propose(self, c: Conv) -> Composition:

@@ -31,6 +31,7 @@ class UseSpectralConv(Rewrite):
     pattern = Compose(Conv, when=has_long_kernel)
     gain = 0.7  # the price is right to some 30 %: what is not clearly faster stays as it is
     sized = True
+    realizes = True
     hope = 4.5
 
     def propose(self, c: Conv) -> SpectralConv:

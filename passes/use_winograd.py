@@ -35,6 +35,7 @@ class UseWinograd(Rewrite):
     pattern = Compose(Conv, when=_is_wide)
     gain = 0.0  # never without a clock
     sized = True
+    realizes = True
     hope = 0.8
 
     def propose(self, c: Conv) -> WinogradConv:

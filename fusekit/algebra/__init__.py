@@ -14,7 +14,7 @@ from fusekit.algebra.edge import EdgePad
 from fusekit.algebra.elementwise import Elementwise
 from fusekit.algebra.fork import Fork, Split
 from fusekit.algebra.layout import Relaid
-from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.map import Map, Shape, Sizes
 from fusekit.algebra.ones import AppendOnes
 from fusekit.algebra.pad import Pad
 from fusekit.algebra.pool import AvgPool
@@ -33,6 +33,7 @@ from fusekit.algebra.products.mixing import GroupedLinear, Mixing
 from fusekit.algebra.products.winograd_conv import WinogradConv
 from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
 from fusekit.algebra.selection import Selection
+from fusekit.algebra.span import Span
 from fusekit.algebra.transforms.spectral_conv import SpectralConv
 from fusekit.algebra.trivial import Constant, Identity
 from fusekit.algebra.work import EAGER, FREE, Rates, Work
@@ -74,6 +75,8 @@ __all__ = [
     "Relaid",
     "Selection",
     "Shape",
+    "Sizes",
+    "Span",
     "SpectralConv",
     "Split",
     "Term",

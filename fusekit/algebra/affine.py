@@ -9,12 +9,13 @@ different axes do not compose.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.span import POINT, Span
 from fusekit.algebra.values import is_one, is_zero, wide
 from fusekit.errors import Inapplicable
 
@@ -117,6 +118,12 @@ class Affine(Map):
 
     def constants(self) -> tuple[Tensor, ...]:
         return (self.scale, self.shift)
+
+    def span(self) -> Span:
+        return POINT
+
+    def linear_part(self) -> "Affine":
+        return replace(self, shift=torch.zeros_like(self.shift))
 
     def on_meta(self) -> "Affine":
         return Affine(self.scale.to("meta"), self.shift.to("meta"), self.axis)

@@ -10,6 +10,7 @@ from fusekit.algebra.affine import Affine
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Map, Pairs, Shape
 from fusekit.algebra.ring import Axis, Ring
+from fusekit.algebra.span import Span
 from fusekit.algebra.values import is_zero
 from fusekit.algebra.work import Rates, Work
 
@@ -72,6 +73,12 @@ class BorderedConv(Map):
 
     def constants(self) -> tuple[Tensor, ...]:
         return (*self.folded.constants(), *self.outer.constants(), *self.inner.constants())
+
+    def span(self) -> Span:
+        return self.folded.span()
+
+    def linear_part(self) -> "BorderedConv":
+        return replace(self, folded=self.folded.linear_part(), inner=self.inner.linear_part())
 
     def on_meta(self) -> "BorderedConv":
         return BorderedConv(self.folded.on_meta(), self.outer.on_meta(), self.inner.on_meta())

@@ -14,6 +14,7 @@ from torch import Tensor
 from fusekit.algebra.combination import Composition
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.span import Span
 from fusekit.errors import Inapplicable
 
 Cut = tuple[tuple[int, int], ...]  # [start, stop) of each stretch, counted from the innermost convolution
@@ -24,7 +25,7 @@ class Chain(Map):
     """`convs`, innermost first; a function as their composition is."""
 
     convs: tuple[Conv, ...]
-    _folds: dict[tuple[int, int], Conv | Inapplicable] = field(default_factory=dict)
+    _folds: dict[tuple[int, int], Conv | Inapplicable] = field(default_factory=dict, repr=False)
 
     def folded(self, start: int, stop: int) -> Conv:
         """The convolutions from `start` on, before `stop`, as one: c_(stop-1) ∘ ... ∘ c_start. Inapplicable if no order
@@ -66,6 +67,12 @@ class Chain(Map):
 
     def constants(self) -> tuple[Tensor, ...]:
         return self._plain.constants()
+
+    def span(self) -> Span | None:
+        return self._plain.span()
+
+    def linear_part(self) -> "Chain":
+        return Chain(tuple(conv.linear_part() for conv in self.convs))
 
     def on_meta(self) -> "Chain":
         return Chain(tuple(conv.on_meta() for conv in self.convs))

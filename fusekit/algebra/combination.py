@@ -18,6 +18,7 @@ from fusekit.algebra.affine import Affine
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.selection import Selection
+from fusekit.algebra.span import Span, along
 from fusekit.algebra.trivial import Identity
 from fusekit.errors import Inapplicable
 
@@ -44,12 +45,29 @@ class Composition(Map):
     def constants(self) -> tuple[Tensor, ...]:
         return tuple(constant for each in self.maps for constant in each.constants())
 
+    def describe(self) -> str:
+        return " after ".join(each.describe() for each in self.steps()) or Identity().describe()
+
+    def plain(self) -> Any:
+        """That of its only step."""
+        steps = self.steps()
+        return steps[0].plain() if len(steps) == 1 else None
+
+    def span(self) -> Span | None:
+        return along([each.span() for each in reversed(self.maps)])
+
+    def linear_part(self) -> "Composition":
+        return Composition(tuple(each.linear_part() for each in self.maps))
+
+    def steps(self) -> tuple[Map, ...]:
+        return tuple(step for each in self.maps for step in each.steps())
+
     def on_meta(self) -> "Composition":
         return Composition(tuple(each.on_meta() for each in self.maps))
 
     def collapsed(self) -> Map:
         """One map for all, by m1 @ (m2 @ ...); Inapplicable where a law of composition does not hold."""
-        maps = [m for m in self.maps if not isinstance(m, Identity)]
+        maps: tuple[Any, ...] = self.steps()
         result = maps[-1] if maps else Identity()
         for outer in reversed(maps[:-1]):
             try:

@@ -27,8 +27,10 @@ from fusekit.algebra.kernel import coarsen, compose_kernels, embed_kernel, multi
 from fusekit.algebra.map import Map, Pairs, Shape
 from fusekit.algebra.operators import CONV, CONV_TRANSPOSE
 from fusekit.algebra.pad import Pad, add_padding, flat_padding
+from fusekit.algebra.span import Span
 from fusekit.algebra.values import is_zero, to_meta, wide
 from fusekit.algebra.window import Axis
+from fusekit.algebra.words import sizes
 from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
 
@@ -172,14 +174,14 @@ class Conv(Map):
     def output_shape(self, shape: Shape) -> Shape:
         if self.n == 0:
             return (*shape[:-1], self.out_channels)
-        sizes = []
+        made = []
         for i, size in enumerate(shape[-self.n :]):
             padding, reach, stride = sum(self.padding[i]), self.reach[i], self.stride[i]
             if self.transposed:
-                sizes.append((size - 1) * stride - padding + reach + self.output_padding[i] + 1)
+                made.append((size - 1) * stride - padding + reach + self.output_padding[i] + 1)
             else:
-                sizes.append((size + padding - reach - 1) // stride + 1)
-        return (*shape[: self.channel_axis], self.out_channels, *sizes)
+                made.append((size + padding - reach - 1) // stride + 1)
+        return (*shape[: self.channel_axis], self.out_channels, *made)
 
     def macs(self, shape: Shape) -> int:
         """Taps times positions: output positions, or input positions for a transposed convolution."""
@@ -189,6 +191,24 @@ class Conv(Map):
 
     def constants(self) -> tuple[Tensor, ...]:
         return (self.kernel,) if self.bias is None else (self.kernel, self.bias)
+
+    def describe(self) -> str:
+        kind, bias = "convT" if self.transposed else "conv", "" if self.bias is None else " + bias"
+        return (
+            f"{kind} {sizes(self.kernel)}{bias} stride {self.stride} padding {self.padding} dilation {self.dilation} "
+            f"output padding {self.output_padding}"
+        )
+
+    def plain(self) -> "Conv":
+        return self
+
+    def span(self) -> Span:
+        """A transposed convolution's outputs see what fits under the kernel: no more inputs than it has taps."""
+        stride = (1,) * self.n if self.transposed else self.stride
+        return Span(self.reach, stride, tuple(abs(low) + abs(high) for low, high in self.padding), self.transposed)
+
+    def linear_part(self) -> "Conv":
+        return replace(self, bias=None)
 
     def pads_first(self, rates: Rates) -> bool:
         """Whether its padding needs an operator of its own before it, in a runtime of these `rates`: every runtime's

@@ -17,6 +17,7 @@ from torch import Tensor
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Map, Pairs, Shape
 from fusekit.algebra.pad import flat_padding
+from fusekit.algebra.span import Span
 from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
 
@@ -83,6 +84,13 @@ class EdgePad(Map):
         further = (len(self.stages) - 1) * len(self.padding)
         copied = further * 2 * math.prod(self.output_shape(shape)) * itemsize
         return super().work(shape, itemsize, rates) + Work(0, copied, 3 * further)
+
+    def span(self) -> Span:
+        """Of what it repeats, nothing: that lies in the ring."""
+        return Span.of_ring(tuple(map(sum, self.padding)))
+
+    def linear_part(self) -> "EdgePad":
+        return self
 
     def on_meta(self) -> "EdgePad":
         return self

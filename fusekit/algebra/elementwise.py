@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.span import POINT, Span
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +21,7 @@ class Elementwise(Map):
     function: Callable[..., Tensor]
     arguments: tuple[Any, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
-    spelling: tuple[str, Any] | None = None
+    spelling: tuple[str, Any] | None = field(default=None, repr=False)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.function(x, *self.arguments, **self.options)
@@ -33,6 +34,9 @@ class Elementwise(Map):
 
     def constants(self) -> tuple[Tensor, ...]:
         return ()
+
+    def span(self) -> Span:
+        return POINT
 
     def on_meta(self) -> "Elementwise":
         return self

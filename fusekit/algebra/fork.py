@@ -6,7 +6,7 @@ The input is read once instead of k times. What it costs is the cut.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.span import Span
 from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
 
@@ -44,6 +45,13 @@ class Fork(Map):
     def constants(self) -> tuple[Tensor, ...]:
         return tuple(constant for conv in self.convs for constant in conv.constants())
 
+    def span(self) -> Span:
+        """They have one geometry."""
+        return self.convs[0].span()
+
+    def linear_part(self) -> "Fork":
+        return Fork(tuple(conv.linear_part() for conv in self.convs))
+
     def on_meta(self) -> "Fork":
         return Fork(tuple(conv.on_meta() for conv in self.convs))
 
@@ -72,6 +80,12 @@ class Split(Map):
         views = not rates.copies_slices and (len(shape) == self.conv.n + 1 or shape[0] == 1)
         copied = 0 if views else 2 * math.prod(self.output_shape(shape)) * itemsize
         return self.conv.work(shape, itemsize, rates) + Work(0, copied, 1)
+
+    def plain(self) -> Conv:
+        return self.conv
+
+    def linear_part(self) -> "Split":
+        return replace(self, conv=self.conv.linear_part())
 
     def on_meta(self) -> "Split":
         return Split(self.conv.on_meta(), self.sizes)

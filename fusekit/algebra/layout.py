@@ -72,6 +72,16 @@ class Relaid(Map):
             return plain + Work(0, copied, 2)
         return replace(plain, macs=self.conv.macs(shape))
 
+    def describe(self) -> str:
+        words = (("planar", self.planar), ("channels last", self.channels_last))
+        return " ".join([*(word for word, is_so in words if is_so), self.conv.describe()])
+
+    def plain(self) -> Conv:
+        return self.conv
+
+    def linear_part(self) -> "Relaid":
+        return replace(self, conv=self.conv.linear_part())
+
     def on_meta(self) -> "Relaid":
         return replace(self, conv=self.conv.on_meta())
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.kernel import coarsen
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.pad import Pad
+from fusekit.algebra.span import POINT, Span
 from fusekit.algebra.values import wide
 from fusekit.errors import Inapplicable
 
@@ -44,6 +46,13 @@ class AppendOnes(Map):
 
     def constants(self) -> tuple[Tensor, ...]:
         return ()
+
+    def span(self) -> Span:
+        return POINT
+
+    def linear_part(self) -> Pad:
+        """A channel of zeros."""
+        return Pad(((0, 1), *((0, 0),) * self.n))
 
     def on_meta(self) -> "AppendOnes":
         return self

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusekit.algebra.map import Map, Pairs, Shape
+from fusekit.algebra.span import Span
 from fusekit.errors import Inapplicable
 
 
@@ -50,6 +51,12 @@ class Pad(Map):
 
     def constants(self) -> tuple[Tensor, ...]:
         return ()
+
+    def span(self) -> Span:
+        return Span.of_ring(tuple(abs(low) + abs(high) for low, high in self.padding))
+
+    def linear_part(self) -> "Pad":
+        return self
 
     def on_meta(self) -> "Pad":
         return self

@@ -14,6 +14,7 @@ from torch import Tensor
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.operators import AVG_POOL
+from fusekit.algebra.span import Span
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,12 @@ class AvgPool(Map):
 
     def constants(self) -> tuple[Tensor, ...]:
         return ()
+
+    def span(self) -> Span:
+        return Span(tuple(k - 1 for k in self.window), self.stride, tuple(2 * p for p in self.padding))
+
+    def linear_part(self) -> "AvgPool":
+        return self
 
     def on_meta(self) -> "AvgPool":
         return self

@@ -30,6 +30,9 @@ class _Rearrangement(Map):
     def constants(self) -> tuple[Tensor, ...]:
         return ()
 
+    def linear_part(self) -> Map:
+        return self
+
     def on_meta(self):  # type: ignore[no-untyped-def]
         return self
 

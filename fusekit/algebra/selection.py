@@ -18,6 +18,7 @@ from torch import Tensor
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.span import POINT, Span
 from fusekit.algebra.work import FREE, Rates, Work
 
 
@@ -83,6 +84,12 @@ class Selection(Map):
 
     def constants(self) -> tuple[Tensor, ...]:
         return ()
+
+    def span(self) -> Span:
+        return POINT
+
+    def linear_part(self) -> "Selection":
+        return self
 
     def on_meta(self) -> "Selection":
         return replace(self, device="meta")

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.span import Span
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +25,15 @@ class Identity(Map):
         return 0
 
     def constants(self) -> tuple[Tensor, ...]:
+        return ()
+
+    def span(self) -> Span:
+        return Span.of_ring((0,) * (self.axes or 0))
+
+    def linear_part(self) -> "Identity":
+        return self
+
+    def steps(self) -> tuple[Map, ...]:
         return ()
 
     def on_meta(self) -> "Identity":
@@ -46,6 +57,9 @@ class Constant(Map):
 
     def constants(self) -> tuple[Tensor, ...]:
         return (self.value,)
+
+    def linear_part(self) -> "Constant":
+        return Constant(torch.zeros_like(self.value))
 
     def on_meta(self) -> "Constant":
         return Constant(self.value.to("meta"))

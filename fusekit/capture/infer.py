@@ -5,7 +5,6 @@ Without example inputs a convolution is assumed to be fed with a batch (`(N, C, 
 sizes are only what weights fix: channels. What is not known stays unknown, and what needs it is refused.
 """
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +13,10 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from fusekit.algebra import Affine, AvgPool, Conv, Flatten, GlobalMean, Identity, Pad, PixelShuffle, SpectralConv
+from fusekit.algebra import Conv, Map
 from fusekit.ir.facts import UNKNOWN, Facts, Known, facts, known, note
 from fusekit.ir.graph import Graph, evaluate
 from fusekit.ir.read import read
-from fusekit.ir.reading import Unread
 from fusekit.ir.spelling import is_spelled, spell
 from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
@@ -108,7 +106,7 @@ def infer(graph: Graph, node: fx.Node) -> Facts:
         return _of_cat(node)
     reading = read(graph, node)
     if reading is not None:
-        return _of_map(reading.map, facts(reading.source))
+        return _of_map(reading.known, facts(reading.source))
     operands = [facts(arg) for arg in node.args if isinstance(arg, fx.Node)]
     if node.target is torch.ops.aten.add.Tensor and len(operands) == 2 and operands[0] == operands[1]:
         return operands[0]
@@ -128,33 +126,20 @@ def _of_cat(node: fx.Node) -> Facts:
     return Facts(tuple(sizes), parts[0].dtype)
 
 
-def _of_map(value: Any, source: Facts) -> Facts:
-    value = value.conv if isinstance(value, SpectralConv) else value
-    if isinstance(value, Conv):
-        dtype = value.kernel.dtype
-        if value.n == 0:
-            shape = None if source.shape is None else (*source.shape[:-1], value.out_channels)
-            return Facts(shape, dtype)
-        batch = source.shape[: value.channel_axis] if source.shape is not None else (None,)
-        return Facts((*batch, value.out_channels, *(None,) * value.n), dtype)
-    if isinstance(value, Pad) and source.shape is not None:
-        n = len(value.padding)
-        sizes = zip(source.shape[-n:], value.padding, strict=True)
-        return Facts((*source.shape[:-n], *(s if not any(p) else None for s, p in sizes)), source.dtype)
-    if source.shape is None:
-        return source if isinstance(value, Affine | Identity | Unread) else UNKNOWN
-    if isinstance(value, AvgPool | GlobalMean):
-        n = value.n if isinstance(value, GlobalMean) else len(value.window)
-        size = 1 if isinstance(value, GlobalMean) else None
-        return Facts((*source.shape[:-n], *(size,) * n), source.dtype)
-    if isinstance(value, PixelShuffle):
-        channels = source.size(-3)
-        return Facts((*source.shape[:-3], channels and channels // value.factor**2, None, None), source.dtype)
-    if isinstance(value, Flatten):
-        rest = source.shape[1:]
-        known = None if None in rest else math.prod(size for size in rest if size is not None)
-        return Facts((source.shape[0], known), source.dtype)
-    return UNKNOWN if isinstance(value, Pad) else source
+def _of_map(value: Map | None, source: Facts) -> Facts:
+    """What the map says of sizes, as far as they hang on what is known; an operator that is not read keeps them, as
+    far as anybody can say."""
+    if value is None:
+        return source
+    conv: Conv | None = value.plain()
+    dtype = value.constants()[0].dtype if value.is_weighted() else source.dtype
+    sizes = source.shape
+    if sizes is None and conv is not None and conv.n:
+        sizes = (None, conv.in_channels, *(None,) * conv.n)  # a batch, as its layer documents
+    try:
+        return Facts(None if sizes is None else value.output_sizes(sizes), dtype)
+    except (ValueError, IndexError):  # it has no value there: whoever runs the model is told so by torch
+        return Facts(None, dtype)
 
 
 def _of_module(module: nn.Module, source: Facts) -> Facts:

@@ -107,9 +107,11 @@ def _layers(graph: Graph, prefix: str) -> list[Layer]:
     layers = []
     for node in graph.nodes:
         reading = read(graph, node)
-        if reading is None or not isinstance(reading.map, Conv):
+        value = None if reading is None else reading.known
+        conv: Conv | None = None if value is None else value.plain()
+        if reading is None or value is None or conv is None:
             continue
-        conv, shape, field = reading.map, known(reading.source).shape, fields.get(node)
+        shape, field = known(reading.source).shape, fields.get(node)
         layers.append(
             Layer(
                 prefix + where(node),
@@ -122,7 +124,7 @@ def _layers(graph: Graph, prefix: str) -> list[Layer]:
                 conv.dilation,
                 None if field is None else field.extent,
                 sum(constant.numel() for constant in conv.constants()),
-                None if shape is None else conv.macs(shape),
+                None if shape is None else value.macs(shape),
             )
         )
     return layers

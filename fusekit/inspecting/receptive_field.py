@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fusekit.algebra import Conv, Shape, SpectralConv
+from fusekit.algebra import Shape
 from fusekit.ir.graph import Graph
 from fusekit.ir.read import read
 from fusekit.ir.reading import bind
@@ -87,10 +87,10 @@ def _window(graph: Graph, node: fx.Node) -> tuple[Shape, Shape] | None:
     """(d (k - 1), stride) per axis; empty for pointwise operators; None for others."""
     reading = read(graph, node)
     if reading is not None:
-        conv = reading.map.conv if isinstance(reading.map, SpectralConv) else reading.map
-        if not isinstance(conv, Conv):
-            return (), ()
-        return None if conv.transposed else (conv.reach, conv.stride)
+        span = None if reading.known is None else reading.known.span()
+        if span is None or span.transposed:
+            return None
+        return ((), ()) if span.is_point else (span.reach, span.stride)
     if node.op == "call_module":
         module: Any = graph.modules[str(node.target)]
         if isinstance(module, _POOLS):

@@ -39,13 +39,9 @@ def walk_back(graph: Graph, end: fx.Node) -> list[Branch]:
         reading = read(graph, last.source)
         if reading is None or isinstance(reading.map, Unread) or not isinstance(reading.map, _LINEAR):
             return found
-        if last.nodes and set(last.source.users) - {last.nodes[-1]} and not _is_cheap(reading.map):
+        if last.nodes and set(last.source.users) - {last.nodes[-1]} and reading.map.is_weighted():
             return found  # computed for others too: folding it in would not save it
         found.append(Branch(reading.source, (*last.nodes, last.source), (*last.maps, reading.map)))
-
-
-def _is_cheap(value: Map) -> bool:
-    return not isinstance(value, Conv)
 
 
 def share_source(graph: Graph, ends: Sequence[fx.Node]) -> list[Branch]:

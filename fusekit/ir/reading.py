@@ -27,6 +27,11 @@ class Reading:
     map: Map | Unread
     source: fx.Node
 
+    @property
+    def known(self) -> Map | None:
+        """The map; None where the node is left unread."""
+        return None if isinstance(self.map, Unread) else self.map
+
     def is_a(self, kind: type[Map]) -> bool:
         return issubclass(self.map.kind if isinstance(self.map, Unread) else type(self.map), kind)
 

@@ -1,6 +1,5 @@
 """How large the program of a graph is."""
 
-from fusekit.algebra import BorderedConv, Conv, GroupedLinear, Mixing, SpectralConv
 from fusekit.ir.facts import known
 from fusekit.ir.graph import Graph
 from fusekit.ir.read import read
@@ -16,7 +15,8 @@ def totals(graph: Graph) -> Totals:
     macs: int | None = 0
     for node in graph.nodes:
         reading = read(graph, node)
-        if reading is not None and isinstance(reading.map, Conv | BorderedConv | SpectralConv | Mixing | GroupedLinear):
+        value = None if reading is None else reading.known
+        if reading is not None and value is not None and value.is_weighted():
             shape = known(reading.source).shape
-            macs = None if macs is None or shape is None else macs + reading.map.macs(shape)
+            macs = None if macs is None or shape is None else macs + value.macs(shape)
     return Totals(operators, sum(t.numel() for t in tensors.values()), macs)

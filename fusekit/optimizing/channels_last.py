@@ -155,7 +155,7 @@ def _decide(graph: Graph, plane: Plane, place: str, clock: Clock) -> Event:
             NAME, place, Outcome.REJECTED, error=error, reason="the region computes something else", times=both
         )
     _lay_out(graph, plane)
-    return Event(NAME, place, Outcome.APPLIED, error=error, times=both)
+    return Event(NAME, place, Outcome.APPLIED, error=error, times=both, realizes=True)
 
 
 def _lay_out(graph: Graph, plane: Plane) -> None:

@@ -77,7 +77,7 @@ class Options:
 
 def select(passes: Sequence[str | Rewrite] | None) -> list[Stage]:
     """The stages, with only the passes asked for, each in every stage it belongs to; an instance stands in for the pass
-    of its name, or if it is new gets a stage before the choice of realizations."""
+    of its name. A new one competes in the choice of realizations if it is one, else gets a stage before that."""
     if passes is None:
         return list(STAGES)
     if isinstance(passes, str):
@@ -87,5 +87,9 @@ def select(passes: Sequence[str | Rewrite] | None) -> list[Stage]:
         raise FusekitError(f"no pass named {unknown[0]!r}; there are {', '.join(PASSES)}")
     chosen = {p if isinstance(p, str) else p.name: PASSES[p] if isinstance(p, str) else p for p in passes}
     stages = [replace(s, passes=tuple(chosen[p.name] for p in s.passes if p.name in chosen)) for s in STAGES]
-    new = tuple(rewrite for name, rewrite in chosen.items() if name not in PASSES)
-    return [*stages[:-1], Stage("added", new), stages[-1]] if new else stages
+    added = [rewrite for name, rewrite in chosen.items() if name not in PASSES]
+    realizations = tuple(rewrite for rewrite in added if rewrite.realizes)
+    before = Stage("added", tuple(rewrite for rewrite in added if not rewrite.realizes))
+    choose = next(index for index, stage in enumerate(stages) if stage.name == CHOOSE)
+    with_new = replace(stages[choose], passes=(*stages[choose].passes, *realizations))
+    return [*stages[:choose], *([before] if before.passes else []), with_new, *stages[choose + 1 :]]

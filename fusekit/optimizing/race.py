@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import fx, nn
 
-from fusekit.algebra import Composition, Conv, GroupedLinear, Map, Mixing, Relaid, Shape, SpectralConv, WinogradConv
+from fusekit.algebra import Map, Shape
 from fusekit.errors import FusekitError
 from fusekit.files import scratch
 from fusekit.ir.emit import emit
@@ -60,7 +60,7 @@ class Clock:
 
     def times(self, maps: Sequence[Map], shape: Shape, dtype: torch.dtype) -> list[float] | None:
         """Milliseconds of each map on an input of this shape; None where the budget is spent or one cannot run."""
-        labels = [_describe(m) for m in maps]
+        labels = [m.describe() for m in maps]
         key = {"maps": labels, "shape": list(shape), "dtype": str(dtype)}
         modules = {label: partial(module_of, m, dtype) for label, m in zip(labels, maps, strict=True)}
         device = next((c.device for m in maps for c in m.constants()), torch.device("cpu"))
@@ -138,33 +138,3 @@ def module_of(value: Map, dtype: torch.dtype) -> nn.Module:
     nodes = write(graph, value, [x], ["layer"])
     graph.fx.output(nodes[-1] if nodes else x)
     return emit(graph).eval().requires_grad_(False).to(dtype)  # what is new is in float64 until it is committed
-
-
-def _describe(value: Map) -> str:
-    """All that the time of a map depends on, but not its numbers."""
-    if isinstance(value, Composition):
-        return " after ".join(map(_describe, value.maps))
-    if isinstance(value, Relaid):
-        how = [word for word, is_so in (("planar", value.planar), ("channels last", value.channels_last)) if is_so]
-        return f"{' '.join(how)} {_describe(value.conv)}"
-    if isinstance(value, SpectralConv):
-        return f"spectral {_describe(value.conv)}"
-    if isinstance(value, WinogradConv):
-        return f"winograd {value.outputs} {_describe(value.conv)}"
-    if isinstance(value, Mixing):
-        sides = [word for word, is_so in (("from", value.reads_inner), ("to", value.writes_inner)) if is_so]
-        bias = "" if value.bias is None else " + bias"
-        return (
-            " ".join(["mixing", "x".join(map(str, value.matrix.shape)), *sides, "inner"][: 2 + 2 * len(sides)]) + bias
-        )
-    if isinstance(value, GroupedLinear):
-        return f"grouped linear {'x'.join(map(str, value.kernel.shape))}{'' if value.bias is None else ' + bias'}"
-    if isinstance(value, Conv):
-        kind = "convT" if value.transposed else "conv"
-        kernel = "x".join(map(str, value.kernel.shape))
-        bias = "" if value.bias is None else " + bias"
-        return (
-            f"{kind} {kernel}{bias} stride {value.stride} padding {value.padding} dilation {value.dilation} "
-            f"output padding {value.output_padding}"
-        )
-    return type(value).__name__

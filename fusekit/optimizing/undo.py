@@ -6,8 +6,6 @@ One at a time, the one that gained least first; after a few in vain all that are
 from collections.abc import Iterable
 from dataclasses import replace
 
-from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
-from fusekit.passes import CHOOSE, STAGES
 from fusekit.report import Event, Outcome
 
 NOISE = 0.03  # of the model's time: what two runs of the same program may differ by
@@ -19,8 +17,7 @@ Place = tuple[str, str]  # the name of a rewrite, and where
 
 def chosen(events: Iterable[Event]) -> tuple[Event, ...]:
     """Realizations applied: the same map computed in another way, with rounding errors of another kind."""
-    names = {rewrite.name for stage in STAGES if stage.name == CHOOSE for rewrite in stage.passes} | {CHANNELS_LAST}
-    return tuple(event for event in events if event.outcome is Outcome.APPLIED and event.rewrite in names)
+    return tuple(event for event in events if event.outcome is Outcome.APPLIED and event.realizes)
 
 
 def least_gained(events: Iterable[Event], undone: int) -> tuple[Event, ...]:

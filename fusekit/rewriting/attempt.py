@@ -183,4 +183,5 @@ class Attempt:
 
     def _event(self, outcome: Outcome, reason: str) -> Event:
         before, after = (self.before.price, self.after.price) if self.before is not FREE else (None, None)
-        return Event(self.rewrite.name, self.where, outcome, before, after, self.error, reason, self.times)
+        law, place = self.rewrite, self.where
+        return Event(law.name, place, outcome, before, after, self.error, reason, self.times, law.realizes)

@@ -195,7 +195,7 @@ def _walk(graph: Graph, node: fx.Node, outer: Path, axis: int, device: torch.dev
         yield outer
         return
     for number, step in enumerate(steps):
-        behind = outer if number == 0 else tuple(replace(o, map=_without_shift(o.map)) for o in outer)
+        behind = outer if number == 0 else tuple(replace(o, map=o.map.linear_part()) for o in outer)
         yield from _walk(graph, step.source, (*behind, step), axis, device)
 
 
@@ -242,13 +242,6 @@ def _linear_step(graph: Graph, node: fx.Node, axis: int, device: torch.device | 
     if isinstance(reading.map, Conv) and reading.map.channel_axis != axis:
         return []
     return [Step(node, reading.map, reading.source)]
-
-
-def _without_shift(value: Map) -> Map:
-    """The linear part: of the terms of a sum, only one takes along the constants that stand behind it."""
-    if isinstance(value, Affine):
-        return replace(value, shift=torch.zeros_like(value.shift))
-    return replace(value, bias=None) if isinstance(value, Conv) else value
 
 
 def _one_source(paths: Sequence[Path]) -> fx.Node | None:

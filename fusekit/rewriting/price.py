@@ -11,7 +11,6 @@ from fusekit.algebra import (
     Composition,
     Conv,
     Flatten,
-    Identity,
     Map,
     Pad,
     Rates,
@@ -30,8 +29,7 @@ def work_of(value: Map | Combination, shapes: Sequence[Shape], itemsize: int, ra
         terms = (work_of(term.map, [shapes[term.source]], itemsize, rates) for term in value.terms)
         total = sum(terms, joint(value, shapes, itemsize) if len(value.terms) > 1 else FREE)
         return total + work_of(value.after, [value.joint_shape(*shapes)], itemsize, rates)
-    maps = [m for m in (value.maps if isinstance(value, Composition) else (value,)) if not isinstance(m, Identity)]
-    return sum(work_of_chain(tuple(maps), shapes[0], itemsize, rates), FREE)
+    return sum(work_of_chain(value.steps(), shapes[0], itemsize, rates), FREE)
 
 
 def joint(value: Combination, shapes: Sequence[Shape], itemsize: int) -> Work:
@@ -75,10 +73,11 @@ def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
     larger as the windows need; None if the chain says nothing about its channels."""
     flat = flat_sizes(maps)
     for value in reversed(maps):
-        if isinstance(value, Conv):
+        conv = value.plain()
+        if conv is not None:
             if flat is not None:
-                return preimage(Composition((value,)), (1, value.in_channels, *flat), flat)
-            shape: Shape = (1, value.in_channels, *_NOMINAL[value.n])
+                return preimage(Composition((conv,)), (1, conv.in_channels, *flat), flat)
+            shape: Shape = (1, conv.in_channels, *_NOMINAL[conv.n])
             while not _fits(maps, shape):
                 shape = (*shape[:2], *(2 * size for size in shape[2:]))
             return shape
@@ -102,7 +101,7 @@ def nominal_shapes(whole: Combination, outer: tuple[Map, ...] = ()) -> list[Shap
     chains = [nominal_shape(term.map.maps) for term in whole.terms]
     if not any(chains):
         return None
-    channels = next((value.in_channels for value in outer if isinstance(value, Conv)), None)
+    channels = next((conv.in_channels for value in outer if (conv := value.plain()) is not None), None)
     return whole.source_shapes(max(shape for shape in chains if shape is not None), channels)
 
 

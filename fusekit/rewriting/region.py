@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from fusekit.algebra import Combination, Conv, Fork, Map, Rates, Shape, Work
+from fusekit.algebra import Combination, Fork, Map, Rates, Shape, Work
 from fusekit.errors import Inapplicable
 from fusekit.ir.facts import facts, known, sources_of, where
 from fusekit.ir.graph import Graph
@@ -61,7 +61,7 @@ class Region:
         rank = facts(match.source).rank
         if match.branches:
             return probe_shapes_of_branches(match.maps[-1], rank, match.maps[:-1])
-        if rank is None and isinstance(match.maps[-1], Conv):
+        if rank is None and match.maps[-1].plain() is not None:
             rank = facts(match.nodes[0]).rank  # a convolution keeps it
         return [[s] for s in probe_shapes(self._chain(), rank, known(match.source).shape, affordable)]
 

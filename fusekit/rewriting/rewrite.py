@@ -23,7 +23,9 @@ class Rewrite:
     `gain`: the law is applied where price after / price before is at most this. `sized`: that ratio depends so much on
     the size of the input that the law is not applied without example inputs. `hope`: where times can be measured, a
     realization is measured if its ratio of prices is at most this, and the times decide. `by_value`: the law looks at
-    the numbers in the weights; from their shapes alone it can say nothing.
+    the numbers in the weights; from their shapes alone it can say nothing. `realizes`: the right-hand side is
+    the same map computed in another way: it competes with others in the stage of choice, and is undone where the whole
+    model does not hold with it, or is slower.
     """
 
     name: ClassVar[str]
@@ -33,6 +35,7 @@ class Rewrite:
     sized: ClassVar[bool] = False
     hope: ClassVar[float] = 1.0
     by_value: ClassVar[bool] = False
+    realizes: ClassVar[bool] = False
 
     def propose(self, *maps: Any) -> Map | Combination:
         """The right-hand side of the law for these maps, outermost first; raises Inapplicable where it fails."""

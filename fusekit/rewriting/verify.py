@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import AvgPool, Combination, Composition, Conv, EdgePad, Identity, Map, Mixing, Pad, Shape
+from fusekit.algebra import Combination, Composition, Conv, Map, Mixing, Shape
 from fusekit.algebra.combination import preimage
+from fusekit.algebra.span import POINT
 from fusekit.algebra.values import wide
 from fusekit.ir.graph import Graph, evaluate
 from fusekit.model.long_convolution import LongConvolutions
@@ -80,11 +81,11 @@ def probe_shapes(
     """Input shapes for a chain of maps, outer first, of the input's rank; the real one too where it takes no more
     multiply-accumulates than `affordable`."""
     inner_first = maps[::-1]
-    conv = next((m for m in inner_first if isinstance(m, Conv)), None)
+    conv: Conv | None = next((plain for m in inner_first if (plain := m.plain()) is not None), None)
     if isinstance(inner_first[0], Mixing):
         return _mixed_shapes(inner_first[0])
     if conv is None:
-        rank = rank or next((axes + 2 for axes in map(_padded_axes, maps) if axes), 5)
+        rank = rank or next((len(span.reach) + 2 for m in maps if (span := m.span() or POINT).reach), 5)
         return [shape[:rank] for shape in ((2, 3, 4, 5, 6), (1, 2, 3, 4, 5), (3, 2, 4, 4, 4))]
     if conv.n == 0:
         leading: tuple[Shape, ...] = ((2, 3, 4), (1, 2, 3), (5, 1, 2))
@@ -92,11 +93,11 @@ def probe_shapes(
     flat = _flattened_sizes(maps, conv)
     if flat is not None:
         return [(1 + k % 2, conv.in_channels, *spatial) for k, spatial in enumerate(flat)]
-    sizes = [_smallest(inner_first, axis, conv.n) for axis in range(conv.n)]
-    residues = min(4, max(3, *(_total_stride(inner_first, axis) for axis in range(conv.n))))
+    smallest = [_smallest(inner_first, axis) for axis in range(-conv.n, 0)]
+    residues = min(4, max(3, *(stride for _, stride in smallest)))
     shapes = []
     for k in range(residues):
-        spatial = (size + (k + axis) % residues for axis, size in enumerate(sizes))
+        spatial = (size + (k + axis) % residues for axis, (size, _) in enumerate(smallest))
         batch = () if rank == conv.n + 1 else (2 if k == 0 else 1,)
         shapes.append((*batch, conv.in_channels, *spatial))
     if real is not None and sum(m.macs(real) for m in maps) <= affordable:
@@ -109,13 +110,6 @@ def _mixed_shapes(mixing: Mixing) -> list[Shape]:
     out, inputs = mixing.matrix.shape
     channels = [1, 2, 3] if mixing.bias is None else [len(mixing.bias) // out] * 3
     return [(3 - k, inputs * c, *(2 + (k + i) % 3 for i in range(mixing.n))) for k, c in enumerate(channels)]
-
-
-def _padded_axes(value: Map) -> int | None:
-    """On how many last axes a map insists: repeated rows have batch and channels before them."""
-    if isinstance(value, EdgePad):
-        return len(value.padding)
-    return value.axes if isinstance(value, Identity) else None
 
 
 def _flattened_sizes(maps: tuple[Map, ...], conv: Conv) -> list[Shape] | None:
@@ -143,30 +137,15 @@ def probe_shapes_of_branches(whole: Combination, rank: int | None, outer: tuple[
     """Shapes for the sources of a sum or concatenation, large enough for every branch and what stands behind it."""
     probes = [probe_shapes((*outer, *term.map.maps), rank, None) for term in whole.terms if term.map.maps]
     grown = [tuple(map(max, *shapes)) if len(shapes) > 1 else shapes[0] for shapes in zip(*probes, strict=False)]
-    channels = next((value.in_channels for value in outer if isinstance(value, Conv)), None)
+    channels = next((conv.in_channels for value in outer if (conv := value.plain()) is not None), None)
     return [whole.source_shapes(shape, channels) for shape in grown]
 
 
-def _total_stride(maps: tuple[Map, ...], axis: int) -> int:
-    stride = 1
+def _smallest(maps: tuple[Map, ...], axis: int) -> tuple[int, int]:
+    """(the whole window of the chain with its ring: what the paddings reach, and what negative ones crop; its stride)
+    on an axis counted from the right; maps whose span is not known count for nothing."""
+    total = POINT
     for value in maps:
-        if isinstance(value, AvgPool) or (isinstance(value, Conv) and not value.transposed):
-            stride *= value.stride[axis]
-    return stride
-
-
-def _smallest(maps: tuple[Map, ...], axis: int, n: int) -> int:
-    """The whole window of the chain, plus both rings: what the paddings reach, and what negative ones crop."""
-    size, stride = 1, 1
-    for value in maps:
-        if isinstance(value, Pad):
-            size += stride * sum(map(abs, value.on_spatial(n)[axis]))
-        if isinstance(value, EdgePad):
-            size += stride * sum(value.padding[axis])
-        if isinstance(value, AvgPool):
-            size += stride * (value.window[axis] - 1 + 2 * value.padding[axis])
-            stride *= value.stride[axis]
-        if isinstance(value, Conv):
-            size += stride * (value.reach[axis] + sum(map(abs, value.padding[axis])))
-            stride *= 1 if value.transposed else value.stride[axis]
-    return size
+        total = (value.span() or POINT).after(total)
+    reach, stride, ring = total.on(axis)
+    return 1 + reach + ring, stride

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fusekit.errors import CaptureError
 from fusekit.inspecting.inspect import inspect
+from fusekit.nn import FFTConv2d
 from tests.support.architectures import randomize
 
 
@@ -83,3 +84,22 @@ def test_lazy_layers_raise() -> None:
 def test_models_without_layers(model: nn.Module) -> None:
     found = inspect(model)
     assert found.layers == () and "0 applied" in str(found)
+
+
+def test_fields_behind_pools() -> None:
+    """A mean over windows widens what is seen: 3, then 4 in steps of 2, then 4 + 2 · 2. Behind a mean over everything,
+    and where positions are laid out anew, nobody knows."""
+    x = torch.randn(1, 3, 16, 16)
+    convs = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+    pooled = inspect(nn.Sequential(convs[0], nn.AvgPool2d(2), convs[1]).eval(), x)
+    assert [layer.field for layer in pooled.layers] == [(3, 3), (8, 8)]
+    meant = inspect(nn.Sequential(convs[0], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval(), x)
+    shuffled = inspect(nn.Sequential(convs[0], nn.PixelShuffle(2), nn.Conv2d(1, 1, 3)).eval(), x)
+    for found in (meant, shuffled):
+        assert [layer.field for layer in found.layers] == [(3, 3), None]
+
+
+def test_layers_by_transforms_are_the_convolutions_they_compute() -> None:
+    layer = FFTConv2d(3, 4, 5, padding=2)
+    (found,) = inspect(nn.Sequential(layer).eval(), torch.randn(1, 3, 16, 16)).layers
+    assert (found.kind, found.channels, found.window, found.field) == ("conv2d", (3, 4), (5, 5), (5, 5))

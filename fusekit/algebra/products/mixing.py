@@ -14,8 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusekit.algebra.conv import Conv
+from fusekit.algebra.kernel import coarsen
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.span import POINT, Span
 from fusekit.algebra.values import to_meta, wide
+from fusekit.algebra.words import sizes
 from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
 
@@ -72,6 +76,17 @@ class Mixing(Map):
         copies = (self.reads_inner * math.prod(shape) + self.writes_inner * math.prod(self.output_shape(shape))) * 2
         return super().work(shape, itemsize, rates) + Work(0, copies * itemsize, 2)
 
+    def describe(self) -> str:
+        sides = [word for word, is_so in (("from", self.reads_inner), ("to", self.writes_inner)) if is_so]
+        inner = f" {' '.join(sides)} inner" if sides else ""
+        return f"mixing {sizes(self.matrix)}{inner}{'' if self.bias is None else ' + bias'}"
+
+    def span(self) -> Span:
+        return POINT
+
+    def linear_part(self) -> "Mixing":
+        return replace(self, bias=None)
+
     def on_meta(self) -> "Mixing":
         return replace(self, matrix=self.matrix.to("meta"), bias=to_meta(self.bias))
 
@@ -118,6 +133,19 @@ class GroupedLinear(Map):
 
     def constants(self) -> tuple[Tensor, ...]:
         return (self.kernel,) if self.bias is None else (self.kernel, self.bias)
+
+    def describe(self) -> str:
+        return f"grouped linear {sizes(self.kernel)}{'' if self.bias is None else ' + bias'}"
+
+    def plain(self) -> Conv:
+        """The linear layer whose matrix has these blocks."""
+        return Conv(coarsen(self.kernel, 1), self.bias, (), (), ())
+
+    def span(self) -> Span:
+        return POINT
+
+    def linear_part(self) -> "GroupedLinear":
+        return replace(self, bias=None)
 
     def on_meta(self) -> "GroupedLinear":
         return replace(self, kernel=self.kernel.to("meta"), bias=to_meta(self.bias))

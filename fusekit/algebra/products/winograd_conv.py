@@ -110,6 +110,15 @@ class WinogradConv(Map):
     def constants(self) -> tuple[Tensor, ...]:
         return (*self.products.constants(), self.before.matrix, self.after.matrix)
 
+    def describe(self) -> str:
+        return f"winograd {self.outputs} {self.conv.describe()}"
+
+    def plain(self) -> Conv:
+        return self.conv
+
+    def linear_part(self) -> "WinogradConv":
+        return replace(self, conv=self.conv.linear_part())
+
     def on_meta(self) -> "WinogradConv":
         return replace(self, conv=self.conv.on_meta())
 

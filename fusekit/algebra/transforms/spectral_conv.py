@@ -203,6 +203,15 @@ class SpectralConv(Map):
     def constants(self) -> tuple[Tensor, ...]:
         return self.conv.constants()
 
+    def describe(self) -> str:
+        return f"spectral {'' if self.tile is None else f'in tiles {self.tile} '}{self.conv.describe()}"
+
+    def plain(self) -> Conv:
+        return self.conv
+
+    def linear_part(self) -> "SpectralConv":
+        return replace(self, conv=self.conv.linear_part())
+
     def on_meta(self) -> "SpectralConv":
         return replace(self, conv=self.conv.on_meta())
 
