@@ -4,13 +4,13 @@
 that fusekit can use are `PROGRAM`, `TORCH`, `LEGACY` and `SAFETENSORS`; all others exist to be named in a message.
 """
 
-import struct
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from fusekit.checkpoint.archive.listing import open_zip
+from fusekit.checkpoint.archive.refused import Refused
 from fusekit.errors import CheckpointError
 
 
@@ -71,12 +71,12 @@ def recognise(path: Path) -> Identity:
 
 def _zip(path: Path) -> Identity:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, open_zip(file) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, LookupError, struct.error) as error:
+    except Refused as error:
         raise CheckpointError(
-            f"{path} is a truncated or damaged zip archive ({path.stat().st_size:,} bytes, no readable directory); "
-            "expected a whole checkpoint: copy or download it again"
+            f"{path} is no whole zip archive (truncated, damaged or inflated): {error}; expected a whole checkpoint: "
+            "copy or download it again"
         ) from error
     # Inside the archive everything lies in one folder named after the file that was first written: ignore its name.
     inner = {name.split("/", 1)[-1] for name in names}

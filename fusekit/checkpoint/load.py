@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from fusekit.checkpoint.exported_archive import load_program
+from fusekit.checkpoint.archive.load_program import load_program
 from fusekit.checkpoint.factory import brief, build, importable, is_factory_name
 from fusekit.checkpoint.file_kind import Kind, recognise
 from fusekit.checkpoint.state_dict import describe, fill, unwrap

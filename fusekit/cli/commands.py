@@ -19,9 +19,9 @@ from fusekit import api
 from fusekit.bench import competitors
 from fusekit.bench.contenders import versions
 from fusekit.bench.measure import Bench, measure, running_on
+from fusekit.checkpoint.archive.save_program import save_program
 from fusekit.checkpoint.file_kind import Kind, recognise
 from fusekit.checkpoint.load import load
-from fusekit.checkpoint.save_program import save_program
 from fusekit.cli.console import DIFFERENT, OK, Screen, Steps, complain
 from fusekit.cli.example_inputs import Example, draw, try_out
 from fusekit.cli.options import Model, Timing

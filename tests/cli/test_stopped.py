@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from fusekit.checkpoint.save_program import save_program
+from fusekit.checkpoint.archive.save_program import save_program
 from tests.support.cli_room import run
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
