@@ -25,7 +25,7 @@ class Span:
 
     @classmethod
     def of_ring(cls, ring: Shape) -> "Span":
-        """Each position by itself, of an input with this much added or cropped."""
+        """Each position by itself, of an input with a `ring` added or cropped."""
         return cls((0,) * len(ring), (1,) * len(ring), ring)
 
     @property
