@@ -6,9 +6,11 @@ from pathlib import Path
 
 from torch import nn
 
-from fusekit.errors import FusekitError
+from fusekit.errors import ExportError, FusekitError, told_as
 from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
+from fusekit.model.surroundings import plain_modes
+from fusekit.model.unwrapped import unwrapped
 from fusekit.onnx_export.real_ends import INTERLEAVED, between_real_ends
 from fusekit.optimizing.options import Options
 from fusekit.optimizing.promise_file import Export
@@ -20,7 +22,9 @@ from fusekit.validation.reference import Reference
 from fusekit.validation.verdict import Validation
 
 
+@told_as(FusekitError, "optimizing the model")
 @alone()
+@plain_modes()
 def optimize(
     model: nn.Module,
     example_inputs: object = None,
@@ -57,16 +61,20 @@ def optimize(
     started = time.perf_counter()
     if not isinstance(model, nn.Module):
         raise FusekitError(f"expected an nn.Module to optimize, got {type(model).__name__}")
+    model, wrapped = unwrapped(model)
     inputs = None if example_inputs is None else Inputs.of(example_inputs)
     options = Options.of(target, passes, strict, progress, tolerance, measure and inputs is not None, budget)
     result, pipeline = optimized(model, inputs, options)
-    if any(module.training for module in model.modules()):
+    pipeline.notes += [wrapped] if wrapped else []
+    if any(getattr(module, "training", False) for module in model.modules()):
         pipeline.notes.append("the model is in training mode; it was optimized as in eval mode (call model.eval())")
     result.report = pipeline.report(time.perf_counter() - started)  # type: ignore[assignment]
     return result
 
 
+@told_as(ExportError, "exporting the model")
 @alone()
+@plain_modes()
 def export(
     model: nn.Module,
     path: str | Path,
@@ -107,5 +115,5 @@ def export(
         ExportError: the file could not be written or did not pass its checks.
     """
     options = Options.of(target, passes if optimize else (), strict, progress, tolerance, measure and optimize, budget)
-    model, inputs = between_real_ends(model, Inputs.of(example_inputs), io)
+    model, inputs = between_real_ends(unwrapped(model)[0], Inputs.of(example_inputs), io)
     return Export(Reference(model, inputs), path, options, dynamic, opset).run()

@@ -186,8 +186,8 @@ class Conv(Map):
     def macs(self, shape: Shape) -> int:
         """Taps times positions: output positions, or input positions for a transposed convolution."""
         positions = shape if self.transposed else self.output_shape(shape)
-        n_positions = math.prod(positions) // positions[self.channel_axis]
-        return n_positions * self.kernel.numel()
+        rest = (size for axis, size in enumerate(positions) if axis != self.channel_axis % len(positions))
+        return math.prod(rest) * self.kernel.numel()
 
     def constants(self) -> tuple[Tensor, ...]:
         return (self.kernel,) if self.bias is None else (self.kernel, self.bias)

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from fusekit.bench import competitors
-from fusekit.errors import FusekitError
+from fusekit.errors import FusekitError, reason_of
 from fusekit.model.inputs import Inputs
 from fusekit.model.own_copy import own_copy
 from fusekit.model.patches import quiet, unprinted
-from fusekit.model.program import reason_of
 from fusekit.onnx_export.plain_export import plain_export
 from fusekit.runtimes import available
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME

@@ -6,6 +6,7 @@ The program is brought back to a plain signature: parameters by name, outputs in
 
 import math
 import re
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,16 +15,18 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from fusekit.capture.branches import conditions_at_small_sizes, noted_branches
+from fusekit.capture.containers import carried, is_container
 from fusekit.capture.infer import infer, run_on_fakes
-from fusekit.capture.symbolic import path_of, state_of
-from fusekit.errors import CaptureError
+from fusekit.capture.state import state_of
+from fusekit.capture.symbolic import path_of
+from fusekit.errors import CaptureError, reason_of
 from fusekit.ir.facts import UNKNOWN, Facts, Known, facts, known, note, start_afresh
 from fusekit.ir.graph import Graph
 from fusekit.ir.spelling import has_hooks
 from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
 from fusekit.model.patches import quiet, traced_here
-from fusekit.model.program import Freedom, conditions_of, evaluation_copy, export_program, reason_of
+from fusekit.model.program import Freedom, conditions_of, evaluation_copy, export_program
 from fusekit.model.torch_notes import line_of, owner_of, value_at
 from fusekit.nn import ShapeGuard
 
@@ -35,8 +38,11 @@ def export(model: nn.Module, inputs: Inputs, *, dynamic: Freedom = True) -> Grap
     hooked = [path or "model" for path, module in model.named_modules() if has_hooks(module)]
     if hooked:
         raise CaptureError(f"torch.export would run the hooks of {', '.join(hooked)} once and for all")
+    compiled = [path or "model" for path, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    if compiled:
+        raise CaptureError(f"torch.export would fix the sizes within {compiled[0]}, which is TorchScript")
     if changed := _changed_by(model, inputs):
-        raise CaptureError(f"forward changes the module's own state (in {changed})")
+        raise CaptureError(f"forward changes the module's own state, or a global that it reads (in {changed})")
     program, conditions = _exported(model, inputs, dynamic)
     if not _hold(conditions, model, inputs):  # a batch of one takes a branch of its own
         program, conditions = _exported(model, inputs, dynamic, double=False)
@@ -86,7 +92,8 @@ def _changed_by(model: nn.Module, inputs: Inputs) -> str:
             inputs.cloned().call(copied)
     except Exception:
         return ""  # the trace will say it better
-    return next((path or "model" for path, state in state_of(copied).items() if state != before.get(path)), "")
+    changed = before.changed()
+    return "" if changed is None else changed or "model"
 
 
 def _functionalized(program: ExportedProgram) -> ExportedProgram:
@@ -136,17 +143,19 @@ def _copy_nodes(graph: Graph, module: Any, program: ExportedProgram, model: nn.M
             continue
         flat = fx.map_arg(node.args[0], lambda n: copies[n])
         outputs = pytree.tree_unflatten(list(flat), program.call_spec.out_spec)
-        if not _plain(outputs):
-            raise CaptureError(f"outputs in a {type(outputs).__name__} cannot be captured; use tuples, lists or dicts")
-        graph.fx.output(outputs)
+        try:
+            graph.fx.output(_output(graph, outputs))
+        except TypeError as error:
+            raise CaptureError(f"outputs: {error}") from error
 
 
-def _plain(value: Any) -> bool:
-    if type(value) in (tuple, list):
-        return all(map(_plain, value))
-    if type(value) is dict:
-        return all(map(_plain, value.values()))
-    return value is None or isinstance(value, fx.Node | int | float | bool | str)
+def _output(graph: Graph, value: Any) -> Any:
+    """What the model returns, in its own containers."""
+    if is_container(value):
+        return carried(value, partial(_output, graph), graph.fx.call_function)
+    if value is None or isinstance(value, fx.Node | int | float | complex | bool | str):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot be carried by a graph")
 
 
 def _known(node: fx.Node, owners: dict[str, nn.Module]) -> Known:
@@ -184,7 +193,9 @@ def _add_guard(graph: Graph, inputs: Inputs, model: nn.Module, conditions: list[
         raise CaptureError("torch.export captures tensors and plain values as inputs, not containers of them")
     names = [str(node.target) for node in placeholders]
     shapes = {str(node.target): facts(node).shape or () for node in placeholders}
-    spelled = [re.sub(r"L\['(\w+)'\]", r"\1", condition) for condition in conditions]
+    # of `*xs` torch names the arguments xs_0, xs_1, ..., and their conditions xs[0], xs[1], ...
+    several = [re.sub(r"L\['(\w+)'\]\[(\d+)\]", r"L['\1_\2']", condition) for condition in conditions]
+    spelled = [re.sub(r"L\['(\w+)'\]", r"\1", condition) for condition in several]
     for name, value in zip(names, leaves, strict=True):
         if isinstance(value, Tensor):
             spelled += [] if value.is_floating_point() else [f"{name}.dtype == {value.dtype}"]

@@ -25,7 +25,8 @@ from fusekit.nn import ShapeGuard
 def trace_with_flags(model: nn.Module, opaque: Iterable[str], inputs: Inputs | None) -> Graph:
     """The model's forward as a graph, right for every value of its optional arguments or guarded; TraceFailed.
 
-    Copies are traced, for a trace may leave proxies in attributes; parameters and opaque modules are the model's own.
+    Copies are traced, for a trace may leave proxies in attributes and write into weights; parameters and opaque modules
+    of the graph are the model's own.
     """
     opaque = tuple(opaque)
     kinds = inspect.signature(model.forward).parameters.values()
@@ -35,9 +36,12 @@ def trace_with_flags(model: nn.Module, opaque: Iterable[str], inputs: Inputs | N
         raise TraceFailed("torch.fx has no way to write a required keyword argument behind an optional one", "")
 
     def traced(fixed: dict[str, Any]) -> Graph:
-        graph, drawn = watched(lambda: trace(evaluation_copy(model), opaque, fixed))
+        copied = evaluation_copy(model)
+        graph, drawn = watched(lambda: trace(copied, opaque, fixed))
         if drawn:
             raise TraceFailed(DRAWS, "")
+        own = dict(zip(map(id, copied.parameters()), model.parameters(), strict=True))
+        graph.constants = {name: own.get(id(value), value) for name, value in graph.constants.items()}
         graph.modules = {path: model.get_submodule(path) for path in graph.modules}
         return graph
 

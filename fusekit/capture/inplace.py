@@ -32,6 +32,8 @@ _PLAIN_OPERATOR = {
     operator.ilshift: operator.lshift,
     operator.irshift: operator.rshift,
 }
+# what Python calls of a tensor of the model's own that is written to with a traced value
+_WRITING_METHODS = {"__setitem__", *(f"__{function.__name__.strip('_')}__" for function in _PLAIN_OPERATOR)}
 _FRESH_FUNCTIONS = {
     *(operator.add, operator.sub, operator.mul, operator.truediv, operator.neg, operator.pow, operator.matmul),
     *(torch.add, torch.sub, torch.mul, torch.div, torch.cat, torch.stack, torch.matmul, torch.bmm, torch.relu),
@@ -87,7 +89,7 @@ def _writes(graph: Graph, node: fx.Node) -> bool:
         return bool(getattr(module, "inplace", False)) and not idle
     if node.op == "call_method":
         name = str(node.target)
-        return name.endswith("_") and not name.endswith("__")
+        return name in _WRITING_METHODS or (name.endswith("_") and not name.endswith("__"))
     if node.op != "call_function":
         return False
     name = getattr(node.target, "__name__", "")

@@ -13,10 +13,14 @@ from typing import Any
 
 from torch import nn
 
+from fusekit.model.copies import overridden
+
 
 def only_called(module: nn.Module, name: str, *, items: bool = False) -> bool:
     """True if the code of the module's class and of those it inherits from uses `self.name` at least once, and only
     to call it; `items`: only to call what is in it."""
+    if overridden(module):
+        return False  # the code that runs is not that of the class
     used = False
     for cls in type(module).__mro__:
         if cls.__module__.startswith("torch.nn.modules") or cls is object:

@@ -5,9 +5,11 @@ branches, normalised weights, control flow on their shapes or flags) is simply c
 Layers that fusekit reads, torch.nn layers in general and modules with hooks are not entered.
 """
 
+import inspect
 import operator
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -16,13 +18,15 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
-from fusekit.errors import CaptureError
+from fusekit.capture.containers import carried, is_container
+from fusekit.capture.state import state_of
+from fusekit.capture.whole import why_whole
+from fusekit.errors import CaptureError, reason_of
 from fusekit.ir.facts import Known, known, note, start_afresh
 from fusekit.ir.graph import Graph
-from fusekit.ir.spelling import HOOKS, has_hooks, is_spelled
+from fusekit.ir.spelling import has_hooks, is_spelled
 from fusekit.model.alone import alone
 from fusekit.model.patches import quiet, traced_here, types_not_asked
-from fusekit.model.program import reason_of
 from fusekit.model.random_numbers import draws_undone
 from fusekit.model.torch_notes import owner_of
 from fusekit.nn import ShapeGuard
@@ -47,9 +51,11 @@ def trace(root: nn.Module, opaque: Iterable[str] = (), fixed: dict[str, Any] | N
         raise TraceFailed(reason_of(error), tracer.failed_at) from error
     if draws.found:
         raise TraceFailed(DRAWS, "")
-    for path, state in state_of(root).items():
-        if state != before.get(path):
-            raise TraceFailed("forward changes the module's own state", path)
+    if several := [str(n.target) for n in nodes.find_nodes(op="placeholder") if str(n.target)[0] == "*" and n.users]:
+        raise TraceFailed(f"forward uses {several[0]}, which a proxy cannot stand for", "")
+    if (path := before.changed()) is not None:
+        before.restore_outside()
+        raise TraceFailed("forward changes the module's own state, or a global that it reads", path)
     modules = {str(n.target): root.get_submodule(str(n.target)) for n in nodes.nodes if n.op == "call_module"}
     owners = dict(root.named_modules(remove_duplicate=False))
     for node in nodes.nodes:
@@ -122,9 +128,27 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
-        function, arguments = super().create_args_for_root(root_fn, is_module, concrete_args)
+        if "forward" in vars(self.root):
+            function, arguments = self._arguments_of(self.root.forward)
+        else:
+            function, arguments = super().create_args_for_root(root_fn, is_module, concrete_args)
         names = [str(a.node.target) if isinstance(a, fx.Proxy) else None for a in arguments]
         return function, [self.fixed.get(n, a) if n else a for n, a in zip(names, arguments, strict=True)]
+
+    def _arguments_of(self, forward: Callable[..., Any]) -> tuple[Any, list[Any]]:
+        """The same for a forward that stands on the root itself: any callable, by its signature."""
+        parameters = inspect.signature(forward).parameters.values()
+        if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+            raise TypeError("the forward set on the module takes any number of arguments")
+        named = [p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY]
+        count = len(parameters) - len(named)
+
+        def called(*values: Any) -> Any:
+            return forward(*values[:count], **dict(zip(named, values[count:], strict=True)))
+
+        defaults = (() if p.default is p.empty else (p.default,) for p in parameters)
+        names = (p.name for p in parameters)
+        return called, [self.create_proxy("placeholder", n, d, {}) for n, d in zip(names, defaults, strict=True)]
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
@@ -140,7 +164,7 @@ class _Tracer(fx.Tracer):
         return super().trace(root, concrete_args)
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        if has_hooks(module) or path in self.opaque or is_spelled(module) or isinstance(module, ShapeGuard):
+        if why_whole(module) or path in self.opaque or is_spelled(module) or isinstance(module, ShapeGuard):
             return True
         return super().is_leaf_module(module, path) and not parametrize.is_parametrized(module)
 
@@ -157,6 +181,8 @@ class _Tracer(fx.Tracer):
             raise
 
     def create_arg(self, a: Any) -> Any:
+        if not isinstance(a, fx.Proxy) and is_container(a):
+            return carried(a, self.create_arg, partial(self.create_node, "call_function"))
         if not isinstance(a, Tensor):
             return super().create_arg(a)
         name = self._names.get(id(a))
@@ -183,27 +209,3 @@ def _attributes(root: nn.Module) -> list[tuple[str, Tensor]]:
         for name, value in vars(module).items()
         if isinstance(value, Tensor)
     ]
-
-
-def state_of(root: nn.Module) -> dict[str, Any]:
-    """What a forward might change and a trace would lose: versions of buffers, plain attributes, containers."""
-    state = {}
-    for path, module in root.named_modules():
-        versions = [buffer._version for buffer in module.buffers(recurse=False)]
-        plain = {k: _snapshot(v) for k, v in vars(module).items() if k not in _REGISTRIES}
-        state[path] = (versions, plain)
-    return state
-
-
-_REGISTRIES = ("_modules", "_parameters", "_buffers", *HOOKS)
-
-
-def _snapshot(value: Any) -> Any:
-    """Something to compare later: numbers and words by value, containers by what they hold, the rest by identity."""
-    if isinstance(value, bool | int | float | str | type(None)):
-        return value
-    if isinstance(value, list | tuple | set):
-        return (id(value), *map(id, value))
-    if isinstance(value, dict):
-        return (id(value), *map(id, value), *map(id, value.values()))
-    return (id(value), value._version) if isinstance(value, Tensor) and not value.is_inference() else id(value)

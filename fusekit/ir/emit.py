@@ -5,8 +5,10 @@ else knows a layer becomes it (`spellings`); what was called as a module still i
 name. Two nodes that read the same constants the same way share one layer.
 """
 
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from fusekit.ir.facts import known, start_afresh, where
@@ -87,12 +89,21 @@ class _Emitter:
                     names[str(node.target)] = name
                     copies[node] = nodes.get_attr(name)
             else:
-                copies[node] = nodes.node_copy(node, lambda n: copies[n])
+                given = partial(self._returned, nodes, copies) if node.op == "output" else copies.__getitem__
+                copies[node] = nodes.node_copy(node, given)
                 if node.op == "call_module":
                     copies[node].target = placed[str(node.target)]
             if node in copies:
                 start_afresh(copies[node])
         return OptimizedModule(self.root, nodes, self.graph.name).train(False)
+
+    def _returned(self, nodes: fx.Graph, copies: dict[fx.Node, fx.Node], node: fx.Node) -> fx.Node:
+        """What a caller gets. A parameter is the model's own; what was computed from one, the model computes anew at
+        each call, and the caller may write into it."""
+        value = self.graph.constant(node)
+        if value is None or isinstance(value, nn.Parameter):
+            return copies[node]
+        return nodes.call_function(torch.ops.aten.clone.default, (copies[node],))
 
     def _place(self, path: str, value: nn.Module | Tensor) -> str:
         """Put a module or a tensor at a path of the root, or at the next free path like it."""

@@ -21,6 +21,7 @@ from fusekit.ir.spellings.batch_norm import norm_call
 from fusekit.ir.spellings.conv import conv_call, transposed_call
 from fusekit.ir.spellings.rearranged import mean_call, pool_call
 from fusekit.ir.spellings.table import Call, CalledLayer
+from fusekit.model.copies import overridden
 
 aten = torch.ops.aten
 
@@ -33,9 +34,9 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def is_spelled(module: nn.Module) -> bool:
-    """True for the layers that are calls of operators. Subclasses are entered by the tracer instead: they may do more;
-    and what has hooks must be called."""
-    return not has_hooks(module) and SPELLINGS.caller(type(module)) is not None
+    """True for the layers that are calls of operators. Subclasses are entered by the tracer instead: they may do more,
+    and so may a layer with methods of its own; what has hooks must be called."""
+    return not has_hooks(module) and not overridden(module) and SPELLINGS.caller(type(module)) is not None
 
 
 def spell(graph: Graph, node: fx.Node) -> fx.Node:
@@ -58,7 +59,7 @@ def spell(graph: Graph, node: fx.Node) -> fx.Node:
 def _spell_module(graph: Graph, node: fx.Node) -> Call | None:
     module = graph.modules[str(node.target)]
     caller = SPELLINGS.caller(type(module))
-    if caller is None or has_hooks(module) or len(node.args) + len(node.kwargs) != 1:
+    if caller is None or not is_spelled(module) or len(node.args) + len(node.kwargs) != 1:
         return None  # a transposed convolution called with an output size, say
     x = node.args[0] if node.args else next(iter(node.kwargs.values()))
     return caller(CalledLayer(graph, node, module, x))

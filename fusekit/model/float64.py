@@ -9,7 +9,6 @@ A tensor that is not yet float64 has one float64 twin for as long as the mode la
 in-place write to it is seen by later reads, and the tensor itself is never written.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +20,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusekit.model.alone import alone
+from fusekit.model.closed import with_closed_apart
+from fusekit.model.copies import deep_copy
 from fusekit.model.inputs import Inputs
 from fusekit.model.long_convolution import LongConvolutions
 from fusekit.model.patches import quiet
@@ -127,6 +128,7 @@ def run_float64(module: nn.Module, inputs: Inputs) -> Any:
 
     The weights are widened beforehand: fused kernels (recurrent layers) compare dtypes before the mode sees them. A
     forward that insists on the dtype of its arguments gets them unchanged, and only the operators are widened.
+    TorchScript and quantized modules, whose kernels know one dtype, run in theirs.
     """
     try:
         return _run(_copy(module)._apply(widened), inputs.map(widened).cloned())
@@ -136,7 +138,7 @@ def run_float64(module: nn.Module, inputs: Inputs) -> Any:
 
 def _copy(module: nn.Module) -> nn.Module:
     with quiet():
-        return copy.deepcopy(module)
+        return with_closed_apart(deep_copy(module))
 
 
 def _run(module: nn.Module, inputs: Inputs) -> Any:

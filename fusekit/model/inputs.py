@@ -33,7 +33,12 @@ class Inputs:
 
     @classmethod
     def of(cls, example_inputs: object) -> "Inputs":
-        """A tensor, a tuple or list of positional arguments, or a dict of keyword arguments."""
+        """A tensor, a tuple or list of positional arguments, or a dict of keyword arguments. Tensors made in inference
+        mode are copied: they could not be traced with."""
+        return cls._given(example_inputs).map(lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
+
+    @classmethod
+    def _given(cls, example_inputs: object) -> "Inputs":
         if isinstance(example_inputs, Inputs):
             return example_inputs
         if isinstance(example_inputs, Tensor):

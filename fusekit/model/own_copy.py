@@ -1,19 +1,17 @@
 """A copy of a model to be traced and changed, with nothing left that computes its weights before each call.
 
-For a copy that is only to be run, whose parameters may be shared, see `evaluation_copy` in `program.py`.
+For a copy that is only to be run see `evaluation_copy` in `program.py`.
 """
 
-import copy
-
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
-from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError
+from fusekit.model.copies import deep_copy
 
 
 def own_copy(model: nn.Module) -> nn.Module:
@@ -25,13 +23,9 @@ def own_copy(model: nn.Module) -> nn.Module:
     for path, module in model.named_modules():
         if any(is_lazy(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())):
             raise CaptureError(f"the lazy layer {path or 'model'} has no weights yet: call the model once before")
-    computed = {
-        id(value): value.detach().clone().requires_grad_(value.requires_grad)
-        for module in model.modules()
-        for value in pytree.tree_leaves([v for k, v in vars(module).items() if k != "_modules"])
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    copied = copy.deepcopy(model, dict(computed))
+    if bare := next((path for path, tensor in model.named_parameters() if tensor.is_meta), ""):
+        raise CaptureError(f"{bare} is on the meta device and has no values: load the weights first")
+    copied = deep_copy(model)
     try:
         copied.eval()
     except NotImplementedError:  # modules unpacked from a torch.export archive have no modes

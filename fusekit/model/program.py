@@ -4,7 +4,6 @@
 traced as given. Every other size of 1 (channels, say) stays the constant it most likely is.
 """
 
-import copy
 import inspect
 import math
 from contextlib import nullcontext, suppress
@@ -16,14 +15,12 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
-from fusekit.errors import CaptureError
+from fusekit.errors import CaptureError, reason_of
 from fusekit.model.alone import alone
+from fusekit.model.copies import deep_copy
 from fusekit.model.inputs import Inputs, batch_of_two
 from fusekit.model.patches import free_steps, quiet, symbolic_len, traced_here
 from fusekit.model.torch_notes import user_inputs, value_at
-
-REASON_LENGTH = 300
-
 
 # Which sizes may stay free: all that the model allows, the first of every tensor, none.
 Freedom = bool | Literal["batch"]
@@ -35,7 +32,7 @@ def export_program(
     """The module in eval mode as an ATen program; `dynamic`: free in every size (or batch) that the model leaves free.
     `double=False`: a batch of 1 is traced as it is.
 
-    The module is not touched: tracing may leave fake tensors in attributes, so a copy sharing its weights is traced.
+    The module is not touched: tracing may leave fake tensors in attributes, so a copy is traced.
     """
     copied = evaluation_copy(module)
     doubled, changed = batch_of_two(inputs)
@@ -56,23 +53,12 @@ def export_program(
 
 
 def evaluation_copy(module: nn.Module) -> nn.Module:
-    """A copy in eval mode: parameters shared, everything that a forward may write (buffers, attributes) its own."""
-    shared: dict[int, Any] = {id(parameter): parameter for parameter in module.parameters()}
-    kept = pytree.tree_leaves([{k: v for k, v in vars(m).items() if k != "_modules"} for m in module.modules()])
-    computed = (value for value in kept if isinstance(value, Tensor) and not value.is_leaf)
-    shared |= {id(value): value.detach().clone() for value in computed}  # torch does not copy these by itself
+    """A copy in eval mode to be run: whatever a forward may write is its own, its weights included."""
     with quiet():
-        copied = copy.deepcopy(module, shared)
+        copied = deep_copy(module)
     with suppress(NotImplementedError):  # modules unpacked from an exported program have no modes
         copied.eval()  # what it returns is not to be relied on: models override `train`
     return copied
-
-
-def reason_of(error: BaseException) -> str:
-    """The first line of an error that says something, with its kind, short enough for a message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 3] + "..."
 
 
 def _trace(module: nn.Module, inputs: Inputs, dynamic: Freedom, *, strict: bool = False) -> ExportedProgram:

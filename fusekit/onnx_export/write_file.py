@@ -23,13 +23,14 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, OutputKind
 from torch.utils import _pytree as pytree
 
-from fusekit.errors import CaptureError, ExportError, FusekitError
+from fusekit.errors import CaptureError, ExportError, FusekitError, reason_of, told_as
 from fusekit.files import beside, place
 from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
 from fusekit.model.patches import free_steps, quiet, traced_here
-from fusekit.model.program import Freedom, export_program, reason_of
+from fusekit.model.program import Freedom, export_program
 from fusekit.model.torch_notes import copy_notes, note_value, user_inputs, value_at
+from fusekit.onnx_export.chunks import chunks_as_slices
 from fusekit.onnx_export.names import tidy
 from fusekit.onnx_export.translations import OPERATORS
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
@@ -42,6 +43,9 @@ from fusekit.validation.verdict import ProbeResult, Validation
 
 # Protocol buffers end at 2 GiB; from here on the weights lie in a file of their own beside the model.
 EXTERNAL_DATA_FROM = 1_800_000_000
+
+
+_COMMON = (torch.float32, torch.complex64, torch.bool, torch.int64)
 
 
 def export_onnx(
@@ -63,6 +67,8 @@ def export_onnx(
     (`ok` False). Raises `CaptureError` if the module cannot be traced, `ExportError` if no well-formed file comes out.
     Whenever there is no new file, an old one is untouched.
     """
+    if any(tensor.dtype is torch.bfloat16 for tensor in reference.inputs.tensors()):
+        raise ExportError(f"{runtime.title} takes no bfloat16 inputs on the CPU: export model.float() on float inputs")
     newest = onnx.defs.onnx_opset_version()
     if opset is not None and not 7 <= opset <= newest:
         raise ExportError(f"opset {opset} does not exist for torch.onnx: 7 to {newest} do")
@@ -85,6 +91,7 @@ def export_plain(
     Raises `ExportError` or `CaptureError` if torch's exporter cannot."""
     program = export_program(module, Inputs.of(example_inputs), dynamic=dynamic)
     _take_reals(program)
+    chunks_as_slices(program)
     _write(_translate(program, opset, True), path)
     return path
 
@@ -137,11 +144,17 @@ class _Exporter:
     def _attempt(self, program: ExportedProgram, *, optimize: bool) -> Validation:
         outputs = _output_names(program)
         _take_reals(program)
+        chunks_as_slices(program)
         model = _translate(program, self.opset, optimize)
-        tidy(model, {name: tuple(weight.shape) for name, weight in program.state_dict.items()}, outputs, self.metadata)
+        shapes = {name: tuple(weight.shape) for name, weight in program.state_dict.items()}
+        with told_as(ExportError, "tidying the exporter's program"):
+            tidy(model, shapes, outputs, self.metadata)
         _write(model, self.path)
         inputs = self.reference.inputs
-        _check(self.path, inputs, inputs.names(self.optimized), self.runtime)
+        try:
+            _check(self.path, inputs, inputs.names(self.optimized), self.runtime)
+        except ExportError as error:
+            raise ExportError(f"{error}{_advice(self.optimized, inputs)}") from error
         return judge(self.reference, self.path, self.tolerance, self.runtime)
 
 
@@ -228,9 +241,15 @@ def _check(path: Path, inputs: Inputs, names: Sequence[str], runtime: Runtime) -
     try:
         runtime.load(path).run(inputs, names)
     except FusekitError as error:
-        wide = any(tensor.dtype in (torch.float64, torch.complex128) for tensor in inputs.tensors())
-        advice = "; it has few kernels for double precision: export the model in single precision" if wide else ""
-        raise ExportError(f"{error}{advice}") from error
+        raise ExportError(str(error)) from error
+
+
+def _advice(module: nn.Module, inputs: Inputs) -> str:
+    """What to do where the runtime has no kernel for a dtype of the model."""
+    tensors = (*inputs.tensors(), *module.parameters(), *module.buffers())
+    rare = (t.dtype for t in tensors if t.dtype not in _COMMON)
+    names = ", ".join(dict.fromkeys(str(dtype).removeprefix("torch.") for dtype in rare))
+    return f"; runtimes have few kernels for {names}: export model.float() on float inputs" if names else ""
 
 
 def _only_sizes_failed(verdict: Validation) -> bool:

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from fusekit.capture import capture, has_hooks
+from fusekit.capture import capture
 from fusekit.capture.only_called import only_called
+from fusekit.capture.whole import why_whole
 from fusekit.errors import CaptureError
 from fusekit.ir.emit import emit
 from fusekit.ir.totals import totals
@@ -35,8 +36,9 @@ class Pipeline:
     def run(self, module: nn.Module, inputs: Inputs | None, path: str = "") -> nn.Module:
         """The optimized module, made of one's own copy (`own_copy`)."""
         options = self.options
-        if has_hooks(module):
-            self._left(path, "it has hooks, which must see its own input and output")
+        if reason := why_whole(module):
+            self._left(path, reason)
+            self.ways.append("nothing")
             return module
         try:
             # a file may be of one size; what answers in place of a model may not
@@ -50,8 +52,8 @@ class Pipeline:
         for name in captured.untraced:
             graph.modules[name] = self.run(graph.modules[name], None, _join(path, name))
         for name, opaque in graph.modules.items():
-            if has_hooks(opaque):
-                self._left(_join(path, name), "it has hooks, which must see its own input and output")
+            if reason := why_whole(opaque):
+                self._left(_join(path, name), reason)
         self.events += [
             Event("fold-constants", name.rpartition(".")[0] or name, Outcome.APPLIED, error=0.0, reason="while tracing")
             for name in graph.constants

@@ -37,7 +37,7 @@ def _raced(reference: Reference, options: Options, result: nn.Module, pipeline: 
     model, inputs = reference.model, reference.inputs
     original = torch_call(evaluation_copy(model), inputs.cloned())
     while True:
-        times = clock.compare(original, torch_call(result, inputs.cloned()))
+        times = clock.compare(original, torch_call(evaluation_copy(result), inputs.cloned()))
         pipeline.times = times
         pipeline.events += undone
         if not is_slower(times):

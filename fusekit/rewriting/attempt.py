@@ -4,7 +4,8 @@ A proposal that is not lawful or does not pay is *refused* with its reason or it
 *rejected* and leaves no trace.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from fusekit.rewriting.price import work_of
 from fusekit.rewriting.region import Region, constants_of
 from fusekit.rewriting.rewrite import Rewrite
 from fusekit.rewriting.row_cut import cheapest_cut
+from fusekit.rewriting.spoiled import HOLD_BEHIND, has_finite_constants, is_finite, weights_before
 from fusekit.rewriting.verify import AFFORDABLE, AFFORDABLE_FOR_PLANS, TOLERANCE, constant_error, region_error
 
 _LARGE = 50_000  # entries of a region's constants from which computing a proposal only to refuse it is a waste
@@ -31,8 +33,16 @@ _LARGE = 50_000  # entries of a region's constants from which computing a propos
 class Attempt:
     """One rewrite at one match, from proposal to commit or to no trace."""
 
-    def __init__(self, graph: Graph, rewrite: Rewrite, match: Match, rates: Rates) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        rewrite: Rewrite,
+        match: Match,
+        rates: Rates,
+        spoiled: Mapping[fx.Node, str] = MappingProxyType({}),
+    ) -> None:
         self.graph, self.rewrite, self.match, self.rates = graph, rewrite, match, rates
+        self.spoiled = spoiled
         self.region = Region(graph, match)
         self.sources = self.region.sources()
         self.before = self.after = FREE
@@ -58,6 +68,7 @@ class Attempt:
                 if isinstance(value, Unread):
                     raise Inapplicable(value.reason)
             self.dtype = self.region.dtype()
+            self._require_finite_weights()
             if self.region.weight_entries() > _LARGE and not self.rewrite.by_value:
                 # priced on shapes alone first: a large kernel that does not pay is never computed
                 self._settled(self.rewrite.propose(*(m.on_meta() for m in self.match.maps)), gain)
@@ -75,16 +86,19 @@ class Attempt:
     def carry_out(self) -> Event:
         """Write the proposal beside what is there, compare both, commit or leave no trace."""
         new: list[fx.Node] = []
+        beyond = ""
         try:
             with self.graph.fx.inserting_before(self.match.outputs[0]):
                 new = write(self.graph, self.proposal, self.match.sources, self.region.names())
-            self.error = self._error_of(new)
-            reason = f"float64 error {self.error:.1e} exceeds {TOLERANCE:.0e}; rolled back"
+            beyond = self._leaves_the_range(new)
+            self.error = float("inf") if beyond else self._error_of(new)
+            reason = beyond or f"float64 error {self.error:.1e} exceeds {TOLERANCE:.0e}; rolled back"
         except Exception as error:  # a proposal that cannot even run is as wrong as one that runs wrongly
             self.error, reason = float("inf"), f"the check failed to run ({type(error).__name__}: {error}); rolled back"
         if not self.error <= TOLERANCE:
+            self.error = None if beyond else self.error
             self.graph.erase_dead(new)
-            return self._event(Outcome.REJECTED, reason)
+            return self._event(Outcome.REFUSED if beyond else Outcome.REJECTED, reason)
         self._commit(new)
         return self._event(Outcome.APPLIED, "")
 
@@ -124,6 +138,30 @@ class Attempt:
                 f"does not pay: {self.before.macs:,} -> {self.after.macs:,} MACs, "
                 f"price x{self.after.price / self.before.price:.2f}{shared}"
             )
+
+    def _require_finite_weights(self) -> None:
+        if self.match.source is None:
+            return
+        for node in constants_of(self.match.nodes):
+            if not is_finite(self.graph.constants[str(node.target)]):
+                raise Inapplicable(f"{node.target} holds NaN or infinity, which would come out at other places")
+        if not all(has_finite_constants(value) for value in self.match.maps):
+            raise Inapplicable(f"{self.where} scales by infinity or NaN, as after a variance of 0")
+        spoiled = "" if self.rewrite.name in HOLD_BEHIND else weights_before(self.match.sources, self.spoiled)
+        if spoiled:
+            raise Inapplicable(f"it is fed by {spoiled}, which holds NaN or infinity: these would come out elsewhere")
+
+    def _leaves_the_range(self, new: list[fx.Node]) -> str:
+        """Why a constant cannot be stored in the region's dtype; "" if all can."""
+        for node in constants_of(new) if self.match.source is not None else ():
+            value = self.graph.constants[str(node.target)].detach()
+            stored = value.to(self.dtype or value.dtype)
+            name = str(stored.dtype).removeprefix("torch.")
+            if is_finite(value) and not is_finite(stored):
+                return f"a constant would be as large as {float(value.abs().max()):.0e}, beyond {name}"
+            if bool(value.any()) and not bool(stored.any()):
+                return f"a constant would be as small as {float(value.abs().max()):.0e}, which is 0 in {name}"
+        return ""
 
     def _error_of(self, new: list[fx.Node]) -> float:
         match = self.match

@@ -19,6 +19,7 @@ from fusekit.model.patches import computing_threads
 from fusekit.report import Event, Outcome
 from fusekit.rewriting.attempt import Attempt
 from fusekit.rewriting.rewrite import Rewrite, Stage
+from fusekit.rewriting.spoiled import spoiled_layers
 
 Progress = Callable[[str, int, int], None]
 
@@ -50,6 +51,7 @@ class Driver:
         self.events: list[Event] = []
         # by rewrite and region: what several stages refuse is refused once
         self._refused: dict[tuple[str, tuple[fx.Node, ...]], Event] = {}
+        self._spoiled = spoiled_layers(self.graph)
         self._settled: set[fx.Node] = set()  # nodes whose realization has been chosen
 
     @torch.no_grad()
@@ -90,7 +92,7 @@ class Driver:
             match = rewrite.pattern.match(self.graph, node)
             if match is None:
                 continue
-            attempt = Attempt(self.graph, rewrite, match, self.rates)
+            attempt = Attempt(self.graph, rewrite, match, self.rates, self._spoiled)
             event = attempt.run()
             if event.outcome is Outcome.APPLIED:
                 self.events.append(event)
@@ -112,7 +114,7 @@ class Driver:
             match = rewrite.pattern.match(self.graph, node)
             if match is None:
                 continue
-            attempt = Attempt(self.graph, rewrite, match, self.rates)
+            attempt = Attempt(self.graph, rewrite, match, self.rates, self._spoiled)
             vetoed = (rewrite.name, attempt.where) in self.vetoed
             refusal = (
                 attempt.refuse("the whole model was slower with it")

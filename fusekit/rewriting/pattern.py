@@ -19,6 +19,7 @@ from fusekit.ir.graph import Graph, evaluate
 from fusekit.ir.joins import Branch, addends, combination, concatenated, share_source, walk_back
 from fusekit.ir.read import read
 from fusekit.ir.reading import Unread
+from fusekit.rewriting.spoiled import has_finite_constants
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class Having:
 
     def match(self, graph: Graph, output: fx.Node) -> Match | None:
         reading = read(graph, output)
-        if reading is None or type(reading.map) is not self.kind:
+        if reading is None or type(reading.map) is not self.kind or not has_finite_constants(reading.map):
             return None
         try:
             self.law(reading.map)

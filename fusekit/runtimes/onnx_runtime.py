@@ -1,9 +1,11 @@
 """ONNX Runtime on the CPU."""
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnxruntime
 import torch
 from torch import nn
@@ -99,7 +101,14 @@ class OnnxFile(RunnableFile):
     def output_names(self) -> list[str]:
         return [value.name for value in self._session.get_outputs()]
 
+    @cached_property
+    def _is_recurrent(self) -> bool:
+        nodes = onnx.load(str(self.path), load_external_data=False).graph.node
+        return any(node.op_type in ("LSTM", "GRU", "RNN") for node in nodes)
+
     def run_arrays(self, feed: Mapping[str, Any]) -> list[Any]:
+        if not all(array.size for array in feed.values()) and self._is_recurrent:  # it would end the process
+            raise FusekitError("ONNX Runtime has no recurrent layers for inputs of size 0: take inputs of at least 1")
         try:
             return list(self._session.run(None, feed, self._run_options))
         except Exception as error:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from fusekit.errors import FusekitError
+from fusekit.errors import FusekitError, reason_of, told_as
 from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
-from fusekit.model.program import reason_of
+from fusekit.model.surroundings import plain_modes
 from fusekit.runtimes.file import RunnableFile
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.runtimes.protocol import Runtime
@@ -30,7 +30,9 @@ from fusekit.validation.verdict import REFUSED, ProbeResult, Validation
 Sizes = tuple[Sequence[Size], Sequence[Size]]
 
 
+@told_as(FusekitError, "validating")
 @alone()
+@plain_modes()
 def validate(
     reference: nn.Module,
     candidate: nn.Module | str | Path,

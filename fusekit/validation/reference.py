@@ -14,13 +14,14 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor, nn
 
-from fusekit.errors import FusekitError
+from fusekit.errors import FusekitError, reason_of
 from fusekit.ir.emit import OptimizedModule
 from fusekit.ir.spelling import has_hooks
+from fusekit.model.copies import overridden
 from fusekit.model.float64 import WIDENED, run_float64
 from fusekit.model.inputs import Inputs
 from fusekit.model.patches import quiet
-from fusekit.model.program import evaluation_copy, reason_of
+from fusekit.model.program import evaluation_copy
 from fusekit.validation.probes import GIVEN, Probe
 from fusekit.validation.tolerance import Outputs, is_float, longest_sum, outputs_of, relative_error
 
@@ -129,8 +130,9 @@ def run(module: nn.Module, inputs: Inputs) -> Outputs:
 def _leaves_no_trace(module: nn.Module) -> bool:
     """Whether it is in eval mode, and all its modules are of kinds known to keep nothing of a call."""
     return not any(
-        part.training
+        getattr(part, "training", True)
         or has_hooks(part)
+        or overridden(part)
         or not (isinstance(part, OptimizedModule) or type(part).__module__.startswith(("torch.nn.", "fusekit.")))
         for part in module.modules()
     )

@@ -10,7 +10,8 @@ Never compare two float32 results with each other: their difference is neither o
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -50,15 +51,30 @@ class OutputError:
 
 
 def outputs_of(result: Any) -> Outputs:
-    """The leaves of a nested output under the names of their places; numbers become tensors, None is no output."""
+    """The leaves of a nested output under the names of their places, those of dataclasses included; numbers become
+    tensors, None is no output."""
     leaves = [
         (spell(path), leaf if isinstance(leaf, Tensor) else torch.tensor(leaf))
-        for path, leaf in pytree.tree_leaves_with_path(result)
+        for path, leaf in pytree.tree_leaves_with_path(_opened(result))
         if isinstance(leaf, Tensor | int | float | complex)
     ]
     return [
         (f"output_{name}" if name[:1].isdigit() else name or "output", leaf.detach().cpu()) for name, leaf in leaves
     ]
+
+
+def _opened(result: Any) -> Any:
+    """Dataclasses that torch does not look into, as dicts of their fields."""
+
+    def is_closed(value: Any) -> bool:
+        return is_dataclass(value) and not isinstance(value, type | Mapping)
+
+    def opened(value: Any) -> Any:
+        if not is_closed(value):
+            return value
+        return {f.name: _opened(getattr(value, f.name, None)) for f in fields(value)}
+
+    return pytree.tree_map(opened, result, is_leaf=is_closed)
 
 
 def compare(

@@ -1,0 +1,170 @@
+"""A deep copy that shares nothing with the module it is of: neither weights nor state, nor through its functions.
+
+`copy.deepcopy` takes a function for a constant. One that is set on a module (a forward of its own, a hook) may hold
+modules and parameters in its closure, and the copy would run the original's. Such functions are made anew over copies
+of what they hold; one that finds its module by a global name cannot be, and is refused.
+"""
+
+import copy
+import dis
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache, partial
+from itertools import chain
+from types import CellType, CodeType, FunctionType, MappingProxyType, MethodType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from fusekit.errors import CaptureError, reason_of
+
+_OF_GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL")
+_OWN = ("_modules", "_parameters", "_buffers")
+
+
+def overridden(module: nn.Module) -> list[str]:
+    """Methods of its class that stand on this very module: patches and wrappers set `forward` there."""
+    own = vars(module).items()
+    return [name for name, value in own if callable(value) and callable(getattr(type(module), name, None))]
+
+
+def deep_copy(module: nn.Module, instead: Mapping[nn.Module, nn.Module] = MappingProxyType({})) -> nn.Module:
+    """The copy, in the mode that the module is in; values that are computed from parameters are constants in it. In
+    place of a part that is a key of `instead`, whatever holds it, stands a copy of the value.
+
+    Raises CaptureError where something that the module holds cannot be copied.
+    """
+    memo: dict[int, Any] = {
+        id(value): value.detach().clone().requires_grad_(value.requires_grad)
+        for part in module.modules()
+        for value in pytree.tree_leaves([v for k, v in vars(part).items() if k != "_modules"])
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    functions = list(_holding_functions(module))
+    memo |= {id(function): _with_empty_cells(function) for function in functions}
+    try:
+        for part in reversed([part for part in module.modules() if part in instead]):  # what stands within first
+            memo[id(part)] = copy.deepcopy(instead[part], memo)
+        copied: nn.Module = copy.deepcopy(module, memo)
+        for function in functions:
+            _fill(memo[id(function)], function, memo)
+    except RecursionError:
+        raise  # whoever calls says what to do about it
+    except Exception as error:
+        raise CaptureError(f"{type(module).__name__} cannot be copied: {reason_of(error)}{_culprit(module)}") from error
+    return copied
+
+
+def _holding_functions(module: nn.Module) -> Iterator[FunctionType]:
+    """Functions kept in the module whose closure leads to a module or a parameter."""
+    parts = set(module.modules())
+    seen: set[int] = set()
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            if name in _OWN:
+                continue
+            for function in _functions(value, seen):
+                if found := [
+                    n for n in globals_read(function.__code__) if _is_part(function.__globals__.get(n), parts)
+                ]:
+                    raise CaptureError(
+                        f"{name} of {path or 'the model'} finds a part of the model by the global name {found[0]}, "
+                        f"where a copy would run the original's: let it take the module as its argument"
+                    )
+                if _leads_to_modules(function, set()):
+                    yield function
+
+
+def _functions(value: Any, seen: set[int]) -> Iterator[FunctionType]:
+    """Functions that a value is, holds or calls, its own closures included."""
+    if id(value) in seen:
+        return
+    if isinstance(value, FunctionType | MethodType | partial | dict | list | tuple):
+        seen.add(id(value))
+    if isinstance(value, FunctionType):
+        yield value
+    for inner in _inside(value):
+        yield from _functions(inner, seen)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, FunctionType):
+        return [*_contents(value), *vars(value).values(), *(value.__defaults__ or ())]
+    if isinstance(value, MethodType):
+        return [value.__func__]
+    if isinstance(value, partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _contents(function: FunctionType) -> list[Any]:
+    """What its closure holds, as far as it is bound."""
+    found = []
+    for cell in function.__closure__ or ():
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:  # not bound yet
+            continue
+    return found
+
+
+def _leads_to_modules(value: Any, seen: set[int]) -> bool:
+    if isinstance(value, nn.Module | nn.Parameter):
+        return True
+    if id(value) in seen:
+        return False
+    seen.add(id(value))
+    if isinstance(value, MethodType) and _leads_to_modules(value.__self__, seen):
+        return True
+    return any(_leads_to_modules(inner, seen) for inner in _inside(value))
+
+
+def _is_part(value: Any, parts: set[nn.Module]) -> bool:
+    return isinstance(value, nn.Module) and value in parts
+
+
+@lru_cache(maxsize=10_000)
+def globals_read(code: CodeType) -> tuple[str, ...]:
+    """The global names in a function's code and in that of functions defined in it."""
+    names = [str(each.argval) for each in dis.get_instructions(code) if each.opname in _OF_GLOBALS]
+    inner = (globals_read(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return tuple(dict.fromkeys((*names, *chain.from_iterable(inner))))
+
+
+def _with_empty_cells(function: FunctionType) -> FunctionType:
+    cells = tuple(CellType() if _is_own_cell(cell) else cell for cell in function.__closure__ or ())
+    return FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
+
+
+def _is_own_cell(cell: CellType) -> bool:
+    """Whether a copy needs its own. What a hook notes in a list of the caller's, the copy's hook notes there too."""
+    try:
+        return _leads_to_modules(cell.cell_contents, set())
+    except ValueError:  # not bound yet
+        return False
+
+
+def _fill(made: FunctionType, function: FunctionType, memo: dict[int, Any]) -> None:
+    """What the function holds, copied along with the module."""
+    for new, old in zip(made.__closure__ or (), function.__closure__ or (), strict=True):
+        if new is not old:
+            new.cell_contents = copy.deepcopy(old.cell_contents, memo)
+    made.__defaults__ = copy.deepcopy(function.__defaults__, memo)
+    made.__kwdefaults__ = copy.deepcopy(function.__kwdefaults__, memo)
+    made.__qualname__, made.__doc__, made.__module__ = function.__qualname__, function.__doc__, function.__module__
+    vars(made).update(copy.deepcopy(vars(function), memo))
+
+
+def _culprit(module: nn.Module) -> str:
+    """Which attribute it is that cannot be copied, in words; "" if none can be named."""
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            if name in _OWN:
+                continue
+            try:
+                copy.deepcopy(value, {id(module): module, **{id(m): m for m in module.modules()}})
+            except Exception:
+                return f"; it is {f'{path}.{name}' if path else name} (take it off, or give its class __deepcopy__)"
+    return ""

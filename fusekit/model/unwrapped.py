@@ -1,0 +1,40 @@
+"""What stands within wrappers that only say how a model is run: on several devices, or compiled."""
+
+from torch import nn
+from torch._dynamo.eval_frame import OptimizedModule
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from fusekit.model.copies import deep_copy
+
+
+def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
+    """The model without wrappers, and a sentence on those there were, or "".
+
+    The model is not touched: if a wrapper stands inside it, what comes back is a copy.
+    """
+    wrappers = [part for part in model.modules() if _inside(part) is not None]
+    model = _innermost(model)
+    if any(_inside(part) is not None for part in model.modules()):
+        model = deep_copy(model, {part: _innermost(part) for part in wrappers})
+    what = ", ".join(dict.fromkeys(map(_name, wrappers)))
+    return model, f"what {what} wraps was optimized; wrap or compile the result again" if wrappers else ""
+
+
+def _innermost(module: nn.Module) -> nn.Module:
+    while (inner := _inside(module)) is not None:
+        module = inner
+    return module
+
+
+def _inside(module: nn.Module) -> nn.Module | None:
+    if isinstance(module, OptimizedModule):
+        compiled: nn.Module = module._orig_mod
+        return compiled
+    if isinstance(module, DataParallel | DistributedDataParallel):
+        wrapped: nn.Module = module.module
+        return wrapped
+    return None
+
+
+def _name(module: nn.Module) -> str:
+    return "torch.compile" if isinstance(module, OptimizedModule) else type(module).__name__
