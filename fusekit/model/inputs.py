@@ -35,7 +35,10 @@ class Inputs:
     def of(cls, example_inputs: object) -> "Inputs":
         """A tensor, a tuple or list of positional arguments, or a dict of keyword arguments. Tensors made in inference
         mode are copied: they could not be traced with."""
-        return cls._given(example_inputs).map(lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
+        given = cls._given(example_inputs)
+        if not any(tensor.is_inference() for tensor in given.tensors()):
+            return given
+        return given.map(lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
 
     @classmethod
     def _given(cls, example_inputs: object) -> "Inputs":
