@@ -18,16 +18,11 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.planted.bugs import FIRST, Bug
-from tests.planted.judgement import JUDGEMENT
-from tests.planted.laws import LAWS
-from tests.planted.parts import CUTS
-from tests.planted.plans import PLANS
-from tests.planted.products import PRODUCTS
+from tests.planted.bugs import Bug, bugs
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 600
-BUGS = (*FIRST, *LAWS, *CUTS, *PLANS, *PRODUCTS, *JUDGEMENT)
+BUGS = bugs()
 WORKERS = int(os.environ.get("PLANT_WORKERS", "2"))
 
 

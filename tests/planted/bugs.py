@@ -1,6 +1,17 @@
-"""The bugs that are planted: slips of the hand, one replacement each. Here: the driver and its oldest laws."""
+"""The bugs that are planted: slips of the hand, one replacement each, in tables of plain text.
 
+    = FILE : NET NET ...        the bugs below are in this file; these tests should catch them (none named: NETS)
+
+    a name
+    - what stands in the file, once
+    + what is put in its place; nothing where there is no such line
+
+A line that starts with # says what the table is about.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 NETS = ("test_laws", "test_readings", "test_pass_laws", "test_passes", "test_driver", "test_miscompiles")
 
@@ -16,87 +27,19 @@ class Bug:
     nets: tuple[str, ...] = NETS
 
 
-SPELLINGS = "fusekit/ir/spellings/"
-ARITHMETIC = SPELLINGS + "arithmetic.py"
-CONV, VERIFY, ATTEMPT = (
-    "fusekit/algebra/conv.py",
-    "fusekit/rewriting/verify.py",
-    "fusekit/rewriting/attempt.py",
-)
-BORDER = "fusekit/algebra/border.py"
+def bugs() -> tuple[Bug, ...]:
+    """All of all tables."""
+    tables = sorted(Path(__file__).parent.glob("*.txt"))
+    return tuple(bug for table in tables for bug in _read(table.read_text(encoding="utf-8")))
 
-FIRST = (
-    Bug(
-        "scale on the input axis",
-        CONV,
-        "scale.reshape((self.groups, -1, 1, *(1,)",
-        "scale.reshape((self.groups, 1, -1, *(1,)",
-    ),
-    Bug("forgotten eps", "fusekit/algebra/affine.py", "torch.rsqrt(wide(var) + eps)", "torch.rsqrt(wide(var))"),
-    Bug("dropped bias", CONV, "else scale * wide(self.bias) + shift", "else shift"),
-    Bug("padding p1 + p2", CONV, "(low1 + s * low2, high1 + s * high2)", "(low1 + low2, high1 + high2)"),
-    Bug("dilation without the inner stride", CONV, "outer_step = tuple(s * d for", "outer_step = tuple(d for"),
-    Bug(
-        "coarsen misplaces blocks",
-        "fusekit/algebra/kernel.py",
-        "= kernel[block::merged]",
-        "= kernel[block * groups : (block + 1) * groups]",
-    ),
-    Bug(
-        "border relaxed, low side",
-        BORDER,
-        "reach - stride - inner_padding[0] >= 0",
-        "reach - stride - inner_padding[0] > 0",
-    ),
-    Bug("border relaxed, high side", BORDER, "inner_padding[1] < reach", "inner_padding[1] < reach - 1"),
-    Bug(
-        "parameter changed in place",
-        CONV,
-        "kernel = wide(self.kernel) * scale.reshape((self.groups, -1, 1, *(1,) * self.n))",
-        "kernel = self.kernel.mul_(scale.to(self.kernel).reshape((self.groups, -1, 1, *(1,) * self.n)))",
-    ),
-    Bug("pad sides swapped", SPELLINGS + "pads.py", "(amounts[i], amounts[i + 1])", "(amounts[i + 1], amounts[i])"),
-    Bug(
-        "odd one of 'same' on the low side",
-        SPELLINGS + "conv.py",
-        "(total // 2, total - total // 2)",
-        "(total - total // 2, total // 2)",
-    ),
-    Bug("transposed kernel not transposed", CONV, "kernel.transpose(1, 2) if transposed else kernel", "kernel"),
-    Bug("shift before padding allowed", CONV, "if any(low > 0 or high > 0 for low, high in self.padding)", "if False"),
-    Bug("alpha ignored", ARITHMETIC, "(1.0, alpha * right)", "(1.0, right)"),
-    Bug("batch norm on the last axis", SPELLINGS + "batch_norm.py", 'a["eps"], 1 - rank)', 'a["eps"], -1)'),
-    Bug(
-        "axis of a constant not compared",
-        ARITHMETIC,
-        "if axes and source.size(axes[0]) !=",
-        "if False and source.size(axes[0]) !=",
-    ),
-    Bug(
-        "constant on the wrong axis",
-        ARITHMETIC,
-        "return (flat.flatten(), axes[0])",
-        "return (flat.flatten(), 1 - (source.rank or 2))",
-    ),
-    Bug("dividing by the reciprocal", ARITHMETIC, "(1.0 / right, 0.0)", "(right, 0.0)"),
-    Bug("training batch norm read", SPELLINGS + "batch_norm.py", 'if a["training"] or computed', "if computed"),
-    Bug(
-        "pad value ignored",
-        SPELLINGS + "pads.py",
-        'if mode == "constant" and a.get("value"):',
-        'if mode == "constant" and False:',
-    ),
-    Bug("tolerance ignored", ATTEMPT, "if not self.error <= TOLERANCE:", "if self.error == 17:"),
-    Bug("NaN accepted", VERIFY, "return error if math.isfinite(error) else math.inf", "return error"),
-    Bug("shape not compared", VERIFY, 'return float("inf")\n    scale', "return 0.0\n    scale"),
-    Bug("shared value not paid for", ATTEMPT, "self.after = sum(kept, ", "self.after = sum([], "),
-    Bug("rejected nodes left behind", ATTEMPT, "self.graph.erase_dead(new)\n", "pass\n"),
-    Bug("dtype not restored", ATTEMPT, "value.to(dtype or value.dtype)", "value"),
-    Bug(
-        "random expressions folded",
-        "fusekit/rewriting/pattern.py",
-        " and torch.Tag.nondeterministic_seeded not in node.target.tags",
-        "",
-    ),
-    Bug("law swapped", "passes/fold_affine.py", "return c @ a", "return a @ c"),
-)
+
+def _read(table: str) -> Iterator[Bug]:
+    file, nets = "", NETS
+    for block in table.split("\n\n"):
+        lines = block.strip("\n").split("\n")
+        if lines[0].startswith("= "):
+            file, _, named = (part.strip() for part in lines[0][2:].partition(":"))
+            nets = tuple(named.split()) or NETS
+        elif not lines[0].startswith("#"):
+            right, wrong = ([line[2:] for line in lines[1:] if line[0] == mark] for mark in "-+")
+            yield Bug(lines[0], file, "\n".join(right), "\n".join(wrong), nets)
