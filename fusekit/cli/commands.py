@@ -90,7 +90,7 @@ def inspect(model: Model, target: str, screen: Screen) -> int:
     return OK
 
 
-def validate(model: Model, candidate: Path, screen: Screen, tolerance: float | None = None) -> int:
+def validate(model: Model, candidate: Path, target: str, screen: Screen, tolerance: float | None = None) -> int:
     """Compare a checkpoint with an exported file; 1 if the numbers differ."""
     identity = recognise(candidate)
     if identity.kind is not Kind.ONNX:
@@ -98,7 +98,7 @@ def validate(model: Model, candidate: Path, screen: Screen, tolerance: float | N
     with screen.progress(3) as steps:
         original, example = _open(model, steps)
         steps.begin("validating")
-        validation = judge(original, candidate, example, tolerance=tolerance)
+        validation = judge(original, candidate, example, tolerance=tolerance, target=target)
     return _conclude("validate", candidate, validation, None, screen)
 
 

@@ -19,6 +19,7 @@ from fusekit.cli.flatten import flatten
 from fusekit.cli.options import (
     Ends,
     EndsOption,
+    FileTargetOption,
     Form,
     KeptOnnxArgument,
     Measuring,
@@ -127,12 +128,19 @@ def inspect(*, model: Model, target: TargetOption = "torch", talk: Talk) -> None
 
 
 @_command
-def validate(*, model: Model, candidate: OnnxArgument, tolerance: ToleranceOption = None, talk: Talk) -> None:
+def validate(
+    *,
+    model: Model,
+    candidate: OnnxArgument,
+    target: FileTargetOption = "onnxruntime",
+    tolerance: ToleranceOption = None,
+    talk: Talk,
+) -> None:
     """Compare a checkpoint with an exported file. Exit code 1 if the numbers differ."""
     model.check()
     if not Path(candidate).exists():
         raise typer.BadParameter(f"{candidate}: no such file", param_hint="'OUT.onnx'")
-    _run(talk, lambda commands, screen: commands.validate(model, Path(candidate), screen, tolerance))
+    _run(talk, lambda commands, screen: commands.validate(model, Path(candidate), target, screen, tolerance))
 
 
 @_command

@@ -143,8 +143,14 @@ KeptOnnxArgument = Annotated[
     str | None, typer.Argument(metavar="[OUT.onnx]", help="Where the ONNX file is kept.", show_default=False)
 ]
 ProgramArgument = Annotated[str, typer.Argument(metavar="OUT.pt2", help="The file to write.", show_default=False)]
-_TARGET = f"The runtime to optimize for: {', '.join(known())}."
-TargetOption = Annotated[str, typer.Option(help=_TARGET, metavar="RUNTIME", callback=_known)]
+
+
+def _target(what: str) -> Any:
+    return typer.Option(help=f"The runtime {what}: {', '.join(known())}.", metavar="RUNTIME", callback=_known)
+
+
+TargetOption = Annotated[str, _target("to optimize for")]
+FileTargetOption = Annotated[str, _target("that runs the file")]
 EndsOption = Annotated[Ends, typer.Option("--io", help="What stands for complex tensors at the ends of the file.")]
 ToleranceOption = Annotated[
     float | None,

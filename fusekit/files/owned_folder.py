@@ -6,6 +6,7 @@ long as its owner lives, and the system gives up the locks of the dead.
 """
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -51,23 +52,28 @@ def _made(parent: Path, prefix: str) -> tuple[Path, FileLock]:
     remove it: then another one is made."""
     _sweep(parent, prefix)
     while True:
-        root = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        root = parent / f"{prefix}{secrets.token_hex(6)}"
         lock = FileLock(root / _LOCK)
+        _alive.add(root)  # before it is there: a signal may come at any time
         try:
+            root.mkdir(mode=0o700)
             lock.acquire(timeout=0)
+            if (root / _LOCK).exists():
+                return root, lock
+            lock.release()
         except (Timeout, FileNotFoundError):
-            continue
+            if not parent.is_dir():
+                _alive.discard(root)
+                raise
         except BaseException:
             shutil.rmtree(root, ignore_errors=True)
+            _alive.discard(root)
             raise
-        if (root / _LOCK).exists():
-            return root, lock
-        lock.release()
+        _alive.discard(root)
 
 
 def _held(root: Path, lock: FileLock) -> Iterator[Path]:
     """A folder in it for whatever is to be made, without the lock beside it; removed when the block ends."""
-    _alive.add(root)
     try:
         room = root / "work"
         room.mkdir()

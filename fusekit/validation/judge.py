@@ -19,6 +19,7 @@ from fusekit.errors import FusekitError, reason_of, told_as
 from fusekit.model.alone import alone
 from fusekit.model.inputs import Inputs
 from fusekit.model.surroundings import plain_modes
+from fusekit.runtimes import runtime as runtime_called
 from fusekit.runtimes.file import RunnableFile
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.runtimes.protocol import Runtime
@@ -39,7 +40,7 @@ def validate(
     example_inputs: object,
     *,
     tolerance: float | None = None,
-    runtime: Runtime = ONNX_RUNTIME,
+    target: str = ONNX_RUNTIME.name,
 ) -> Validation:
     """Compare a module or an ONNX file with the reference, both in eval mode; neither is changed.
 
@@ -52,15 +53,16 @@ def validate(
         tolerance: a bound on the relative error in place of the one derived from the reference's own. It then holds for
             the quiet region of the wide range by itself too, where a convolution by FFT is less accurate than a direct
             one.
-        runtime: who runs the file.
+        target: the runtime that runs the file, by name.
 
     Returns:
         The Validation. Anything the candidate gets wrong is in it.
 
     Raises:
-        FusekitError: there is nothing to compare. The reference refuses the given inputs, or the file does not load.
+        FusekitError: there is nothing to compare. The reference refuses the given inputs, the file does not load, or
+            there is no such runtime.
     """
-    return judge(Reference(reference, example_inputs), candidate, tolerance, runtime)
+    return judge(Reference(reference, example_inputs), candidate, tolerance, runtime_called(target))
 
 
 def judge(

@@ -13,7 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-NETS = ("test_laws", "test_readings", "test_pass_laws", "test_passes", "test_driver", "test_miscompiles")
+Nets = tuple[str, ...]
+NETS: Nets = (
+    "test_laws",
+    "test_readings",
+    "test_pass_laws",
+    "test_passes",
+    "test_driver",
+    "test_miscompiles",
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class Bug:
     file: str
     right: str
     wrong: str
-    nets: tuple[str, ...] = NETS
+    nets: Nets = NETS
 
 
 def bugs() -> tuple[Bug, ...]:

@@ -78,6 +78,24 @@ def test_export_optimizes_for_it_and_is_judged_by_it(
     assert set(loaded) == {where.name}
 
 
+def test_validate_runs_the_file_where_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(1, 3, 8, 8)
+    path = plain_export(network(), tmp_path / "m.onnx", Inputs.of(x))
+    asked: list[str] = []
+    for each in FILES:
+
+        def load(self: Runtime, path: Path, *, spinning: bool = True, plain: Any = PLAIN[each.name]) -> Any:
+            asked.append(self.name)
+            return plain(self, path, spinning=spinning)
+
+        monkeypatch.setattr(type(each), "load", load)
+        asked.clear()
+        assert fusekit.validate(network(), path, x, target=each.name).ok
+        assert set(asked) == {each.name}
+    with pytest.raises(FusekitError, match="target must be one of torch, onnxruntime, openvino"):
+        fusekit.validate(network(), path, x, target="tensorrt")
+
+
 @pytest.mark.parametrize("where", available(), ids=lambda each: str(each.name))
 def test_the_clock_times_and_remembers_on_each(where: Runtime, tmp_path: Path) -> None:
     conv = Conv.from_torch(torch.randn(4, 1, 31), None, groups=4, padding=((15, 15),))
