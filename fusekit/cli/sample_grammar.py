@@ -9,7 +9,6 @@ SIZES  = N { x N }                     every N at least 1
 import ast
 import math
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import typer
 
 from fusekit.errors import FusekitError
-from fusekit.files import destination
+from fusekit.files import beside, destination
 
 DTYPES = (
     *("float32", "float64", "float16", "bfloat16", "uint8", "int8", "int16", "int32", "int64", "bool"),
@@ -104,13 +103,10 @@ def check_output(out: str, suffix: str, sources: Iterable[str | Path | None]) ->
         raise _bad("OUT", f"{out!r} has the wrong suffix; expected a name ending in {suffix}")
     try:
         target = destination(path)
-        # Permission bits do not tell the whole truth (root, read-only mounts, full disks): try.
-        with tempfile.TemporaryFile(dir=target.parent):
+        with beside(target):  # permission bits do not tell the whole truth (root, read-only mounts, full disks): try
             pass
     except FusekitError as error:
         raise _bad("OUT", str(error)) from error
-    except OSError as error:
-        raise _bad("OUT", f"the folder {target.parent} is not writable ({error.strerror})") from error
     for source in sources:
         if source and path.exists() and _read(source).exists() and path.samefile(_read(source)):
             raise _bad("OUT", f"{out} is also read ({source}); expected another name")
