@@ -19,6 +19,7 @@ from fusekit.errors import FusekitError
 
 PREFIX = "fusekit-"
 _LOCK = ".owner"  # in each folder: locked while its owner lives
+_ATTEMPTS = 20
 _alive: set[Path] = set()
 
 
@@ -51,25 +52,23 @@ def _made(parent: Path, prefix: str) -> tuple[Path, FileLock]:
     """A new folder, and its lock. Between the two another process may take the folder for one of a dead owner and
     remove it: then another one is made."""
     _sweep(parent, prefix)
-    while True:
+    for _ in range(_ATTEMPTS):
         root = parent / f"{prefix}{secrets.token_hex(6)}"
         lock = FileLock(root / _LOCK)
         _alive.add(root)  # before it is there: a signal may come at any time
         try:
             root.mkdir(mode=0o700)
-            lock.acquire(timeout=0)
-            if (root / _LOCK).exists():
-                return root, lock
-            lock.release()
-        except (Timeout, FileNotFoundError):
-            if not parent.is_dir():
-                _alive.discard(root)
-                raise
+            with suppress(Timeout, FileNotFoundError):
+                lock.acquire(timeout=0)
+                if (root / _LOCK).exists():
+                    return root, lock
+                lock.release()
         except BaseException:
             shutil.rmtree(root, ignore_errors=True)
             _alive.discard(root)
             raise
         _alive.discard(root)
+    raise OSError(f"no folder in {parent} stays where it was made")
 
 
 def _held(root: Path, lock: FileLock) -> Iterator[Path]:
