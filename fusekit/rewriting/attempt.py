@@ -157,9 +157,9 @@ class Attempt:
             value = self.graph.constants[str(node.target)].detach()
             stored = value.to(self.dtype or value.dtype)
             name = str(stored.dtype).removeprefix("torch.")
-            if is_finite(value) and not is_finite(stored):
+            if not is_finite(stored) and is_finite(value):
                 return f"a constant would be as large as {float(value.abs().max()):.0e}, beyond {name}"
-            if bool(value.any()) and not bool(stored.any()):
+            if not bool(stored.any()) and bool(value.any()):
                 return f"a constant would be as small as {float(value.abs().max()):.0e}, which is 0 in {name}"
         return ""
 
