@@ -20,9 +20,7 @@ from torch import Tensor, nn
 import fusekit
 from benchmarks.lowering_case import imported, trained
 from benchmarks.lowering_ways import DECOMPOSED, FUSEKIT, PLAIN, WAYS, error_of, nodes, reason
-from fusekit.model.float64 import run_float64
-from fusekit.model.inputs import Inputs
-from fusekit.model.patches import quiet
+from fusekit.model import Inputs, quiet, run_float64
 from fusekit.runtimes.onnx_runtime import OnnxFile
 from fusekit.runtimes.pytorch import torch_call
 from fusekit.runtimes.timing import Call, interleaved

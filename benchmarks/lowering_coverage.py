@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.lowering_case import Case
 from benchmarks.lowering_ways import DECOMPOSED, FUSEKIT, PLAIN, WAYS, Outcome, outcome, reason
-from fusekit.model.patches import quiet
+from fusekit.model import quiet
 
 Row = dict[str, Any]
 BROKEN = "raises in PyTorch"

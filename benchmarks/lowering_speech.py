@@ -19,9 +19,7 @@ from torch import Tensor, nn
 import fusekit
 from benchmarks.lowering_block import SplitReLU
 from benchmarks.lowering_ways import FUSEKIT, PLAIN, nodes, plain, reason, refusals
-from fusekit.model.float64 import run_float64
-from fusekit.model.inputs import Inputs
-from fusekit.model.patches import quiet
+from fusekit.model import Inputs, quiet, run_float64
 from fusekit.runtimes.onnx_runtime import OnnxFile
 
 Row = dict[str, Any]

@@ -19,8 +19,7 @@ import fusekit.nn as fnn
 from benchmarks.lowering_block import SplitReLU
 from benchmarks.lowering_case import imported
 from benchmarks.lowering_ways import plain, reason
-from fusekit.model.inputs import Inputs
-from fusekit.model.patches import quiet
+from fusekit.model import Inputs, quiet
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.passes import PASSES
 from fusekit.runtimes.onnx_runtime import OnnxFile

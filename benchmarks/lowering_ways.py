@@ -24,9 +24,7 @@ from torch.utils import _pytree as pytree
 
 import fusekit
 from benchmarks.lowering_case import Case
-from fusekit.model.float64 import run_float64
-from fusekit.model.inputs import Inputs
-from fusekit.model.patches import quiet
+from fusekit.model import Inputs, quiet, run_float64
 from fusekit.optimizing.lower_complex import NAME as LOWERING
 from fusekit.runtimes.onnx_runtime import OnnxFile
 

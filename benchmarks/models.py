@@ -33,10 +33,9 @@ import fusekit
 from benchmarks import models_table
 from benchmarks.model_networks import Whole, wholes
 from benchmarks.record import WHERE
-from fusekit.bench import competitors
-from fusekit.bench.contenders import versions
-from fusekit.bench.measure import Bench, measure
-from fusekit.model.inputs import Inputs
+from fusekit.bench import Bench, competitors, versions
+from fusekit.bench.measure import measure
+from fusekit.model import Inputs
 
 QUICK = ("SESR", "STFT", "MobileOne-S0", "ResNet-18", "U-Net")
 

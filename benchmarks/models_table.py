@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks.families_table import table
 from benchmarks.model_networks import HOME, ORDINARY
 from benchmarks.record import machine, write_bars, write_csv
+from fusekit.bench import Bench
 from fusekit.bench.contenders import ONNXRUNTIME, PYTORCH, Side
-from fusekit.bench.measure import Bench
 from fusekit.runtimes.open_vino import OpenVino
 
 Row = dict[str, Any]

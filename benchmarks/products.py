@@ -27,9 +27,8 @@ from benchmarks.record import WHERE, machine, write_csv
 from fusekit.algebra import COMPLEX, QUATERNION, Conv, HypercomplexAlgebra, Mixing
 from fusekit.algebra.products.product_conv import by_products
 from fusekit.algebra.products.toom_cook import winograd
-from fusekit.model.inputs import Inputs
-from fusekit.model.patches import quiet
-from fusekit.onnx_export.write_file import export_plain
+from fusekit.model import Inputs, quiet
+from fusekit.onnx_export import export_plain
 from fusekit.optimizing.race import module_of
 from fusekit.runtimes import runtime
 from fusekit.runtimes.timing import Call, interleaved

@@ -36,8 +36,8 @@ from benchmarks.model_networks import wholes
 from benchmarks.record import WHERE, machine, write_csv
 from fusekit.algebra import Conv, Map, Relaid, SpectralConv, WinogradConv
 from fusekit.errors import FusekitError
-from fusekit.model.inputs import Inputs
-from fusekit.onnx_export.write_file import export_plain
+from fusekit.model import Inputs
+from fusekit.onnx_export import export_plain
 from fusekit.optimizing.race import module_of
 from fusekit.passes import CHOOSE, STAGES
 from fusekit.runtimes import runtime

@@ -20,7 +20,7 @@ import fusekit
 from benchmarks.fft_crepe import crepe
 from benchmarks.fft_networks import large_kernel_network
 from benchmarks.networks import load_timm, timm_networks
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from fusekit.onnx_export.plain_export import plain_export
 from fusekit.runtimes import available
 from fusekit.runtimes.protocol import Runtime

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from fusekit.report import Event, Outcome, Report
-    from fusekit.validation.judge import validate
-    from fusekit.validation.verdict import Validation
+    from fusekit.validation import Validation, validate
 
 __all__ = [
     "CaptureError",

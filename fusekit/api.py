@@ -7,19 +7,14 @@ from pathlib import Path
 from torch import nn
 
 from fusekit.errors import ExportError, FusekitError, told_as
+from fusekit.model import Inputs, plain_modes
 from fusekit.model.alone import alone
-from fusekit.model.inputs import Inputs
-from fusekit.model.surroundings import plain_modes
 from fusekit.model.unwrapped import unwrapped
-from fusekit.onnx_export.real_ends import INTERLEAVED, between_real_ends
-from fusekit.optimizing.options import Options
-from fusekit.optimizing.promise_file import Export
-from fusekit.optimizing.promise_module import optimized
+from fusekit.onnx_export import INTERLEAVED, between_real_ends
+from fusekit.optimizing import Export, Options, optimized
 from fusekit.optimizing.race import BUDGET
-from fusekit.rewriting.driver import Progress
-from fusekit.rewriting.rewrite import Rewrite
-from fusekit.validation.reference import Reference
-from fusekit.validation.verdict import Validation
+from fusekit.rewriting import Progress, Rewrite
+from fusekit.validation import Reference, Validation
 
 
 @told_as(FusekitError, "optimizing the model")

@@ -21,7 +21,7 @@ from fusekit.passes.relay_conv import UseChannelsLast, UsePlanarChannelsLast, Us
 from fusekit.passes.use_product import DropBlocks, MergeMixings, UseProduct
 from fusekit.passes.use_spectral_conv import UseSpectralConv
 from fusekit.passes.use_winograd import UseWinograd
-from fusekit.rewriting.rewrite import Rewrite, Stage
+from fusekit.rewriting import Rewrite, Stage
 
 CANONICALIZE = "canonicalize"  # the stage of what makes no difference
 CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way

@@ -6,8 +6,8 @@ id = ∅          inference dropout, nn.Identity, a pad of zero, + 0, * 1
 from dataclasses import dataclass
 
 from fusekit.algebra import Identity
+from fusekit.rewriting import Exactness, Rewrite
 from fusekit.rewriting.pattern import Compose
-from fusekit.rewriting.rewrite import Exactness, Rewrite
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from fusekit.algebra.dead import without_dead_channels
 from fusekit.algebra.factor import factored
 from fusekit.algebra.structure import grouped, trimmed
 from fusekit.errors import Inapplicable
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose, Having
-from fusekit.rewriting.rewrite import Rewrite
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ would see 0 where the graph had t.
 from dataclasses import dataclass
 
 from fusekit.algebra import Affine, Conv
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
-from fusekit.rewriting.rewrite import Rewrite
 
 
 @dataclass(frozen=True)

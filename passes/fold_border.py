@@ -17,8 +17,8 @@ from fusekit.algebra import Affine, AppendOnes, BorderedConv, Choice, Compositio
 from fusekit.algebra.bordered import needs_ring
 from fusekit.algebra.ones import bias_as_channel
 from fusekit.errors import Inapplicable
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
-from fusekit.rewriting.rewrite import Rewrite
 
 
 def _corrected(outer: Conv, inner: Conv) -> Choice:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fusekit.algebra import Constant
 from fusekit.errors import Inapplicable
+from fusekit.rewriting import Exactness, Rewrite
 from fusekit.rewriting.pattern import Deferred, Expression
-from fusekit.rewriting.rewrite import Exactness, Rewrite
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ A row of more than two is cut where that is cheapest (`fusekit/rewriting/row_cut
 from dataclasses import dataclass
 
 from fusekit.algebra import Chain, Conv
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Row
-from fusekit.rewriting.rewrite import Rewrite
 
 
 @dataclass(frozen=True)

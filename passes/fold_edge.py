@@ -10,8 +10,8 @@ before reflected or replicated rows is refused: they repeat its output, and the 
 from dataclasses import dataclass
 
 from fusekit.algebra import Affine, Composition, Conv, EdgePad
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
-from fusekit.rewriting.rewrite import Rewrite
 
 
 @dataclass(frozen=True)

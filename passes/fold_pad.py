@@ -10,8 +10,8 @@ which the price knows.
 from dataclasses import dataclass
 
 from fusekit.algebra import Conv, Pad
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
-from fusekit.rewriting.rewrite import Rewrite
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ The border and the price decide as for any two convolutions; alone it seldom pay
 from dataclasses import dataclass
 
 from fusekit.algebra import AvgPool, Conv
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
-from fusekit.rewriting.rewrite import Rewrite
 
 
 @dataclass(frozen=True)

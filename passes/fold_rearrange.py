@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from fusekit.algebra import Affine, Composition, Conv, Flatten, GlobalMean, PixelShuffle
 from fusekit.errors import Inapplicable
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
-from fusekit.rewriting.rewrite import Rewrite
 
 
 @dataclass(frozen=True)

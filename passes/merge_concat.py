@@ -11,8 +11,8 @@ does not ask for that: what the branches of one input become is one convolution,
 from dataclasses import dataclass
 
 from fusekit.algebra import Affine, Combination, Conv
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import AfterConcat, Concat
-from fusekit.rewriting.rewrite import Rewrite
 
 
 @dataclass(frozen=True)

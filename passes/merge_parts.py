@@ -12,8 +12,8 @@ Deep Complex Networks, 2018), become one convolution, whoever wrote them; a whit
 from dataclasses import dataclass
 
 from fusekit.algebra import Combination, Composition, Term
+from fusekit.rewriting import Exactness, Rewrite
 from fusekit.rewriting.channel_paths import AlikeParts, PartsOf
-from fusekit.rewriting.rewrite import Exactness, Rewrite
 
 
 @dataclass(frozen=True)

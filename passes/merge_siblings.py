@@ -11,8 +11,8 @@ to 1.75 times as fast in PyTorch and 0.9 to 1.6 times in ONNX Runtime; the price
 from dataclasses import dataclass
 
 from fusekit.algebra import Fork, Split
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Siblings
-from fusekit.rewriting.rewrite import Rewrite
 
 
 @dataclass(frozen=True)

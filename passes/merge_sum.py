@@ -10,8 +10,8 @@ first, so that neither nesting nor order matters, and the price is asked of all 
 from dataclasses import dataclass
 
 from fusekit.algebra import Combination
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Sum
-from fusekit.rewriting.rewrite import Rewrite
 
 
 @dataclass(frozen=True)

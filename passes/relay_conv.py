@@ -14,8 +14,8 @@ import math
 from dataclasses import dataclass
 
 from fusekit.algebra import Conv, Relaid
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
-from fusekit.rewriting.rewrite import Rewrite
 
 _WIDE_TAPS = 49  # of a plane; below, the conversions eat the gain
 

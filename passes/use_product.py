@@ -17,8 +17,8 @@ import torch
 from fusekit.algebra import Composition, Conv, Mixing
 from fusekit.algebra.products.product_conv import algebra_of, by_products, without_zero_blocks
 from fusekit.errors import Inapplicable
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose, Having
-from fusekit.rewriting.rewrite import Rewrite
 
 _HALF = (torch.float16, torch.bfloat16)
 

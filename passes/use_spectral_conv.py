@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 
 from fusekit.algebra import Conv, SpectralConv
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
-from fusekit.rewriting.rewrite import Rewrite
 
 _TAPS = 25  # of the whole window; below, no size was found at which it pays
 

@@ -13,8 +13,8 @@ import torch
 
 from fusekit.algebra import Conv, WinogradConv
 from fusekit.errors import Inapplicable
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
-from fusekit.rewriting.rewrite import Rewrite
 
 _NARROWEST = 64  # channels; below, no size was found at which it pays
 

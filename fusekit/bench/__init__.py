@@ -2,3 +2,11 @@
 
 Knows competitors and clocks. Must not know how a rewrite works.
 """
+
+from fusekit.bench.contenders import versions
+from fusekit.bench.measure import Bench
+
+__all__ = [
+    "Bench",
+    "versions",
+]

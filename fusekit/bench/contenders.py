@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from fusekit.bench import competitors
 from fusekit.errors import FusekitError, reason_of
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs, quiet
 from fusekit.model.own_copy import own_copy
-from fusekit.model.patches import quiet, unprinted
+from fusekit.model.patches import unprinted
 from fusekit.onnx_export.plain_export import plain_export
 from fusekit.runtimes import available
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.runtimes.protocol import Runtime
 from fusekit.runtimes.pytorch import PyTorch
 from fusekit.runtimes.timing import Call
-from fusekit.validation.tolerance import outputs_of
+from fusekit.validation import outputs_of
 
 PYTORCH, ONNXRUNTIME = PyTorch.title, ONNX_RUNTIME.title
 WRONG = 1e-2  # relative to the largest entry: further from the original than rounding takes it

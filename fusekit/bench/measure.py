@@ -21,8 +21,7 @@ from rich.text import Text
 
 from fusekit.bench import competitors
 from fusekit.bench.contenders import Side, Version
-from fusekit.model.inputs import Inputs
-from fusekit.model.patches import computing_threads
+from fusekit.model import Inputs, computing_threads
 from fusekit.runtimes.timing import Call, Times, interleaved
 
 SHORT = 3.0  # ms

@@ -23,10 +23,9 @@ from fusekit.capture.materialise import materialise
 from fusekit.capture.queries import ask_sources
 from fusekit.capture.symbolic import TraceFailed
 from fusekit.errors import CaptureError
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph
 from fusekit.ir.spelling import has_hooks
-from fusekit.model.inputs import Inputs
-from fusekit.model.program import Freedom
+from fusekit.model import Freedom, Inputs
 
 __all__ = ["Captured", "capture", "has_hooks"]
 

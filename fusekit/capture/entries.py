@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fusekit.ir.graph import Graph, evaluate, operator_name
+from fusekit.ir import Graph, evaluate
+from fusekit.ir.graph import operator_name
 
 _MOVES = frozenset(
     (

@@ -20,13 +20,13 @@ from fusekit.capture.infer import infer, run_on_fakes
 from fusekit.capture.state import state_of
 from fusekit.capture.symbolic import path_of
 from fusekit.errors import CaptureError, reason_of
-from fusekit.ir.facts import UNKNOWN, Facts, Known, facts, known, note, start_afresh
-from fusekit.ir.graph import Graph
+from fusekit.ir import Facts, Graph, Known, known, note
+from fusekit.ir.facts import UNKNOWN, facts, start_afresh
 from fusekit.ir.spelling import has_hooks
+from fusekit.model import Freedom, Inputs, evaluation_copy, export_program, quiet
 from fusekit.model.alone import alone
-from fusekit.model.inputs import Inputs
-from fusekit.model.patches import quiet, traced_here
-from fusekit.model.program import Freedom, conditions_of, evaluation_copy, export_program
+from fusekit.model.patches import traced_here
+from fusekit.model.program import conditions_of
 from fusekit.model.torch_notes import line_of, owner_of, value_at
 from fusekit.nn import ShapeGuard
 

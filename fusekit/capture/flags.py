@@ -14,10 +14,9 @@ import torch
 from torch import fx, nn
 
 from fusekit.capture.symbolic import DRAWS, TraceFailed, trace
-from fusekit.ir.facts import Known, facts, note
-from fusekit.ir.graph import Graph
-from fusekit.model.inputs import Inputs
-from fusekit.model.program import evaluation_copy
+from fusekit.ir import Graph, Known, note
+from fusekit.ir.facts import facts
+from fusekit.model import Inputs, evaluation_copy
 from fusekit.model.random_numbers import watched
 from fusekit.nn import ShapeGuard
 

@@ -14,14 +14,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from fusekit.algebra import Conv, Map
-from fusekit.ir.facts import UNKNOWN, Facts, Known, facts, known, note
-from fusekit.ir.graph import Graph, evaluate
+from fusekit.ir import Facts, Graph, Known, evaluate, known, note
+from fusekit.ir.facts import UNKNOWN, facts
 from fusekit.ir.read import read
 from fusekit.ir.spelling import is_spelled, spell
+from fusekit.model import Inputs, evaluation_copy, quiet
 from fusekit.model.alone import alone
-from fusekit.model.inputs import Inputs
-from fusekit.model.patches import quiet
-from fusekit.model.program import evaluation_copy
 
 _SAME_SHAPE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish),

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from fusekit.errors import CaptureError
-from fusekit.ir.facts import Known, note, where
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph, Known, note, where
 
 _PLAIN_OPERATOR = {
     operator.iadd: operator.add,

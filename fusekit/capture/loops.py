@@ -16,10 +16,7 @@ from torch.utils import _pytree as pytree
 
 from fusekit.capture.lstm import Recurrent, read_lstm
 from fusekit.ir.spelling import has_hooks
-from fusekit.model.float64 import run_float64, widened
-from fusekit.model.inputs import Inputs
-from fusekit.model.patches import quiet
-from fusekit.model.program import evaluation_copy
+from fusekit.model import Inputs, evaluation_copy, quiet, run_float64, widened
 
 TOLERANCE = 1e-9
 _CHECKED = ((1, 1), (2, 2), (3, 5), (2, 9))  # rows, steps

@@ -18,8 +18,8 @@ from torch.utils import _pytree as pytree
 
 from fusekit.capture.entries import Entries
 from fusekit.capture.exported import export
-from fusekit.ir.graph import evaluate
-from fusekit.model.inputs import Inputs
+from fusekit.ir import evaluate
+from fusekit.model import Inputs
 
 ROWS = 8  # unit vectors at a time
 NOTHING = 1e-9  # what a state brings to the gates if it is zero

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 
 _CONVS = {F.conv1d: nn.Conv1d, F.conv2d: nn.Conv2d, F.conv3d: nn.Conv3d}
 _NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")

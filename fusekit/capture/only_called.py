@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from fusekit.model.copies import overridden
+from fusekit.model import overridden
 
 
 def only_called(module: nn.Module, name: str, *, items: bool = False) -> bool:

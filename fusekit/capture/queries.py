@@ -13,7 +13,7 @@ import torch
 from torch import fx
 
 from fusekit.algebra import Affine, AvgPool, Conv, Identity, Pad
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph
 from fusekit.ir.read import read
 
 _KEPT = ("ndim", "dtype", "device")

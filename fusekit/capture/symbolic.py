@@ -22,11 +22,12 @@ from fusekit.capture.containers import carried, is_container
 from fusekit.capture.state import state_of
 from fusekit.capture.whole import why_whole
 from fusekit.errors import CaptureError, reason_of
-from fusekit.ir.facts import Known, known, note, start_afresh
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph, Known, known, note
+from fusekit.ir.facts import start_afresh
 from fusekit.ir.spelling import has_hooks, is_spelled
+from fusekit.model import quiet
 from fusekit.model.alone import alone
-from fusekit.model.patches import quiet, traced_here, types_not_asked
+from fusekit.model.patches import traced_here, types_not_asked
 from fusekit.model.random_numbers import draws_undone
 from fusekit.model.torch_notes import owner_of
 from fusekit.nn import ShapeGuard

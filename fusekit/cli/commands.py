@@ -16,11 +16,10 @@ from rich.text import Text
 from torch import nn
 
 from fusekit import api
-from fusekit.bench import competitors
-from fusekit.bench.contenders import versions
-from fusekit.bench.measure import Bench, measure, running_on
+from fusekit.bench import Bench, competitors, versions
+from fusekit.bench.measure import measure, running_on
+from fusekit.checkpoint import Kind, recognise
 from fusekit.checkpoint.archive.save_program import save_program
-from fusekit.checkpoint.file_kind import Kind, recognise
 from fusekit.checkpoint.load import load
 from fusekit.cli.console import DIFFERENT, OK, Screen, Steps, complain
 from fusekit.cli.example_inputs import Example, draw, try_out
@@ -28,15 +27,14 @@ from fusekit.cli.options import Model, Timing
 from fusekit.errors import ExportError, FusekitError
 from fusekit.files import scratch
 from fusekit.inspecting.inspect import inspect as look_into
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs, export_program
 from fusekit.model.own_copy import own_copy
-from fusekit.model.program import export_program
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.passes import CHOOSE, STAGES
 from fusekit.report import Report
 from fusekit.runtimes import runtimes
-from fusekit.validation.judge import validate as judge
-from fusekit.validation.verdict import Validation
+from fusekit.validation import Validation
+from fusekit.validation import validate as judge
 
 
 def export(model: Model, out: Path, screen: Screen, **words: Any) -> int:

@@ -13,11 +13,10 @@ from fusekit.api import optimize
 from fusekit.capture import capture
 from fusekit.errors import CaptureError
 from fusekit.inspecting.receptive_field import receptive_fields
-from fusekit.ir.facts import known, where
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph, known, where
 from fusekit.ir.read import read
+from fusekit.model import Inputs
 from fusekit.model.alone import alone
-from fusekit.model.inputs import Inputs
 from fusekit.model.own_copy import own_copy
 from fusekit.report import Report
 

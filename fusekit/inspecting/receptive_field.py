@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 
 from fusekit.algebra import Shape
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph
 from fusekit.ir.read import read
 from fusekit.ir.reading import bind
 

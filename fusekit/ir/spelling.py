@@ -21,7 +21,7 @@ from fusekit.ir.spellings.batch_norm import norm_call
 from fusekit.ir.spellings.conv import conv_call, transposed_call
 from fusekit.ir.spellings.rearranged import mean_call, pool_call
 from fusekit.ir.spellings.table import Call, CalledLayer
-from fusekit.model.copies import overridden
+from fusekit.model import overridden
 
 aten = torch.ops.aten
 

@@ -18,8 +18,9 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError
-from fusekit.ir.facts import Known, facts, known, supply, where
-from fusekit.ir.graph import Graph, evaluate, operator_name
+from fusekit.ir import Graph, Known, evaluate, known, where
+from fusekit.ir.facts import facts, supply
+from fusekit.ir.graph import operator_name
 from fusekit.lower.linear import axis_of, joint
 from fusekit.lower.pair import Pair
 from fusekit.lower.parts import settled

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from fusekit.ir.facts import Facts, Known, facts, supply
+from fusekit.ir import Facts, Known
+from fusekit.ir.facts import facts, supply
 from fusekit.lower.pair import Pair, Part
 
 REALS = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.complex128: torch.float64}

@@ -2,3 +2,24 @@
 
 Knows torch. Must not know graphs, laws or runtimes.
 """
+
+from fusekit.model.copies import overridden
+from fusekit.model.float64 import run_float64, widened
+from fusekit.model.inputs import Inputs, resize
+from fusekit.model.patches import computing_threads, quiet
+from fusekit.model.program import Freedom, evaluation_copy, export_program
+from fusekit.model.surroundings import plain_modes
+
+__all__ = [
+    "Freedom",
+    "Inputs",
+    "computing_threads",
+    "evaluation_copy",
+    "export_program",
+    "overridden",
+    "plain_modes",
+    "quiet",
+    "resize",
+    "run_float64",
+    "widened",
+]

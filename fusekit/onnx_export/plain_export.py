@@ -5,8 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from fusekit.errors import FusekitError
-from fusekit.model.inputs import Inputs
-from fusekit.model.program import Freedom, evaluation_copy
+from fusekit.model import Freedom, Inputs, evaluation_copy
 from fusekit.onnx_export.write_file import export_plain
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.runtimes.protocol import Runtime

@@ -15,8 +15,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from fusekit.errors import FusekitError
-from fusekit.model.inputs import Inputs
-from fusekit.model.program import evaluation_copy
+from fusekit.model import Inputs, evaluation_copy
 
 INTERLEAVED, PLANAR, PAIR = ENDS = ("interleaved", "planar", "pair")
 

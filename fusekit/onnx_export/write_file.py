@@ -25,21 +25,19 @@ from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError, ExportError, FusekitError, reason_of, told_as
 from fusekit.files import beside, place
+from fusekit.model import Freedom, Inputs, export_program, quiet
 from fusekit.model.alone import alone
-from fusekit.model.inputs import Inputs
-from fusekit.model.patches import free_steps, quiet, traced_here
-from fusekit.model.program import Freedom, export_program
+from fusekit.model.patches import free_steps, traced_here
 from fusekit.model.torch_notes import copy_notes, note_value, user_inputs, value_at
 from fusekit.onnx_export.chunks import chunks_as_slices
 from fusekit.onnx_export.names import tidy
 from fusekit.onnx_export.translations import OPERATORS
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.runtimes.protocol import Runtime
+from fusekit.validation import Reference, Validation, outputs_of
 from fusekit.validation.judge import judge
 from fusekit.validation.probes import GIVEN, QUIET, WIDE_RANGE
-from fusekit.validation.reference import Reference
-from fusekit.validation.tolerance import outputs_of
-from fusekit.validation.verdict import ProbeResult, Validation
+from fusekit.validation.verdict import ProbeResult
 
 # Protocol buffers end at 2 GiB; from here on the weights lie in a file of their own beside the model.
 EXTERNAL_DATA_FROM = 1_800_000_000

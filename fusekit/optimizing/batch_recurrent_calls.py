@@ -18,9 +18,8 @@ from torch.utils import _pytree as pytree
 
 from fusekit.algebra import Rates
 from fusekit.capture import has_hooks
-from fusekit.ir.facts import Known, known, note, where
-from fusekit.ir.graph import Graph
-from fusekit.model.inputs import Inputs, resize
+from fusekit.ir import Graph, Known, known, note, where
+from fusekit.model import Inputs, resize
 from fusekit.report import Event, Outcome
 from fusekit.validation.graphs_differ import distance, outputs
 from fusekit.validation.probes import guess_sizes, plan_probes

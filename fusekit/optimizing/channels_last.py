@@ -17,16 +17,15 @@ from torch.fx.node import map_arg
 
 from fusekit.algebra import Affine, AvgPool, Conv, GlobalMean, Identity
 from fusekit.algebra.layout import channels_first, channels_last
+from fusekit.ir import Graph, Known, known, note, where
 from fusekit.ir.emit import emit
-from fusekit.ir.facts import Known, facts, known, note, where
-from fusekit.ir.graph import Graph
+from fusekit.ir.facts import facts
 from fusekit.ir.read import read
 from fusekit.ir.spellings.elementwise import read_activation
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from fusekit.optimizing.race import Clock
 from fusekit.report import Event, Outcome
-from fusekit.rewriting.driver import MARGIN
-from fusekit.rewriting.verify import relative_error
+from fusekit.rewriting import MARGIN, relative_error
 
 NAME = "channels-last"
 _AGREE = 1e-4  # of two kernels' float32 results; a wrong graph is off by its own size

@@ -4,13 +4,13 @@ It is no pass: the graph is rewritten beside the old one, compared with it in co
 """
 
 from fusekit.capture.infer import run_on_fakes, spell_and_infer
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph
 from fusekit.lower import holds_complex, holds_layers, lowered
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from fusekit.optimizing.options import Options
 from fusekit.passes import CANONICALIZE
 from fusekit.report import Event, Outcome
-from fusekit.rewriting.driver import Driver
+from fusekit.rewriting import Driver
 from fusekit.validation.graphs_differ import difference
 
 NAME = "lower-complex"

@@ -10,8 +10,7 @@ from fusekit.optimizing.race import Clock
 from fusekit.optimizing.undo import HARMLESS, Place
 from fusekit.passes import CHOOSE, PASSES, STAGES
 from fusekit.report import Event
-from fusekit.rewriting.driver import Progress
-from fusekit.rewriting.rewrite import Rewrite, Stage
+from fusekit.rewriting import Progress, Rewrite, Stage
 from fusekit.runtimes import runtime
 from fusekit.runtimes.protocol import Runtime
 

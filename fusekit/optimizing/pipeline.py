@@ -10,7 +10,7 @@ from fusekit.capture.whole import why_whole
 from fusekit.errors import CaptureError
 from fusekit.ir.emit import emit
 from fusekit.ir.totals import totals
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from fusekit.optimizing.batch_recurrent_calls import batch_calls
 from fusekit.optimizing.channels_last import relay
 from fusekit.optimizing.lower_complex import lower_complex
@@ -18,7 +18,7 @@ from fusekit.optimizing.options import Options
 from fusekit.optimizing.undo_joins import unjoin
 from fusekit.optimizing.write_in_place import overwrite
 from fusekit.report import Event, Outcome, Report, Totals, sum_of
-from fusekit.rewriting.driver import Driver
+from fusekit.rewriting import Driver
 
 
 @dataclass

@@ -14,8 +14,7 @@ from fusekit.model.own_copy import own_copy
 from fusekit.optimizing.options import Options
 from fusekit.optimizing.pipeline import Pipeline
 from fusekit.optimizing.undo import chosen, rejected
-from fusekit.validation.judge import fault
-from fusekit.validation.reference import Reference
+from fusekit.validation import Reference, fault
 
 
 def judged(model: nn.Module, reference: Reference | None, options: Options) -> tuple[nn.Module, Pipeline, str]:

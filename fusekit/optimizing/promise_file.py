@@ -10,16 +10,15 @@ from torch import nn
 from fusekit.errors import ExportError, FusekitError, VerificationError
 from fusekit.files import beside, place, scratch
 from fusekit.model.own_copy import own_copy
+from fusekit.onnx_export import export_onnx
 from fusekit.onnx_export.plain_export import plain_export
-from fusekit.onnx_export.write_file import export_onnx
 from fusekit.optimizing.lower_complex import NAME as LOWERING
 from fusekit.optimizing.options import Options
 from fusekit.optimizing.promise import judged
 from fusekit.optimizing.undo import HARMLESS, chosen, is_slower, least_gained, ratio, rejected
 from fusekit.report import Event, Report
 from fusekit.runtimes.timing import Call
-from fusekit.validation.reference import Reference
-from fusekit.validation.verdict import Validation
+from fusekit.validation import Reference, Validation
 
 _OWN, _PLAINER = "the whole model", "the model without realizations"
 

@@ -3,16 +3,15 @@
 from torch import nn
 
 from fusekit.errors import VerificationError
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs, evaluation_copy
 from fusekit.model.own_copy import own_copy
-from fusekit.model.program import evaluation_copy
 from fusekit.optimizing.options import Options
 from fusekit.optimizing.pipeline import Pipeline
 from fusekit.optimizing.promise import judged
 from fusekit.optimizing.undo import is_slower, least_gained, ratio, rejected
 from fusekit.report import Event
 from fusekit.runtimes.pytorch import torch_call
-from fusekit.validation.reference import Reference
+from fusekit.validation import Reference
 
 
 def optimized(model: nn.Module, inputs: Inputs | None, options: Options) -> tuple[nn.Module, Pipeline]:

@@ -17,14 +17,12 @@ from torch import fx, nn
 from fusekit.algebra import Map, Shape
 from fusekit.errors import FusekitError
 from fusekit.files import scratch
+from fusekit.ir import Facts, Graph, Known, note
 from fusekit.ir.emit import emit
-from fusekit.ir.facts import Facts, Known, note
-from fusekit.ir.graph import Graph
 from fusekit.ir.write import write
+from fusekit.model import Inputs, computing_threads, quiet
 from fusekit.model.alone import alone
-from fusekit.model.inputs import Inputs
-from fusekit.model.patches import computing_threads, quiet
-from fusekit.onnx_export.write_file import export_plain
+from fusekit.onnx_export import export_plain
 from fusekit.runtimes.measurements import Measurements
 from fusekit.runtimes.protocol import Runtime
 from fusekit.runtimes.timing import Call, interleaved

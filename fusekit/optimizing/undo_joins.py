@@ -9,8 +9,8 @@ from itertools import accumulate
 
 from torch import fx
 
+from fusekit.ir import Graph
 from fusekit.ir.facts import facts
-from fusekit.ir.graph import Graph
 from fusekit.ir.joins import concatenated
 from fusekit.rewriting.channel_paths import Part, part_of
 

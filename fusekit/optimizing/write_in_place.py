@@ -12,8 +12,7 @@ import torch
 from torch import fx, nn
 
 from fusekit.algebra.products.mixing import mix
-from fusekit.ir.facts import known
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph, known
 
 aten = torch.ops.aten
 

@@ -13,10 +13,9 @@ from torch import Tensor, fx
 
 from fusekit.algebra import FREE, Chain, Choice, Combination, Map, Rates, Shape
 from fusekit.errors import Inapplicable
-from fusekit.ir.facts import Facts, Known, known, note, supply, where
-from fusekit.ir.graph import Graph, evaluate
+from fusekit.ir import Facts, Graph, Known, Unread, evaluate, known, note, where
+from fusekit.ir.facts import supply
 from fusekit.ir.read import read
-from fusekit.ir.reading import Unread
 from fusekit.ir.write import write
 from fusekit.report import Event, Outcome
 from fusekit.rewriting.pattern import Match

@@ -15,8 +15,8 @@ import torch
 from torch import fx
 
 from fusekit.algebra import Affine, Combination, Composition, Conv, Elementwise, Identity, Map, Selection, Term
-from fusekit.ir.facts import facts, known
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph, known
+from fusekit.ir.facts import facts
 from fusekit.ir.joins import Branch, concatenated
 from fusekit.ir.read import read
 from fusekit.ir.reading import bind

@@ -14,8 +14,8 @@ from torch import fx
 
 from fusekit.algebra import EAGER, Composition, Map, Rates, Shape
 from fusekit.errors import VerificationError
-from fusekit.ir.graph import Graph
-from fusekit.model.patches import computing_threads
+from fusekit.ir import Graph
+from fusekit.model import computing_threads
 from fusekit.report import Event, Outcome
 from fusekit.rewriting.attempt import Attempt
 from fusekit.rewriting.rewrite import Rewrite, Stage

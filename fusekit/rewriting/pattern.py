@@ -14,11 +14,9 @@ from torch import fx
 
 from fusekit.algebra import Conv, Fork, Map
 from fusekit.errors import Inapplicable
-from fusekit.ir.facts import Known, known, note
-from fusekit.ir.graph import Graph, evaluate
+from fusekit.ir import Graph, Known, Unread, evaluate, known, note
 from fusekit.ir.joins import Branch, addends, combination, concatenated, share_source, walk_back
 from fusekit.ir.read import read
-from fusekit.ir.reading import Unread
 from fusekit.rewriting.spoiled import has_finite_constants
 
 

@@ -8,8 +8,8 @@ from torch import fx
 
 from fusekit.algebra import Combination, Fork, Map, Rates, Shape, Work
 from fusekit.errors import Inapplicable
-from fusekit.ir.facts import facts, known, sources_of, where
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph, known, where
+from fusekit.ir.facts import facts, sources_of
 from fusekit.rewriting.pattern import Match
 from fusekit.rewriting.price import joint, nominal_shape, nominal_shapes, work_of_chain
 from fusekit.rewriting.verify import probe_shapes, probe_shapes_of_branches

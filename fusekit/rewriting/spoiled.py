@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, fx
 
 from fusekit.algebra import Map
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph, Unread
 from fusekit.ir.read import read
-from fusekit.ir.reading import Unread
 
 HOLD_BEHIND = {"fold-constants", "drop-identity", "fold-affine", "fold-affine-in"}
 

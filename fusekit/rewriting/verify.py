@@ -16,7 +16,7 @@ from fusekit.algebra import Combination, Composition, Conv, Map, Mixing, Shape
 from fusekit.algebra.combination import preimage
 from fusekit.algebra.span import POINT
 from fusekit.algebra.values import wide
-from fusekit.ir.graph import Graph, evaluate
+from fusekit.ir import Graph, evaluate
 from fusekit.model.long_convolution import LongConvolutions
 from fusekit.rewriting.price import flat_sizes
 

@@ -12,7 +12,7 @@ from onnx.helper import tensor_dtype_to_np_dtype
 from torch import Tensor
 
 from fusekit.errors import FusekitError
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import nn
 
 from fusekit.algebra import Rates
 from fusekit.errors import FusekitError
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from fusekit.runtimes.file import Port, RunnableFile, declared_inputs, first_line
 from fusekit.runtimes.measurements import processor
 from fusekit.runtimes.timing import Call

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fusekit.algebra import Rates
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from fusekit.runtimes.file import RunnableFile
 from fusekit.runtimes.timing import Call
 

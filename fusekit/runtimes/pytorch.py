@@ -8,7 +8,7 @@ from torch import nn
 
 from fusekit.algebra import EAGER
 from fusekit.errors import FusekitError
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from fusekit.runtimes.file import RunnableFile
 from fusekit.runtimes.measurements import processor
 from fusekit.runtimes.timing import Call

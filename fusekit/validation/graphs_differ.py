@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from fusekit.ir.graph import Graph, evaluate
-from fusekit.model.float64 import in_float64, widened
-from fusekit.model.inputs import Inputs
+from fusekit.ir import Graph, evaluate
+from fusekit.model import Inputs, widened
+from fusekit.model.float64 import in_float64
 from fusekit.nn import ShapeGuard
 
 

@@ -16,9 +16,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fusekit.errors import FusekitError, reason_of, told_as
+from fusekit.model import Inputs, plain_modes
 from fusekit.model.alone import alone
-from fusekit.model.inputs import Inputs
-from fusekit.model.surroundings import plain_modes
 from fusekit.runtimes import runtime as runtime_called
 from fusekit.runtimes.file import RunnableFile
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from fusekit.model.inputs import Inputs, resize, wide_range
+from fusekit.model import Inputs, resize
+from fusekit.model.inputs import wide_range
 
 Size = tuple[tuple[int, int], ...]
 

@@ -15,13 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from fusekit.errors import FusekitError, reason_of
-from fusekit.ir.emit import OptimizedModule
+from fusekit.ir import OptimizedModule
 from fusekit.ir.spelling import has_hooks
-from fusekit.model.copies import overridden
-from fusekit.model.float64 import WIDENED, run_float64
-from fusekit.model.inputs import Inputs
-from fusekit.model.patches import quiet
-from fusekit.model.program import evaluation_copy
+from fusekit.model import Inputs, evaluation_copy, overridden, quiet, run_float64
+from fusekit.model.float64 import WIDENED
 from fusekit.validation.probes import GIVEN, Probe
 from fusekit.validation.tolerance import Outputs, is_float, longest_sum, outputs_of, relative_error
 

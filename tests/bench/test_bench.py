@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 import fusekit
-from fusekit.bench import competitors
-from fusekit.bench.contenders import ONNXRUNTIME, PYTORCH, Side, Version, versions
-from fusekit.bench.measure import Bench, measure, over, running_on
-from fusekit.model.inputs import Inputs
+from fusekit.bench import Bench, competitors, versions
+from fusekit.bench.contenders import ONNXRUNTIME, PYTORCH, Side, Version
+from fusekit.bench.measure import measure, over, running_on
+from fusekit.model import Inputs
 from fusekit.onnx_export.plain_export import plain_export
 from fusekit.runtimes import open_vino, timing
 from fusekit.runtimes.timing import Times

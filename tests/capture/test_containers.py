@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import fusekit
-from fusekit.validation.tolerance import outputs_of
+from fusekit.validation import outputs_of
 from tests.support.capture_room import X, folds, host, prepared
 from tests.support.compare import assert_same, call, report_of
 

@@ -10,7 +10,8 @@ from fusekit.algebra.conv import Conv
 from fusekit.algebra.products.mixing import grouped_linear, mix
 from fusekit.algebra.transforms.spectral_conv import spectral_conv
 from fusekit.capture.infer import infer
-from fusekit.ir.facts import UNKNOWN, Facts
+from fusekit.ir import Facts
+from fusekit.ir.facts import UNKNOWN
 from tests.support.graphs import X, graph_of
 
 aten = torch.ops.aten

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import fusekit
 from fusekit.capture.loops import replace_loops
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from tests.support.compare import report_of
 
 Weight = Callable[[], Tensor]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import fusekit
 from fusekit.capture.materialise import materialise
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from tests.support.compare import report_of
 
 

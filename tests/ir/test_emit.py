@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 import fusekit
-from fusekit.ir.emit import OptimizedModule
+from fusekit.ir import OptimizedModule
 from tests.support.architectures import Bottleneck, randomize
 from tests.support.compare import assert_same, call, error_of, normal, report_of
 from tests.support.strategies import relative_error

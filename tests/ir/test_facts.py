@@ -8,19 +8,8 @@ import torch
 from torch import fx, nn
 
 import fusekit
-from fusekit.ir.facts import (
-    NOTHING,
-    UNKNOWN,
-    Facts,
-    Known,
-    facts,
-    known,
-    note,
-    sources_of,
-    start_afresh,
-    supply,
-    where,
-)
+from fusekit.ir import Facts, Known, known, note, where
+from fusekit.ir.facts import NOTHING, UNKNOWN, facts, sources_of, start_afresh, supply
 from tests.support.graphs import captured, result_of
 
 TENSOR = Facts((None, 3), torch.float32)

@@ -17,8 +17,8 @@ from fusekit.algebra import Affine, Conv, Map, Rates, Shape, Work
 from fusekit.algebra.pad import flat_padding
 from fusekit.errors import Inapplicable
 from fusekit.inspecting.inspect import inspect
+from fusekit.ir import Graph
 from fusekit.ir.facts import facts
-from fusekit.ir.graph import Graph
 from fusekit.ir.read import read
 from fusekit.ir.reading import Arguments, Reading, weight_and_bias
 from fusekit.ir.spellings import SPELLINGS, Layer, Spelling
@@ -27,8 +27,8 @@ from fusekit.optimizing.options import select
 from fusekit.optimizing.race import Clock
 from fusekit.passes import CHOOSE, PASSES, STAGES
 from fusekit.report import Event, Report
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
-from fusekit.rewriting.rewrite import Rewrite
 from tests.support.architectures import randomize
 from tests.support.compare import assert_same
 from tests.support.graphs import captured

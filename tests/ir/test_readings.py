@@ -19,12 +19,9 @@ from fusekit.algebra.products.mixing import grouped_linear, mix
 from fusekit.algebra.transforms.spectral_conv import spectral_conv
 from fusekit.capture.exported import export
 from fusekit.errors import Inapplicable
-from fusekit.ir import spellings
-from fusekit.ir.facts import Facts
-from fusekit.ir.graph import evaluate
+from fusekit.ir import Facts, Unread, evaluate, spellings
 from fusekit.ir.read import read
-from fusekit.ir.reading import Unread
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from fusekit.model.own_copy import own_copy
 from tests.support import ledger
 from tests.support.graphs import Calls, X, captured, graph_of, result_of

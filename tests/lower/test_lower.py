@@ -17,7 +17,7 @@ from fusekit.capture.exported import export
 from fusekit.errors import CaptureError, ExportError
 from fusekit.ir.facts import facts
 from fusekit.lower import Pair, functions, lowered
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from fusekit.validation.graphs_differ import difference
 from tests.support.compare import report_of
 

@@ -18,12 +18,12 @@ from torch import Tensor, fx, nn
 from fusekit.capture import capture
 from fusekit.capture.exported import export
 from fusekit.capture.infer import run_on_fakes, spell_and_infer
+from fusekit.ir import Graph
 from fusekit.ir.emit import emit
 from fusekit.ir.facts import facts
-from fusekit.ir.graph import Graph
 from fusekit.lower import lowered
-from fusekit.model.inputs import Inputs
-from fusekit.onnx_export.write_file import export_plain
+from fusekit.model import Inputs
+from fusekit.onnx_export import export_plain
 from fusekit.validation.graphs_differ import difference
 
 C64 = torch.complex64

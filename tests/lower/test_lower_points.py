@@ -18,8 +18,8 @@ from fusekit.capture import capture
 from fusekit.capture.infer import run_on_fakes, spell_and_infer
 from fusekit.ir.emit import emit
 from fusekit.lower import Pair, functions, lowered
-from fusekit.model.inputs import Inputs
-from fusekit.onnx_export.write_file import export_plain
+from fusekit.model import Inputs
+from fusekit.onnx_export import export_plain
 
 INF, NAN = math.inf, math.nan
 ZEROS = [complex(a, b) for a in (0.0, -0.0) for b in (0.0, -0.0)]

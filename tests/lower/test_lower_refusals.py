@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from fusekit.capture import capture
 from fusekit.capture.exported import export
 from fusekit.errors import CaptureError
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph
 from fusekit.lower import lowered
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 
 C64 = torch.complex64
 X = torch.randn(3, 3, dtype=C64)

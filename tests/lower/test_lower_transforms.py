@@ -14,9 +14,9 @@ from torch import Tensor, nn
 import fusekit
 from fusekit.capture import capture
 from fusekit.capture.exported import export
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph
 from fusekit.lower import lowered
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from fusekit.validation.graphs_differ import difference
 from tests.support.compare import report_of
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fusekit.errors import CaptureError
-from fusekit.model.copies import deep_copy, overridden
-from fusekit.model.program import evaluation_copy
+from fusekit.model import evaluation_copy, overridden
+from fusekit.model.copies import deep_copy
 
 X = torch.randn(2, 3, 5, 5)
 

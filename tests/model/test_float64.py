@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusekit.model.float64 import in_float64, run_float64
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs, run_float64
+from fusekit.model.float64 import in_float64
 
 
 class Casting(nn.Module):

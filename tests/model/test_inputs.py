@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from fusekit.errors import FusekitError
-from fusekit.model.inputs import Inputs, batch_of_two, resize, wide_range
+from fusekit.model import Inputs, resize
+from fusekit.model.inputs import batch_of_two, wide_range
 
 
 def test_a_tensor_a_tuple_a_list_and_a_dict_are_understood() -> None:

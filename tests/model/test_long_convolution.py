@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fusekit.model import long_convolution
-from fusekit.model.float64 import run_float64
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs, long_convolution, run_float64
 from fusekit.model.long_convolution import LongConvolutions
 from tests.support.compare import normal
 from tests.support.strategies import relative_error

@@ -24,11 +24,10 @@ from torch.utils import _python_dispatch
 
 import fusekit
 from fusekit.errors import FusekitError
+from fusekit.model import computing_threads, quiet
 from fusekit.model.patches import (
     comparisons_noted,
-    computing_threads,
     free_steps,
-    quiet,
     symbolic_len,
     traced_here,
     types_not_asked,

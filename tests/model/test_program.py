@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fusekit.errors import CaptureError
-from fusekit.model.inputs import Inputs
-from fusekit.model.program import evaluation_copy, export_program
+from fusekit.model import Inputs, evaluation_copy, export_program
 
 
 def accepts(program: Any, *inputs: Tensor) -> bool:

@@ -18,8 +18,7 @@ from torch.nn.utils.prune import l1_unstructured
 
 import fusekit.nn as fnn
 import fusekit.nn.functional as fF
-from fusekit.model.float64 import run_float64
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs, run_float64
 from tests.support.compare import normal
 from tests.support.fft_grid import draw, mismatch
 from tests.support.strategies import relative_error

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import fusekit
 import fusekit.nn as fnn
-from fusekit.model.inputs import Inputs, wide_range
+from fusekit.model import Inputs
+from fusekit.model.inputs import wide_range
 from fusekit.runtimes.onnx_runtime import OnnxFile
 from tests.support.complex_layers import CASES
 

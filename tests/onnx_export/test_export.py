@@ -21,10 +21,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from fusekit import optimize
 from fusekit.errors import CaptureError, ExportError
+from fusekit.onnx_export import export_onnx
 from fusekit.onnx_export.names import _share_constants
-from fusekit.onnx_export.write_file import export_onnx
-from fusekit.validation.reference import Reference
-from fusekit.validation.verdict import Validation
+from fusekit.validation import Reference, Validation
 
 # By name: `fusekit.export` the attribute is the public function.
 export_module = importlib.import_module("fusekit.onnx_export.write_file")

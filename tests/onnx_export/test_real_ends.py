@@ -13,8 +13,9 @@ from torch import Tensor, nn
 import fusekit
 from fusekit.cli.options import Ends
 from fusekit.errors import FusekitError
-from fusekit.model.inputs import Inputs
-from fusekit.onnx_export.real_ends import ENDS, between_real_ends
+from fusekit.model import Inputs
+from fusekit.onnx_export import between_real_ends
+from fusekit.onnx_export.real_ends import ENDS
 
 C64 = torch.complex64
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import fusekit
 from fusekit.errors import CaptureError, FusekitError
-from fusekit.validation.judge import validate
+from fusekit.validation import validate
 from tests.support.architectures import randomize
 from tests.support.compare import call, report_of
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from fusekit.algebra import Chain, Choice, Constant
 from fusekit.errors import Inapplicable
 from fusekit.passes import PASSES, STAGES
+from fusekit.rewriting import Rewrite
 from fusekit.rewriting.channel_paths import AlikeParts, PartsOf
 from fusekit.rewriting.pattern import AfterConcat, Concat, Deferred, Expression, Sum
-from fusekit.rewriting.rewrite import Rewrite
 from tests.support import ledger
 from tests.support.instances import after_concats, alike_parts, branches, expressions, instances, parts_of
 from tests.support.strategies import relative_error

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fusekit import optimize
 from fusekit.algebra import Conv
 from fusekit.errors import Inapplicable
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph
 from fusekit.passes import PASSES, FoldConstants
 from fusekit.report import Event, Report
 from fusekit.rewriting.pattern import Expression

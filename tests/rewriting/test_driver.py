@@ -12,13 +12,12 @@ from fusekit.algebra import Affine, Conv, Map
 from fusekit.algebra.values import wide
 from fusekit.algebra.work import EAGER
 from fusekit.errors import Inapplicable
-from fusekit.ir.facts import known
+from fusekit.ir import known
 from fusekit.passes import PASSES, STAGES, FoldAffine, FoldConv, FoldPad
 from fusekit.report import Event, Outcome
-from fusekit.rewriting.driver import Driver
+from fusekit.rewriting import Driver, Rewrite, Stage
 from fusekit.rewriting.pattern import Compose, Match, Pattern
 from fusekit.rewriting.price import nominal_shape, work_of_chain
-from fusekit.rewriting.rewrite import Rewrite, Stage
 from fusekit.runtimes import runtime
 from tests.support.architectures import conv_chain, randomize
 from tests.support.compare import report_of

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import fusekit
-from fusekit.validation.judge import validate
+from fusekit.validation import validate
 from tests.support.architectures import randomize
 from tests.support.compare import report_of
 

@@ -13,7 +13,7 @@ import fusekit
 import fusekit.runtimes as rooms
 from fusekit.algebra import Conv, SpectralConv
 from fusekit.errors import FusekitError
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from fusekit.onnx_export.plain_export import plain_export
 from fusekit.optimizing.race import Clock
 from fusekit.runtimes import available, known, open_vino, runtime, runtimes

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from fusekit.capture import capture
-from fusekit.ir.facts import Facts, Known, note
-from fusekit.ir.graph import Graph
-from fusekit.model.inputs import Inputs
+from fusekit.ir import Facts, Graph, Known, note
+from fusekit.model import Inputs
 from fusekit.model.own_copy import own_copy
 
 torch.set_num_threads(1)

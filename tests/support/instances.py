@@ -30,7 +30,7 @@ from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.products.bilinear import product_tensor
 from fusekit.algebra.products.product_conv import algebra_of, without_zero_blocks
 from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
-from fusekit.ir.graph import Graph
+from fusekit.ir import Graph
 from fusekit.rewriting.pattern import Compose, Expression, Having, Match, Row, Siblings
 from tests.support.strategies import affines, convs, forks, gaussian, inputs_of, pads
 

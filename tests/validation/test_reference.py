@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from fusekit.errors import FusekitError
-from fusekit.model.inputs import Inputs
-from fusekit.validation.judge import fault, judge, validate
+from fusekit.model import Inputs
+from fusekit.validation import Reference, fault, validate
+from fusekit.validation.judge import judge
 from fusekit.validation.probes import GIVEN, Probe, guess_sizes, plan_probes
-from fusekit.validation.reference import Reference, run
+from fusekit.validation.reference import run
 
 RUNS: Counter[str] = Counter()  # of `Counted`, by dtype
 

@@ -13,12 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from fusekit.errors import FusekitError
-from fusekit.model.inputs import Inputs
+from fusekit.model import Inputs
 from fusekit.runtimes.file import declared_inputs
 from fusekit.runtimes.onnx_runtime import OnnxFile
-from fusekit.validation.judge import validate
+from fusekit.validation import outputs_of, validate
 from fusekit.validation.probes import guess_sizes, plan_probes
-from fusekit.validation.tolerance import FLOOR_FLOAT64, compare, derived_tolerance, longest_sum, outputs_of
+from fusekit.validation.tolerance import FLOOR_FLOAT64, compare, derived_tolerance, longest_sum
 
 
 def small_net() -> nn.Sequential:
