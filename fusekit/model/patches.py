@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
+from copy import copy
 from threading import RLock, get_ident
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch._dynamo import trace_rules
 from torch._functorch import aot_autograd
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import _symbolic_trace
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from fusekit.model.own_patcher import OwnPatcher
 from fusekit.model.per_thread import Function, PerThread
@@ -234,6 +236,32 @@ def free_steps() -> Iterator[None]:
 def _forget_kernels() -> None:
     for operator in _RECURRENT:
         operator._dispatch_cache.clear()
+
+
+# ---------------------------------------------------------------- torch.onnx
+_TABLE_OF_OPERATORS = PerThread(ONNXRegistry, "from_torchlib")
+_tables: dict[str, ONNXRegistry] = {}  # by the arguments it was asked for with
+
+
+@contextmanager
+def operators_read_once() -> Iterator[None]:
+    """torch.onnx reads the source text of its 500 operators anew for each export, which takes longer than a small
+    network does (0.7 s of 1.1). Within, it is read at the first export only; each export adds its own operators to a
+    copy."""
+
+    def kept(plain: Function) -> Function:
+        def table(*args: Any, **kwargs: Any) -> ONNXRegistry:
+            asked = repr((args, kwargs))
+            if asked not in _tables:
+                _tables[asked] = plain(*args, **kwargs)
+            own = copy(_tables[asked])
+            own.functions = {operator: list(ways) for operator, ways in own.functions.items()}
+            return own
+
+        return table
+
+    with _TABLE_OF_OPERATORS.changed(kept):
+        yield
 
 
 # ---------------------------------------------------------------- threads of operators

@@ -24,14 +24,14 @@ _TABLES = threading.RLock()  # held for a moment, while a function is put in or 
 
 
 class PerThread:
-    """One function of the process: `owner.name`, or `owner[name]` where the owner is a dict."""
+    """One function of the process: `owner.name`, a class method too, or `owner[name]` where the owner is a dict."""
 
     def __init__(self, owner: Any, name: Any) -> None:
         self._owner, self._name = owner, name
         self._threads: dict[int, list[Function]] = {}  # by thread, what it does there: the innermost use last
         self._plain: Any = None
         self._either: Any = None
-        self._had_its_own = True
+        self._stood: Any = None  # in the owner's own table: a function, a method of the class or None
 
     @contextmanager
     def changed(self, make: Callable[[Function], Function]) -> Iterator[None]:
@@ -56,7 +56,7 @@ class PerThread:
 
     def _put_in(self) -> None:
         self._plain = plain = self._current()
-        self._had_its_own = self._name in (self._owner if isinstance(self._owner, dict) else vars(self._owner))
+        self._stood = (self._owner if isinstance(self._owner, dict) else vars(self._owner)).get(self._name)
         threads = self._threads
 
         @wraps(plain)
@@ -65,13 +65,14 @@ class PerThread:
             return (here[-1] if here else plain)(*args, **kwargs)
 
         self._either = either
-        self._set(either)
+        # what a class method is called on is already part of `plain`
+        self._set(staticmethod(either) if isinstance(self._stood, classmethod) else either)
 
     def _take_out(self) -> None:
         if self._either is None or self._current() is not self._either:
             return
-        if self._had_its_own:
-            self._set(self._plain)
+        if self._stood is not None:
+            self._set(self._stood)
         elif isinstance(self._owner, dict):
             del self._owner[self._name]
         else:

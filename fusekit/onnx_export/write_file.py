@@ -27,7 +27,7 @@ from fusekit.errors import CaptureError, ExportError, FusekitError, reason_of, t
 from fusekit.files import beside, place
 from fusekit.model import Freedom, Inputs, export_program, quiet
 from fusekit.model.alone import alone
-from fusekit.model.patches import free_steps, traced_here
+from fusekit.model.patches import free_steps, operators_read_once, traced_here
 from fusekit.model.torch_notes import copy_notes, note_value, user_inputs, value_at
 from fusekit.onnx_export.chunks import chunks_as_slices
 from fusekit.onnx_export.names import tidy
@@ -159,7 +159,7 @@ class _Exporter:
 def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> ir.Model:
     try:
         # with gradients, a scan would be split into what it computes and what it keeps
-        with alone(), torch.no_grad(), quiet(), traced_here(), free_steps():
+        with alone(), torch.no_grad(), quiet(), traced_here(), free_steps(), operators_read_once():
             translated = torch.onnx.export(
                 program,
                 dynamo=True,

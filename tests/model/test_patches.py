@@ -20,6 +20,7 @@ from torch._decomp import decomposition_table
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import _symbolic_trace
 from torch.fx.experimental.symbolic_shapes import ShapeEnv, StatelessSymbolicContext
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 from torch.utils import _python_dispatch
 
 import fusekit
@@ -28,6 +29,7 @@ from fusekit.model import computing_threads, quiet
 from fusekit.model.patches import (
     comparisons_noted,
     free_steps,
+    operators_read_once,
     symbolic_len,
     traced_here,
     types_not_asked,
@@ -221,6 +223,32 @@ def test_what_somebody_else_put_in_meanwhile_is_left_to_them() -> None:
     with place.changed(lambda plain: lambda: "again"):
         assert owner["f"]() == "again"
     assert owner["f"] is plain
+
+
+def test_a_class_method_is_one_again() -> None:
+    class Owner:
+        @classmethod
+        def name(cls) -> str:
+            return cls.__name__
+
+    place = PerThread(Owner, "name")
+    with place.changed(lambda plain: lambda: plain().lower()):
+        assert Owner.name() == Owner().name() == "owner" and elsewhere(Owner.name) == "Owner"
+    assert isinstance(vars(Owner)["name"], classmethod) and type("Other", (Owner,), {}).name() == "Other"  # type: ignore[attr-defined]
+
+
+def test_operators_are_read_once_and_what_an_export_adds_is_its_own() -> None:
+    plain, before = ONNXRegistry.from_torchlib(), vars(ONNXRegistry)["from_torchlib"]
+    with operators_read_once():
+        first = ONNXRegistry.from_torchlib()
+        first.register_op(aten.relu.default, lambda x: x)
+        second = ONNXRegistry().from_torchlib()
+    assert vars(ONNXRegistry)["from_torchlib"] is before
+    assert len(first.get_decomps(aten.relu.default)) == 1 + len(second.get_decomps(aten.relu.default))
+    assert second.get_decomps(aten.add.Tensor)[0] is first.get_decomps(aten.add.Tensor)[0]
+    ways = {name: [way.onnx_function for way in each] for name, each in plain.functions.items()}
+    assert {name: [way.onnx_function for way in each] for name, each in second.functions.items()} == ways
+    assert second.opset_version == plain.opset_version
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
