@@ -28,9 +28,14 @@ def overridden(module: nn.Module) -> list[str]:
     return [name for name, value in own if callable(value) and callable(getattr(type(module), name, None))]
 
 
-def deep_copy(module: nn.Module, instead: Mapping[nn.Module, nn.Module] = MappingProxyType({})) -> nn.Module:
+def deep_copy(
+    module: nn.Module,
+    instead: Mapping[nn.Module, nn.Module] = MappingProxyType({}),
+    weights: Mapping[int, Tensor] = MappingProxyType({}),
+) -> nn.Module:
     """The copy, in the mode that the module is in; values that are computed from parameters are constants in it. In
-    place of a part that is a key of `instead`, whatever holds it, stands a copy of the value.
+    place of a part that is a key of `instead`, whatever holds it, stands a copy of the value; in place of a tensor
+    whose identity is a key of `weights`, the value itself.
 
     Raises CaptureError where something that the module holds cannot be copied.
     """
@@ -39,7 +44,7 @@ def deep_copy(module: nn.Module, instead: Mapping[nn.Module, nn.Module] = Mappin
         for part in module.modules()
         for value in pytree.tree_leaves([v for k, v in vars(part).items() if k != "_modules"])
         if isinstance(value, Tensor) and not value.is_leaf
-    }
+    } | dict(weights)
     functions = list(_holding_functions(module))
     memo |= {id(function): _with_empty_cells(function) for function in functions}
     try:

@@ -9,8 +9,9 @@ A tensor that is not yet float64 has one float64 twin for as long as the mode la
 in-place write to it is seen by later reads, and the tensor itself is never written.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusekit.model.alone import alone
-from fusekit.model.closed import with_closed_apart
+from fusekit.model.closed import why_closed, with_closed_apart
 from fusekit.model.copies import deep_copy
 from fusekit.model.inputs import Inputs
 from fusekit.model.long_convolution import LongConvolutions
@@ -131,14 +132,29 @@ def run_float64(module: nn.Module, inputs: Inputs) -> Any:
     TorchScript and quantized modules, whose kernels know one dtype, run in theirs.
     """
     try:
-        return _run(_copy(module)._apply(widened), inputs.map(widened).cloned())
+        return _run(_copy(module, _wide_weights(module))._apply(widened), inputs.map(widened).cloned())
     except Exception:
         return _run(_copy(module), inputs.cloned())
 
 
-def _copy(module: nn.Module) -> nn.Module:
+def _copy(module: nn.Module, weights: Mapping[int, Tensor] = MappingProxyType({})) -> nn.Module:
     with quiet():
-        return with_closed_apart(deep_copy(module))
+        return with_closed_apart(deep_copy(module, weights=weights))
+
+
+def _wide_weights(module: nn.Module) -> dict[int, Tensor]:
+    """Parameters and buffers in float64, by the identity of the narrow ones: a large model is not copied in both. Those
+    of closed parts keep their dtype."""
+    if why_closed(module):
+        return {}
+    wide: dict[int, Tensor] = {}
+    for weight in (*module._parameters.values(), *module._buffers.values()):
+        if weight is not None and weight.dtype in WIDENED and type(weight) in (Tensor, nn.Parameter):
+            numbers = widened(weight.detach())
+            wide[id(weight)] = nn.Parameter(numbers, weight.requires_grad) if type(weight) is nn.Parameter else numbers
+    for part in module.children():
+        wide |= _wide_weights(part)
+    return wide
 
 
 def _run(module: nn.Module, inputs: Inputs) -> Any:

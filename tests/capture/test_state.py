@@ -261,3 +261,20 @@ def test_nothing_has_changed_where_nothing_was_done(value: Any) -> None:
     model = model_of(number, exported=False)
     model.value = value
     assert state_of(model).changed() is None
+
+
+BITS = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.int64, torch.bool]
+
+
+@pytest.mark.parametrize("dtype", BITS)
+@pytest.mark.parametrize("shape", [(), (0,), (3, 5), (70_000,)])
+def test_every_changed_number_is_seen(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    model, buffer = nn.Module(), torch.zeros(shape, dtype=dtype)
+    model.register_buffer("b", buffer)
+    before = state_of(model)
+    assert before.changed() is None
+    if buffer.numel():
+        buffer.data.view(-1)[-1:] = 1
+        assert before.changed() == ""
+    buffer.data = torch.zeros(shape, dtype=torch.float64 if dtype != torch.float64 else torch.int64)
+    assert before.changed() == ""

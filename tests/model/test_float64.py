@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusekit.model import Inputs, run_float64
-from fusekit.model.float64 import in_float64
+from fusekit.model.copies import deep_copy
+from fusekit.model.float64 import _wide_weights, in_float64
 
 
 class Casting(nn.Module):
@@ -144,3 +145,26 @@ def test_the_given_inputs_are_not_written_and_the_mode_ends_after_an_error() -> 
         run_float64(nn.Linear(4, 2), Inputs.of(x))
     assert torch.get_default_dtype() == torch.float32
     assert (x + 1).dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_layer_that_is_also_compiled_is_wide_where_it_is_not() -> None:
+    """TorchScript keeps its dtype, also where another part shares its weights."""
+    layer = nn.Linear(4, 4)
+    model = nn.Sequential(layer, torch.jit.script(layer), nn.Linear(4, 2)).eval()
+    x = torch.randn(3, 4)
+    result = run_float64(model, Inputs.of(x))
+    assert result.dtype == torch.float64 and torch.allclose(result.float(), model(x), atol=1e-6)
+    assert layer.weight.dtype == torch.float32 and layer.weight.requires_grad
+
+
+def test_weights_are_copied_in_float64_alone() -> None:
+    """Tied weights stay tied, parameters stay parameters, and the narrow ones are not copied beside them."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
+    model[1].weight = model[0].weight
+    wide = _wide_weights(model)
+    assert len(wide) == len({*map(id, model.parameters())} | {id(b) for b in model.buffers() if b.is_floating_point()})
+    copied = deep_copy(model, weights=wide)
+    assert copied[1].weight is copied[0].weight and isinstance(copied[0].weight, nn.Parameter)  # type: ignore[index]
+    assert {p.dtype for p in copied.parameters()} == {torch.float64}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
