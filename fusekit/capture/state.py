@@ -196,7 +196,7 @@ class _Value:
         numbers = tensor.detach().resolve_conj().resolve_neg().cpu().reshape(-1)
         if numbers.is_complex():
             numbers = torch.view_as_real(numbers).reshape(-1)
-        checksum = zlib.crc32(memoryview(numbers.view(torch.uint8).numpy()))
+        checksum = zlib.crc32(numbers.view(torch.uint8).numpy().data)
         return cls(tuple(tensor.shape), tensor.dtype, tensor.device, checksum)
 
 
