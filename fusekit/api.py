@@ -1,4 +1,4 @@
-"""What people call: optimize and export (validate stands in `validation/judge.py`)."""
+"""The public functions `optimize` and `export`. The third one, `validate`, is in `validation/judge.py`."""
 
 import time
 from collections.abc import Sequence
@@ -35,23 +35,26 @@ def optimize(
     """A module that computes the same function as `model` in eval mode, with its linear layers folded.
 
     Args:
-        model: any nn.Module; it is not touched.
-        example_inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments. Optional: with them,
+        model: any nn.Module. It is not changed.
+        example_inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments. Optional. With them,
             shapes and dtypes are known, more can be captured and folded, and the result is compared with the model.
-        target: the runtime whose costs count: "torch", "onnxruntime", "openvino", or one that another package brings
+        target: the runtime to optimize for: "torch", "onnxruntime", "openvino", or one that another package registers
             (`fusekit passes` lists them).
         passes: names (`fusekit.passes.PASSES`) or instances of the rewrites to use; all by default.
         strict: raise VerificationError where a rewrite fails its check, instead of rolling it back.
         progress: called with (stage, done, total).
-        tolerance: bound on the relative error on all probes of `validate`, the quiet region of a wide range included;
-            by default the result is judged on the example inputs, by the model's own error.
-        measure: time realizations (layouts, FFT) on the target where example inputs give the sizes, and the result
-            against the model; what is slower is undone. False, or FUSEKIT_MEASURE=0 in the environment: the formulas of
-            `fusekit/rewriting/price.py` decide alone, conservatively, and always alike.
-        budget: seconds for measuring what has not been measured on this machine before.
+        tolerance: bound on the relative error, checked on all probes of `validate`; on the probe of wide dynamic range,
+            the small elements of the output are also checked by themselves. By default only the example inputs are
+            checked, and the bound is derived from the model's own rounding error.
+        measure: time the realizations (layouts, FFT) on the target, if example inputs give the sizes, and time the
+            result against the model; what is slower is undone. With False, or with FUSEKIT_MEASURE=0 in the
+            environment, nothing is timed: the formulas of `fusekit/rewriting/price.py` decide. They are conservative
+            and give the same result every time.
+        budget: seconds to spend on measurements that this machine has not made before.
 
     Returns:
-        A module with `.report`, whose parameters train; batch and spatial sizes as free as the model's.
+        A module with a `.report`. Its parameters can be trained. Batch and spatial sizes that vary in the model may
+        vary in it too.
     """
     started = time.perf_counter()
     if not isinstance(model, nn.Module):
@@ -95,13 +98,14 @@ def export(
     Args:
         model, example_inputs: as for `optimize`.
         optimize: False exports the model as it is.
-        dynamic: leave batch and spatial sizes free where the model does; the Validation says which.
-        opset: of ONNX; by default torch's exporter's own.
-        tolerance: bound on the relative error, by default derived from the model's own (`validate`).
-        passes, strict, target, progress, measure, budget: as for `optimize`; the file is timed against the model's own
-            export.
-        io: what stands for a complex tensor [*] at the ends of the file. "interleaved": [*, 2]; "planar": the real
-            channels, then the imaginary ones, [N, 2C, *]; "pair": two tensors, NAME_re and NAME_im.
+        dynamic: let batch and spatial sizes vary where the model allows it; the Validation says which of them do.
+        opset: the ONNX opset version; by default the one that torch's exporter chooses.
+        tolerance: bound on the relative error; by default derived from the model's own rounding error (`validate`).
+        passes, strict, target, progress, measure, budget: as for `optimize`. The file is timed against an export of
+            the model as it is.
+        io: how the file's inputs and outputs represent a complex tensor of shape [*]. "interleaved": one real tensor
+            [*, 2]; "planar": the real channels, then the imaginary ones, [N, 2C, *]; "pair": two tensors, NAME_re and
+            NAME_im.
 
     Returns:
         The Validation, with the optimization's `.report`. If it is not `ok`, no file was written.

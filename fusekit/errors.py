@@ -1,38 +1,40 @@
-"""What can go wrong, one class each. A caller who catches `FusekitError` catches them all and nothing else."""
+"""The errors that fusekit raises, one class for each kind. `FusekitError` is the base class of all of them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class FusekitError(Exception):
-    """Every error fusekit raises on purpose. The message names what was expected and what came."""
+    """Base class of the errors that fusekit raises on purpose. A message says what was expected and what was found."""
 
 
 class CaptureError(FusekitError):
-    """The model could not be turned into a graph: neither whole nor sub-module by sub-module."""
+    """The model could not be turned into a graph, neither as a whole nor one sub-module at a time."""
 
 
 class Inapplicable(FusekitError):
-    """A law does not hold here. The only way a law says no; the driver turns it into a refusal with this reason."""
+    """A law does not hold here. A pass raises this to say no; the driver reports a refusal with this reason."""
 
 
 class VerificationError(FusekitError):
-    """A rewrite changed the function beyond its tolerance (raised only with `strict=True`; else it is rolled back)."""
+    """A rewrite changed the function by more than its tolerance. Raised only with `strict=True`; by default the
+    rewrite is rolled back instead."""
 
 
 class ExportError(FusekitError):
-    """A file could not be written, or did not pass its checks; nothing was left behind."""
+    """A file could not be written, or did not pass its checks. No partial file is left on disk."""
 
 
 class CheckpointError(FusekitError):
-    """The source could not be loaded: missing, damaged, of another kind, or with other keys or shapes."""
+    """A checkpoint could not be loaded: it is missing, damaged, of an unknown kind, or its keys or shapes do not fit
+    the model."""
 
 
 _REASON_LENGTH = 300
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of an error that says something, with its kind, short enough for a message."""
+    """The class of an error and the first non-empty line of its text, cut to at most 300 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 3] + "..."
@@ -40,8 +42,14 @@ def reason_of(error: BaseException) -> str:
 
 @contextmanager
 def told_as(kind: type[FusekitError], doing: str) -> Iterator[None]:
-    """Within: what torch, ONNX or the model itself raises becomes an error of this kind, in one sentence, and is its
-    cause. Also a decorator."""
+    """A context manager, or a decorator, that converts exceptions of torch, ONNX or the model to an error of this kind.
+
+    Args:
+        kind: the class of the error to raise. The original exception becomes its cause.
+        doing: what was being done, as the subject of the sentence "... failed: REASON".
+
+    A FusekitError passes through unchanged.
+    """
     try:
         yield
     except FusekitError:

@@ -1,7 +1,7 @@
-"""What the driver did: immutable events, and their totals. Text for people, JSON for machines.
+"""The report of an optimization: immutable events and their totals, printed as text or written as JSON.
 
-An event says what became of one rewrite at one place. `where` is the module path a user would recognise. Costs are
-in multiply-accumulates (`algebra/work.py` has the formula).
+An event records one rewrite at one place and its outcome. `where` is the module path as the user knows it. Costs are
+in multiply-accumulates (MACs); the formula is in `algebra/work.py`.
 """
 
 import io
@@ -17,7 +17,8 @@ from rich.text import Text
 
 
 class Outcome(str, Enum):
-    """What became of a proposal: it was committed, it was not worth it or not lawful, or it failed its check."""
+    """The outcome of a proposed rewrite: applied; refused, because it does not pay or its law does not hold; or
+    rejected, because it failed its numerical check."""
 
     APPLIED = "applied"
     REFUSED = "refused"
@@ -34,12 +35,13 @@ class Event:
     Args:
         rewrite: the name of the pass.
         where: the path of the module that it would change.
-        outcome: what became of it.
-        cost_before, cost_after: the prices of the place and of its replacement, in multiply-accumulates; None: unknown.
-        error: ‖before - after‖ / ‖before‖ in float64, where the verification measured it.
-        reason: why it was not applied, or a remark; empty for what was applied without one.
-        times: milliseconds before and after, where these were measured and not estimated.
-        realizes: whether it puts the same map there, computed in another way, chosen among others.
+        outcome: applied, refused or rejected.
+        cost_before, cost_after: the costs of the nodes and of their replacement, in multiply-accumulates; None if
+            unknown.
+        error: ‖before - after‖ / ‖before‖ in float64; None if it was not measured.
+        reason: why the rewrite was not applied, or a remark on one that was; may be empty.
+        times: milliseconds before and after; None if the costs were estimated, not measured.
+        realizes: True if the rewrite only changes how the same map is computed (FFT or another layout, for example).
     """
 
     rewrite: str
@@ -55,8 +57,8 @@ class Event:
 
 @dataclass(frozen=True)
 class Totals:
-    """The size of a program: `operators` that compute, entries of its `parameters`, and multiply-accumulates, `macs`
-    (None: the shapes are not known)."""
+    """The size of a program: the number of `operators`, the number of entries of all `parameters`, and the number of
+    multiply-accumulates, `macs` (None if the shapes are not known)."""
 
     operators: int
     parameters: int
@@ -64,7 +66,7 @@ class Totals:
 
 
 def sum_of(parts: Sequence[Totals]) -> Totals | None:
-    """The size of all parts together; None of none, and of their MACs where those of one are unknown."""
+    """The size of all parts together; None if there are none. The MACs are None if those of any part are unknown."""
     if not parts:
         return None
     macs = [part.macs for part in parts if part.macs is not None]
@@ -74,16 +76,16 @@ def sum_of(parts: Sequence[Totals]) -> Totals | None:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a model: every event in order, and the totals.
+    """What the optimization of a model did: every event in order, and the totals.
 
     Args:
         events: one for each rewrite at each place.
-        before, after: the size of the model and of the result; None: unknown.
-        capture: the way by which the model became a graph.
-        notes: what the user should know, a sentence each.
-        target: the runtime that was optimized for.
-        seconds: how long it took.
-        times: milliseconds of the whole model and of the result on the target, where both were timed.
+        before, after: the size of the model and of the result; None if unknown.
+        capture: how the model was turned into a graph (the name of the tracing method).
+        notes: messages for the user, one sentence each.
+        target: the runtime that the model was optimized for.
+        seconds: how long the optimization took.
+        times: milliseconds of the whole model and of the result on the target; None if they were not timed.
     """
 
     events: tuple[Event, ...] = ()
@@ -106,21 +108,21 @@ class Report:
 
     @property
     def refused(self) -> tuple[Event, ...]:
-        """The rewrites that do not pay, or whose law does not hold there; the reason says which."""
+        """The rewrites that do not pay, or whose law does not hold at this place; the reason says which."""
         return self.of(Outcome.REFUSED)
 
     @property
     def rejected(self) -> tuple[Event, ...]:
-        """The rewrites that failed their check and were undone: each is a mistake of fusekit."""
+        """The rewrites that failed their numerical check and were undone. Each one is a bug in fusekit."""
         return self.of(Outcome.REJECTED)
 
     def brief(self) -> Group:
-        """To print: the same without what was refused, which on a large model is most of it."""
+        """The report to print, without the refused rewrites: a large model has very many of them."""
         shown = tuple(event for event in self.events if event.outcome is not Outcome.REFUSED)
         return self._render(shown, "; -v shows why not" if self.refused else "")
 
     def to_json(self, indent: int | None = 2) -> str:
-        """The whole report as a JSON object, outcomes spelled as words. `indent`: as for `json.dumps`."""
+        """The whole report as a JSON object; outcomes are words such as "applied". `indent`: as for `json.dumps`."""
         return json.dumps(asdict(self), indent=indent)
 
     def __rich__(self) -> Group:

@@ -1,6 +1,6 @@
-"""How fast a network is, before and after, and what others make of it.
+"""Benchmarks: how fast a network is before and after the optimization, and after that of other tools.
 
-Knows competitors and clocks. Must not know how a rewrite works.
+Knows the other tools and how to measure time. Must not know how a rewrite works.
 """
 
 from fusekit.bench.contenders import versions

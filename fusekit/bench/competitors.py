@@ -1,8 +1,8 @@
-"""Who else makes a network faster: the competitors of `fusekit bench`, each where it is installed.
+"""Other tools that make a network faster, for comparison in `fusekit bench`. Each is used if it is installed.
 
-A way in PyTorch takes a module to a module, a way of ONNX a file to a file. They change what they are given, so modules
-are copied first. A way may fail on a network, or compute something else; who measures it judges that. The packages are
-imported when they are asked for: no command needs them.
+A `ModuleWay` turns a module into a module; a `FileWay` turns an ONNX file into an ONNX file. Tools may change their
+input, so modules are copied first. A tool may fail on a network or compute wrong values; `contenders.py` checks that.
+The packages are imported only when they are used, because no command depends on them.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ FileWay = Callable[[Path, Path], None]
 
 
 def in_eager(fuse: Callable[[nn.Module], Any]) -> ModuleWay:
-    """A way that rewrites the graph: on a copy, which then runs in eager mode."""
+    """The way of a tool that rewrites the graph of a module. It works on a copy, which then runs in eager mode."""
 
     def way(model: nn.Module) -> nn.Module:
         made = fuse(own_copy(model))
@@ -35,7 +35,8 @@ def in_eager(fuse: Callable[[nn.Module], Any]) -> ModuleWay:
 
 
 def compiled(**options: Any) -> ModuleWay:
-    """torch.compile with Inductor. The first call builds: it takes a C++ compiler, and a minute for a large network."""
+    """torch.compile with Inductor. It compiles at the first call, which needs a C++ compiler and takes about a minute
+    for a large network."""
 
     def way(model: nn.Module) -> nn.Module:
         made = torch.compile(own_copy(model), options=options or None)
@@ -46,7 +47,7 @@ def compiled(**options: Any) -> ModuleWay:
 
 
 def by_onnxscript(source: Path, out: Path) -> None:
-    """onnxscript's optimizer and its rewrite rules, batch norms folded into convolutions among them."""
+    """onnxscript's optimizer and its rewrite rules; among other things they fold batch norms into convolutions."""
     optimized = import_module("onnxscript.optimizer").optimize(onnx.load(str(source)))
     onnx.save(import_module("onnxscript.rewriter").rewrite(optimized), str(out))
 
@@ -60,14 +61,14 @@ def by_onnxslim(source: Path, out: Path) -> None:
     onnx.save(import_module("onnxslim").slim(str(source)), str(out))
 
 
-# In eager mode: the layout is still to be chosen. The rest chooses for itself.
+# These results run in eager mode, so they are measured in both memory formats. The other tools choose one themselves.
 FUSED: dict[str, ModuleWay] = {"torch.fx fuse": in_eager(optimization.fuse)}
 LOWERED: dict[str, ModuleWay] = {"torch.fx optimize_for_inference": in_eager(optimization.optimize_for_inference)}
 COMPILED: dict[str, ModuleWay] = {
     "torch.compile": compiled(),
     "torch.compile, freezing": compiled(freezing=True),
 }
-# The name is the package's.
+# The keys are names of packages.
 FILES: dict[str, FileWay] = {"onnxscript": by_onnxscript, "onnxsim": by_onnxsim, "onnxslim": by_onnxslim}
 
 
@@ -76,5 +77,5 @@ def installed(package: str) -> bool:
 
 
 def missing() -> list[str]:
-    """What would have been measured, had it been installed."""
+    """The names of tools and runtimes that are not measured because they are not installed."""
     return [name for name in FILES if not installed(name)] + [each.name for each in runtimes() if each.missing()]

@@ -1,6 +1,6 @@
-"""One network in many versions, each ready to run: the original, what others make of it, what fusekit made of it.
+"""Prepares all versions of one network for measuring: the original, those of other tools, and those of fusekit.
 
-What cannot be built, or computes something else than the original, is a version too: one that says so.
+A version that cannot be built, or that computes other values than the original, is kept with the reason of the failure.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,13 +27,13 @@ from fusekit.runtimes.timing import Call
 from fusekit.validation import outputs_of
 
 PYTORCH, ONNXRUNTIME = PyTorch.title, ONNX_RUNTIME.title
-WRONG = 1e-2  # relative to the largest entry: further from the original than rounding takes it
+WRONG = 1e-2  # difference from the original, relative to the largest entry; rounding errors are smaller
 
 Notify = Callable[[str], None]
 
 
 class Side(str, Enum):
-    """Whose version it is."""
+    """Who made a version: nobody (the original), another tool, or fusekit."""
 
     ORIGINAL = "original"
     OTHER = "other"
@@ -42,7 +42,8 @@ class Side(str, Enum):
 
 @dataclass(frozen=True)
 class Version:
-    """One way to run the network: a call, and what its weights take; or why there is none."""
+    """One version of the network: a function that runs it and the `bytes` of its weights, or the reason why there is
+    none (`failure`)."""
 
     runtime: str
     name: str
@@ -66,11 +67,18 @@ def versions(
     opset: int | None = None,
     notify: Notify = lambda what: None,
 ) -> list[Version]:
-    """The original, all others and fusekit's two, ready to run with the threads torch has now.
+    """All versions of the network, ready to run with the number of threads that torch has now.
 
-    `fast`, `file`: what fusekit made for PyTorch and for ONNX Runtime; `fast_last`: of the model with its channels
-    last. `ways`: others in PyTorch, beside torch.fx's fusion; `compiled`: those that take fusekit's module as well as
-    the original. `room`: a folder for the files of others. `notify` is told what is being built.
+    Args:
+        original: the model.
+        fast, file: fusekit's results for PyTorch and for ONNX Runtime.
+        inputs: the example inputs.
+        room: a folder for the files of other tools.
+        fast_last: fusekit's result for the model in channels_last.
+        ways: other tools for PyTorch, besides torch.fx's fusion.
+        compiled: tools that are applied to fusekit's result as well as to the original.
+        dynamic, opset: as for `fusekit.export`.
+        notify: called with the name of each version before it is built.
     """
     build = _Builder(inputs, inputs.names(original), _outputs(original, inputs), notify)
     found = build.eager("original", Side.ORIGINAL, lambda: own_copy(original))
@@ -100,7 +108,7 @@ def versions(
 
 @dataclass(frozen=True)
 class _Builder:
-    """Versions of one network, each built, called once and compared with the original's outputs."""
+    """Builds versions of one network. Each is called once, and its outputs are compared with the original's."""
 
     inputs: Inputs
     names: list[str]
@@ -110,7 +118,8 @@ class _Builder:
     def eager(
         self, name: str, side: Side, make: Callable[[], nn.Module], last: Callable[[], nn.Module] | None = None
     ) -> list[Version]:
-        """The module as it is and, where an input has four axes, in channels_last; `last`: another one for that."""
+        """The module as it is and, if an input has four axes, in channels_last. `last` makes the module for that; by
+        default it is the same one."""
         found = [self._ready(PYTORCH, name, side, lambda: _in_torch(make(), self.inputs))]
         if any(tensor.dim() == 4 for tensor in self.inputs.tensors()):
             make_last = partial(_channels_last, last or make, self.inputs)
@@ -118,7 +127,7 @@ class _Builder:
         return found
 
     def lowered(self, name: str, side: Side, make: Callable[[], nn.Module]) -> Version:
-        """A module whose weights are not to be seen."""
+        """A module whose parameters cannot be counted, because its tool hides them."""
         return self._ready(PYTORCH, name, side, lambda: (_in_torch(make(), self.inputs)[0], None))
 
     def file(self, runtime: Runtime, name: str, side: Side, make: Callable[[], Path]) -> Version:
@@ -134,7 +143,7 @@ class _Builder:
             told = str(error) if isinstance(error, FusekitError) else reason_of(error)
             return Version(runtime, name, side, failure=told)
         if _differs(result, self.expected):
-            return Version(runtime, name, side, failure="computes something else")
+            return Version(runtime, name, side, failure="computes other values")
         return Version(runtime, name, side, call, size)
 
 
@@ -172,7 +181,8 @@ def _rewritten(rewrite: competitors.FileWay, source: Path, out: Path) -> Path:
 
 
 def _differs(result: object, expected: Sequence[Tensor]) -> bool:
-    """By more than `WRONG` of the largest entry; a complex number may come as a pair of reals."""
+    """Whether the result differs by more than `WRONG` times the largest entry. Complex tensors may be given as real
+    ones [*, 2]."""
     if isinstance(result, list):
         result = [torch.as_tensor(each) for each in result]
     given = [_reals(tensor) for _, tensor in outputs_of(result)]

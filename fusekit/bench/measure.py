@@ -1,11 +1,12 @@
-"""Latency before and after, on both runtimes, beside whoever else is installed: what `fusekit bench` measures.
+"""The measurement of `fusekit bench`: latency before and after, on all runtimes, and of other tools.
 
     speed-up(v) = median over the rounds of  t(original) / t(v)
 
-Every version of the network runs once in each round, so that a slow moment of the machine falls on all of them. The
-original of a runtime is the faster of its layouts; it runs twice in each round, which shows what is noise. A runtime's
-first call of a round is not counted, because the threads of the one before may still hold the cores; and a call shorter
-than SHORT is made several times in a row and their mean taken, because it would mostly measure how cold the caches are.
+In each round, every version of the network runs once, so that a slow moment of the machine affects all of them. The
+speed-up is measured against the original in its faster memory format. The original runs twice in each round; the ratio
+of its two times shows the noise. The first call of a runtime in a round is not counted, because the threads of the
+previous runtime may still occupy the cores. A call shorter than SHORT is repeated several times in a row and the mean
+is taken, because a single call would mostly measure the state of the caches.
 """
 
 import contextlib
@@ -30,8 +31,9 @@ _AGAIN, _SETTLING = "(the original again)", "(settling)"
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a version. `speedup`: how many times faster than its runtime's original; `spread`: half the
-    distance between the quartiles of that. `bytes`: parameters and buffers of a module, or the size of a file."""
+    """The measurements of one version. `median`, `p95`: milliseconds. `speedup`: how many times faster it is than the
+    original on the same runtime; `spread`: half the interquartile range of that. `bytes`: of the parameters and buffers
+    of a module, or of a file."""
 
     runtime: str
     version: str
@@ -46,7 +48,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """The rows; per runtime what is noise, as a speed-up of the original over itself; and how it was measured."""
+    """The rows of the table and how they were measured. `noise`: for each runtime, the speed-up of the original over
+    itself, which would be 1 without noise."""
 
     rows: tuple[Row, ...]
     noise: dict[str, float]
@@ -56,12 +59,12 @@ class Bench:
     missing: tuple[str, ...] = ()
 
     def of(self, runtime: str, side: Side) -> list[Row]:
-        """What ran, fastest first."""
+        """The versions of one runtime and one side that ran, fastest first."""
         ran = [row for row in self.rows if (row.runtime, row.side) == (runtime, side) and row.median is not None]
         return sorted(ran, key=lambda row: row.median or 0.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The benchmark as a dict, for JSON."""
         return asdict(self)
 
     def __rich__(self) -> Group:
@@ -91,13 +94,14 @@ class Bench:
 
 @contextlib.contextmanager
 def running_on(threads: int | None) -> Iterator[int]:
-    """Within: so many threads, by default as many as torch has."""
+    """A context manager: compute with this number of threads, by default the number that torch has now."""
     with computing_threads(threads or torch.get_num_threads()):
         yield torch.get_num_threads()
 
 
 def measure(found: Sequence[Version], inputs: Inputs, rounds: int = 25, seconds: float = 10.0) -> Bench:
-    """All versions in turn, `rounds` times; fewer, but at least three, where that would take longer than `seconds`."""
+    """Time all versions in turn, `rounds` times. There are fewer rounds, but at least three, if they would take longer
+    than `seconds`."""
     calls: dict[str, Call] = {}
     for runtime in dict.fromkeys(version.runtime for version in found):
         running = {v.name: v.call for v in found if v.runtime == runtime and v.call is not None}
@@ -130,7 +134,7 @@ def measure(found: Sequence[Version], inputs: Inputs, rounds: int = 25, seconds:
 
 
 def over(original: Times, other: Times) -> Times:
-    """How many times faster `other` is, round by round."""
+    """The speed-up of `other` in each round."""
     return Times(tuple(a / b for a, b in zip(original.rounds, other.rounds, strict=True)))
 
 

@@ -1,4 +1,4 @@
-"""What lies on disk, read safely: archives, state dicts, factories.
+"""Loads models safely: from torch.export archives, from state dicts, and from functions that build a model (factories).
 
 Knows file formats. Must not know what is done with the model afterwards.
 """

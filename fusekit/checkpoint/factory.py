@@ -1,7 +1,7 @@
-"""A model by the name of what builds it: `package.module:factory` or `path/to/file.py:factory`.
+"""Builds a model by calling a factory that the user names: `package.module:factory` or `path/to/file.py:factory`.
 
-Naming a factory is permission to run it, and nothing else is run. What it raises is told as its own failure, in one
-sentence, because the user can mend their code but not a traceback through ours.
+Naming a factory is permission to run it; no other code of the user is run. If it fails, the error is one sentence that
+names the factory and its exception.
 """
 
 import contextlib
@@ -29,16 +29,16 @@ def is_factory_name(text: str) -> bool:
 
 
 def build(factory: str | Callable[..., Any], arguments: Mapping[str, Any] | None = None) -> nn.Module:
-    """The model that `factory`, called with the keyword `arguments`, returns.
+    """The model that `factory` returns when it is called with the keyword `arguments`.
 
-    Raises CheckpointError when there is no such factory, when it does not take these arguments, when it fails, and
-    when what it returns is no `nn.Module`.
+    Raises CheckpointError if there is no such factory, if it does not accept these arguments, if it fails, or if it
+    does not return an nn.Module.
     """
     given = dict(arguments or {})
     name = factory if isinstance(factory, str) else getattr(factory, "__qualname__", repr(factory))
     with importable(Path.cwd()):
         maker = _find(factory) if isinstance(factory, str) else factory
-        if isinstance(maker, nn.Module):  # a model that stands ready in the module: nothing to call
+        if isinstance(maker, nn.Module):  # the name is that of a model, so there is nothing to call
             if given:
                 raise CheckpointError(f"{name} is a model already built; it takes no arguments ({', '.join(given)})")
             return maker
@@ -64,7 +64,8 @@ def brief(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """Modules in `folder` can be imported inside: an installed command, unlike `python -m`, does not look there."""
+    """A context manager: Python modules in `folder` can be imported. (`python -m` looks in the current folder, but an
+    installed command does not.)"""
     entry = str(folder)
     if entry in sys.path:
         yield
@@ -73,7 +74,7 @@ def importable(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # The user's code may have edited the path itself: take away one entry, ours, if it is still there.
+        # Remove one entry, ours, but only if it is still there: the user's code may have changed the path.
         if entry in sys.path:
             sys.path.remove(entry)
 
@@ -120,7 +121,7 @@ def _import_file(path: Path) -> ModuleType:
     known = sys.modules.get(path.stem)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
-    # Its own stem, so that its classes can be pickled and found again; unless that would hide another module.
+    # The module is named after the file, so that pickle finds its classes again, unless this would hide another module.
     other = None if known is not None else importlib.util.find_spec(path.stem)
     taken = known is not None or (other is not None and other.origin != str(path))
     name = f"{path.stem}_{zlib.crc32(str(path).encode()):08x}" if taken else path.stem
@@ -133,7 +134,7 @@ def _import_file(path: Path) -> ModuleType:
         with importable(path.parent):
             spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[name]  # a half-made module must not be found by the next import
+        del sys.modules[name]  # the next import must not find a module that is only half executed
         raise
     return module
 
@@ -142,14 +143,14 @@ def _check_arguments(name: str, maker: Callable[..., Any], given: dict[str, Any]
     try:
         signature = inspect.signature(maker)
     except (TypeError, ValueError):
-        return  # some builtins tell nothing about themselves: let the call speak
+        return  # some builtins have no signature; then the call itself fails if the arguments are wrong
     try:
         signature.bind(**given)
     except TypeError as error:
-        raise CheckpointError(f"the factory {name}{_spell(signature)} cannot be called so: {error}") from error
+        raise CheckpointError(f"wrong arguments for the factory {name}{_spell(signature)}: {error}") from error
 
 
 def _spell(signature: inspect.Signature) -> str:
-    """The parameters without annotations: those of a class can fill a screen."""
+    """The parameters without annotations, which can be very long."""
     plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
     return str(inspect.Signature(plain))

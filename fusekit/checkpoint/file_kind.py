@@ -1,7 +1,7 @@
-"""What a file is, told by its content. A suffix is a claim; the first bytes and a zip's listing are evidence.
+"""Recognises the kind of a file by its content (its first bytes, the entries of a zip archive), not by its suffix.
 
-`recognise` reads a few kilobytes, runs nothing and imports no torch, so a wrong file is refused at once. The kinds
-that fusekit can use are `PROGRAM`, `TORCH`, `LEGACY` and `SAFETENSORS`; all others exist to be named in a message.
+`recognise` reads a few kilobytes, runs no code and does not import torch, so a wrong file is refused quickly. fusekit
+can use the kinds `PROGRAM`, `TORCH`, `LEGACY` and `SAFETENSORS`; the others exist so that messages can name them.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from fusekit.errors import CheckpointError
 
 
 class Kind(Enum):
-    """The kinds of file a user may hand over. The value completes the sentence "it is ..."."""
+    """The kinds of file that a user may pass. The value completes the sentence "it is ..."."""
 
     PROGRAM = "a torch.export archive (.pt2)"
     TORCH = "a torch.save file"
@@ -29,7 +29,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Identity:
-    """A kind, and the words for it: `what` is finer than the kind where nothing more can be done with the file."""
+    """A kind and its description for messages. For a file of kind `OTHER`, `what` says more exactly what it is."""
 
     kind: Kind
     what: str
@@ -41,7 +41,7 @@ _HEAD = 4096
 
 
 def recognise(path: Path) -> Identity:
-    """The identity of the file at `path`; a CheckpointError if there is none, or if it is visibly cut short."""
+    """The identity of the file at `path`. Raises CheckpointError if there is no file, or if it is visibly truncated."""
     if path.is_dir():
         raise CheckpointError(f"{path} is a directory; expected a checkpoint file")
     if not path.exists():
@@ -75,10 +75,10 @@ def _zip(path: Path) -> Identity:
             names = archive.namelist()
     except Refused as error:
         raise CheckpointError(
-            f"{path} is no whole zip archive (truncated, damaged or inflated): {error}; expected a whole checkpoint: "
-            "copy or download it again"
+            f"{path} is not a valid zip archive (truncated, damaged or with too much content): {error}; expected a "
+            "whole checkpoint: copy or download it again"
         ) from error
-    # Inside the archive everything lies in one folder named after the file that was first written: ignore its name.
+    # All entries are in one folder, named after the file when it was first written: ignore its name.
     inner = {name.split("/", 1)[-1] for name in names}
     if any(name.startswith("data/aotinductor/") for name in inner) and not _holds_program(inner):
         return Identity(Kind.COMPILED, Kind.COMPILED.value)
@@ -122,7 +122,7 @@ def _is_page(head: bytes) -> bool:
     return text.startswith((b"<!doctype html", b"<html", b"<head", b"<!--")) or b"<html" in text[:512]
 
 
-# In order: the first that fits names the file. A download that failed comes as one of the first four.
+# The first test that is true names the file. Failed downloads are mostly of the first four kinds.
 _OTHERS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("an HTML page (a failed download?)", _is_page),
     ("a Git LFS pointer, not the file itself (run `git lfs pull`)", _starts(b"version https://git-lfs")),

@@ -1,8 +1,8 @@
-"""A source becomes a model: a program, a factory with weights, or, on explicit demand, a pickle.
+"""Loads a model from a source: a torch.export archive, a factory with weights, or, only if asked for, a pickle.
 
-A pickle is a program: unpickling one runs whatever its author put there. So tensors are read with a reader that knows
-nothing but tensors, the structure comes from the user's own code, and a pickled module needs `unsafe=True`.
-Every refusal names what was expected and what came; no exception of torch, pickle or zip comes through raw.
+Unpickling a file runs any code that its author put there. So tensors are read with a reader that builds only tensors,
+the structure of the model comes from the user's own code, and a pickled module needs `unsafe=True`. Every error says
+what was expected and what was found; exceptions of torch, pickle and zip are converted to CheckpointError.
 """
 
 import os
@@ -36,14 +36,21 @@ def load(
     arguments: Mapping[str, Any] | None = None,
     unsafe: bool = False,
 ) -> nn.Module:
-    """The model that `source` describes, on the CPU, in evaluation mode.
+    """The model that `source` describes, on the CPU, in eval mode.
 
-    `source` is one of: a torch.export archive; a factory (`package.module:name`, `file.py:name` or a callable), called
-    with the keyword `arguments`, whose model takes `weights` if given; a state dict (`.safetensors`, `.pt`, ...), for
-    the model that `factory` builds; a pickled module, if `unsafe`. A file may be written `FILE#entry` where the state
-    dict is one entry of several in it. Weights must fit the model in every key and shape.
+    Args:
+        source: one of
+            - a torch.export archive,
+            - a factory (`package.module:name`, `file.py:name` or a callable),
+            - a state dict (`.safetensors`, `.pt`, ...) for the model that `factory` builds,
+            - a pickled module, if `unsafe`.
+        factory: builds the model for a state dict.
+        weights: a state dict to load into the model of a factory given as `source`.
+        arguments: keyword arguments of the factory.
+        unsafe: allow unpickling, which can run any code in the file.
 
-    Raises CheckpointError, with a reason in one line.
+    A state dict that is one of several entries of a file is written `FILE#entry`. Its keys and shapes must be exactly
+    those of the model. Raises CheckpointError, with a reason in one line.
     """
     if callable(source) or _names_factory(source):
         if factory is not None:
@@ -59,7 +66,7 @@ def load(
         raise CheckpointError(f"{path} is a Python file; name what builds the model after a colon: {path}:factory")
     kind = recognise(path).kind
     if weights is not None:
-        raise CheckpointError(f"{path} brings its own weights, and `weights` came too; expected a factory and weights")
+        raise CheckpointError(f"{path} has its own weights, but `weights` was given too; expected only one of them")
     if kind is Kind.PROGRAM:
         _refuse_factory(path, "a torch.export archive", factory, arguments)
         return load_program(path, unsafe)
@@ -68,7 +75,7 @@ def load(
     content = _content(source, unsafe)
     if not isinstance(content, nn.Module):
         raise CheckpointError(
-            f"{path} holds {describe(content)}, which is no model yet; give the code that builds it: "
+            f"{path} holds {describe(content)}, which is not a model; name the code that builds the model: "
             "factory='package.module:name' (--factory package.module:name)"
         )
     _refuse_factory(path, "a whole model", None, arguments)
@@ -76,7 +83,8 @@ def load(
 
 
 def split_entry(file: str | os.PathLike[str]) -> tuple[Path, str | None]:
-    """`FILE#entry` in two. A file whose own name has a # is taken by its name."""
+    """The path and the entry of `FILE#entry`; the entry is None if there is none. If a file with the whole text as its
+    name exists, it is that file."""
     text = os.fspath(file)
     if "#" in text and not Path(text).exists():
         text, _, entry = text.rpartition("#")
@@ -96,7 +104,7 @@ def _refuse_factory(path: Path, what: str, factory: Factory | None, arguments: M
 def _assemble(
     factory: Factory, weights: str | os.PathLike[str] | None, arguments: Mapping[str, Any] | None, unsafe: bool
 ) -> nn.Module:
-    # The file is looked at before the factory runs: a large model takes long to build only to hear of a wrong path.
+    # Read the file before the factory runs, because building a large model takes long and the path may be wrong.
     content = None if weights is None else _content(weights, unsafe)
     model = build(factory, arguments)
     if weights is not None:
@@ -107,7 +115,7 @@ def _assemble(
 
 
 def _ready(model: nn.Module) -> nn.Module:
-    """The model itself, out of the wrappers of training, in evaluation mode."""
+    """The model in eval mode, without DataParallel wrappers."""
     while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         model = model.module
     if isinstance(model, torch.jit.ScriptModule):
@@ -135,10 +143,10 @@ def _content(file: str | os.PathLike[str], unsafe: bool) -> Mapping[str, torch.T
 
 
 def _unpickle(path: Path, unsafe: bool) -> object:
-    with unwarned():  # torch gives advice on what is refused next, which says it better
+    with unwarned():  # torch warns about files that are refused below with a better message
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # the zip reader, the unpickler and the storages each have errors of their own
+        except Exception as error:  # the zip reader, the unpickler and the storages raise errors of many types
             names = _foreign(path, error)
             if not names:
                 raise CheckpointError(f"{path} is damaged or truncated: {brief(error)}") from error
@@ -155,11 +163,12 @@ def _unpickle(path: Path, unsafe: bool) -> object:
 
 
 def _foreign(path: Path, error: Exception) -> list[str]:
-    """The classes and functions, other than tensors, that unpickling would call; read without calling any."""
+    """The names of classes and functions, other than those of tensors, that unpickling would call. Calls none of
+    them."""
     with suppress(RuntimeError, ValueError, LookupError, OSError, EOFError, pickle.UnpicklingError):
         if found := torch.serialization.get_unsafe_globals_in_checkpoint(path):
             return sorted(found)
-    # The listing reads zip archives only. For the older format, the refusal itself names the first it met.
+    # torch lists these names for zip archives only. For the older format, torch's error contains the first one.
     return re.findall(r"GLOBAL ([\w.]+) was not an allowed", str(error))[:1]
 
 

@@ -1,8 +1,8 @@
-"""A state dict and a model fit when their keys, shapes and kinds of number agree, all of them.
+"""Loads a state dict into a model. All keys, shapes and kinds of number (real, complex, integer) must agree.
 
-What training scripts wrap around a state dict is undone only where the result is beyond doubt: a wrapping key from a
-short list, and one prefix common to all keys whose removal (or addition) makes the keys exactly those of the model.
-There is no partial loading: a model with a few random weights still runs, and is wrong.
+Training scripts often wrap a state dict. Only two kinds of wrapping are removed, because they are unambiguous: an outer
+dict with a key from a short list, and a prefix of all keys whose removal (or addition) gives exactly the model's keys.
+There is no partial loading, because a model with a few random weights runs, but gives wrong results.
 """
 
 import warnings
@@ -15,22 +15,30 @@ from torch import nn
 from fusekit.checkpoint.factory import brief
 from fusekit.errors import CheckpointError
 
-# In order of preference: what the script calls the model comes before its moving average.
+# In order of preference: the model comes before its exponential moving average.
 WRAPPINGS = (
     *("state_dict", "model_state_dict", "model", "net", "network", "params", "generator"),
     *("params_ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema"),
 )
-_COUNTER = "num_batches_tracked"  # of batch norm: absent from old files and of no use in evaluation
+_COUNTER = "num_batches_tracked"  # of batch norm: missing in old files, and not used in eval mode
 _FEW = 3
 
 
 def unwrap(content: object, name: str, key: str | None = None) -> Mapping[str, torch.Tensor] | nn.Module:
-    """The state dict (or module) inside what a training script saved; `key` says under which entry to look."""
+    """The state dict (or module) inside the object that a training script saved.
+
+    Args:
+        content: the object.
+        name: the file's name, for messages.
+        key: the entry to take; None: look for one of `WRAPPINGS`.
+
+    Raises CheckpointError if there is none.
+    """
     if key is not None:
         if not isinstance(content, Mapping) or key not in content:
             raise CheckpointError(f"{name} has no entry {key!r}; it holds {describe(content)}")
         content = content[key]
-    for _ in range(4):  # {"state_dict": {"model": ...}} is seen; a deeper nest is not a state dict any more
+    for _ in range(4):  # wrappings may be nested, as in {"state_dict": {"model": ...}}
         if isinstance(content, nn.Module) or is_state_dict(content):
             return content  # type: ignore[return-value]
         if not isinstance(content, Mapping):
@@ -54,7 +62,7 @@ def unwrap(content: object, name: str, key: str | None = None) -> Mapping[str, t
 
 
 def is_state_dict(content: object) -> bool:
-    """Names to tensors. Extra state of any type may be among them, but not other dicts."""
+    """Whether the object maps names to tensors. Extra state (`..._extra_state`) of any type may be among them."""
     if not isinstance(content, Mapping) or not content:
         return False
     values = content.values()
@@ -66,7 +74,8 @@ def is_state_dict(content: object) -> bool:
 
 
 def describe(content: object) -> str:
-    """What a loaded object is, for a message: a state dict by its size and first keys, else its entries or type."""
+    """A description of a loaded object for messages: the size and first keys of a state dict, else its entries or
+    type."""
     if is_state_dict(content):
         assert isinstance(content, Mapping)
         return f"a state dict of {len(content)} tensors ({_few(list(content))})"
@@ -77,7 +86,8 @@ def describe(content: object) -> str:
 
 
 def fill(model: nn.Module, given: Mapping[str, Any], name: str) -> None:
-    """Load `given` into `model`, strictly, after taking off a common prefix; a CheckpointError says what differs."""
+    """Load the state dict `given` into `model`, after a common prefix of its keys is removed or added. `name`: the
+    file's name, for messages. Raises CheckpointError that says what differs."""
     expected: Mapping[str, Any] = model.state_dict()
     given = _rename(given, expected)
     missing = [key for key in expected if key not in given and not key.endswith(_COUNTER)]
@@ -87,7 +97,7 @@ def fill(model: nn.Module, given: Mapping[str, Any], name: str) -> None:
         differences.append(f"{len(missing)} of {len(expected)} keys missing ({_few(missing)})")
     if unexpected:
         differences.append(f"{len(unexpected)} of {len(given)} keys unexpected ({_few(unexpected)})")
-    # With all keys wrong, shapes tell nothing more; with some, they often tell the right model from the wrong one.
+    # Compare shapes too: they often show that the file belongs to another variant of the model.
     wrong = [text for key in expected if key in given and (text := _difference(key, expected[key], given[key]))]
     if wrong:
         differences.append(f"{len(wrong)} of {len(expected)} tensors of another shape or kind ({_few(wrong, '; ')})")
@@ -102,11 +112,11 @@ def fill(model: nn.Module, given: Mapping[str, Any], name: str) -> None:
 
 
 def _rename(given: Mapping[str, Any], expected: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`given` under the model's own keys, if one prefix is all that differs; else as it is."""
+    """`given` with the model's keys, if they differ only by one prefix; else `given` unchanged."""
     want, have = _essential(expected), _essential(given)
     if want == have or not want or not have:
         return given
-    # Every wrong prefix fails on some key, so the first key decides which prefixes are worth a try.
+    # The prefix must work for every key, so the first key alone gives all candidates.
     first = next(iter(sorted(want)))
     for key in have:
         if key.endswith("." + first):
@@ -125,7 +135,7 @@ def _essential(keys: Collection[str]) -> set[str]:
 
 
 def _difference(key: str, expected: Any, given: Any) -> str:
-    """Why one tensor cannot take another's place, or nothing. A change of precision is no reason."""
+    """Why the given value cannot replace the expected one; "" if it can. Another precision is allowed."""
     if not isinstance(expected, torch.Tensor) or nn.parameter.is_lazy(expected) or key.endswith(_COUNTER):
         return ""
     if not isinstance(given, torch.Tensor):

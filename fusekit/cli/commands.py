@@ -1,6 +1,6 @@
-"""What each command does, once its words are understood: load, work, judge, write, show. Needs torch.
+"""The work of each command, after its arguments have been parsed: load, compute, validate, write, show. Imports torch.
 
-Each function returns the exit code. Nothing is written unless the numbers agree.
+Each function returns the exit code. A file is written only if the numbers agree.
 """
 
 import json
@@ -38,12 +38,12 @@ from fusekit.validation import validate as judge
 
 
 def export(model: Model, out: Path, screen: Screen, **words: Any) -> int:
-    """Checkpoint to ONNX, optimized, and compared with the original before it takes its place.
+    """Optimize a checkpoint and export it to an ONNX file, which is compared with the original before it is written.
 
     Args:
-        model: where the model comes from, and what it is fed.
-        out: the file.
-        screen: where to tell.
+        model: where the model comes from, and its example inputs.
+        out: the file to write.
+        screen: where to show results.
         words: the other arguments of `fusekit.export`.
     """
     _check(words)
@@ -55,13 +55,13 @@ def export(model: Model, out: Path, screen: Screen, **words: Any) -> int:
 
 
 def optimize(model: Model, out: Path, screen: Screen, *, tolerance: float | None, **words: Any) -> int:
-    """Checkpoint to an optimized torch.export archive, compared with the original before it takes its place.
+    """Optimize a checkpoint and write it as a torch.export archive, after it is compared with the original.
 
     Args:
-        model: where the model comes from, and what it is fed.
-        out: the file.
-        screen: where to tell.
-        tolerance: the largest relative error of the whole model; None: derived from the original's own.
+        model: where the model comes from, and its example inputs.
+        out: the file to write.
+        screen: where to show results.
+        tolerance: the largest relative error of the whole model; None: derived from the original's rounding error.
         words: the other arguments of `fusekit.optimize`.
     """
     _check(words)
@@ -78,7 +78,7 @@ def optimize(model: Model, out: Path, screen: Screen, *, tolerance: float | None
 
 
 def inspect(model: Model, target: str, screen: Screen) -> int:
-    """What the model is made of and what would be rewritten."""
+    """Show the layers of the model and what would be rewritten."""
     with screen.progress(3) as steps:
         original, example = _open(model, steps)
         steps.begin("inspecting")
@@ -89,7 +89,7 @@ def inspect(model: Model, target: str, screen: Screen) -> int:
 
 
 def validate(model: Model, candidate: Path, target: str, screen: Screen, tolerance: float | None = None) -> int:
-    """Compare a checkpoint with an exported file; 1 if the numbers differ."""
+    """Compare a checkpoint with an exported file. The exit code is 1 if the numbers differ."""
     identity = recognise(candidate)
     if identity.kind is not Kind.ONNX:
         raise FusekitError(f"{candidate} is {identity.what}; expected an ONNX model")
@@ -112,13 +112,13 @@ def bench(
     dynamic: bool,
     tolerance: float | None,
 ) -> int:
-    """Latency before and after on both runtimes, beside the others; the file is written as by `export`.
+    """Measure latency before and after on all runtimes, and of other tools. The file is written as by `export`.
 
     Args:
-        model: where the model comes from, and what it is fed.
-        out: where the ONNX file is kept; None: nowhere.
+        model: where the model comes from, and its example inputs.
+        out: the ONNX file to keep; None: keep none.
         timing: how to measure.
-        screen: where to tell.
+        screen: where to show results.
         passes, strict, opset, dynamic, tolerance: as for `fusekit.export`.
     """
     rules: dict[str, Any] = {"passes": passes, "strict": strict}
@@ -141,7 +141,7 @@ def bench(
             inputs = Inputs.of(example)
             last = own_copy(original).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             fast_last = api.optimize(last, inputs.channels_last(), **rules)
-            steps.begin("building the others")
+            steps.begin("building other versions")
             others: dict[str, Any] = {"compiled": competitors.COMPILED if timing.compiled else {}, "notify": steps.say}
             found = versions(original, fast, ours, inputs, room, fast_last=fast_last, **others, **form)
             steps.begin("measuring")
@@ -150,7 +150,7 @@ def bench(
 
 
 def passes(screen: Screen) -> int:
-    """The stages in order, in each the passes with their laws and options; then the runtimes to optimize for."""
+    """Show the stages in order, each with its passes, their laws and options; then the runtimes to optimize for."""
     table = Table(box=None, pad_edge=False)
     for heading in ("stage", "pass", "law", "options"):
         table.add_column(heading, overflow="fold")
@@ -164,7 +164,7 @@ def passes(screen: Screen) -> int:
             rows.append(
                 {"stage": stage.name, "name": rule.name, "law": law, "options": {k: str(v) for k, v in options.items()}}
             )
-    law = "Whole regions with their channels last in memory, where the clock says that is faster (torch)."
+    law = "Whole regions in the memory format channels_last, where measuring shows that it is faster (torch)."
     table.add_row(CHOOSE, CHANNELS_LAST, Text(law), "")
     rows.append({"stage": CHOOSE, "name": CHANNELS_LAST, "law": law, "options": {}})
     targets = [{"name": r.name, "title": r.title, "missing": r.missing()} for r in runtimes()]
@@ -175,7 +175,7 @@ def passes(screen: Screen) -> int:
 
 
 def _open(model: Model, steps: Steps) -> tuple[nn.Module, Example]:
-    """The model and its inputs, tried once: what fails here is the user's to mend."""
+    """Load the model, make its example inputs and run it once, so that an error in the model is reported as such."""
     steps.begin("loading")
     loaded = load(
         model.source,
@@ -198,7 +198,7 @@ def _report_of(result: nn.Module | Validation) -> Report | None:
 
 
 def _check(words: Mapping[str, Any]) -> None:
-    """What only torch and onnx know of the words: whether there is such an operator set, and such a pass."""
+    """Check the arguments that need torch and onnx: whether the operator set and the passes exist."""
     opset, newest = words.get("opset"), onnx.defs.onnx_opset_version()
     if opset is not None and opset > newest:
         raise ExportError(f"opset {opset} does not exist; the newest is {newest}")
@@ -216,7 +216,7 @@ def _conclude(
     screen: Screen,
     measured: Bench | None = None,
 ) -> int:
-    """Show and judge: 0 if the numbers agree."""
+    """Show the results. Returns the exit code: 0 if the numbers agree."""
     wrote = command != "validate" and file is not None
     if command != "validate":
         screen.show(screen.report(report))
@@ -245,5 +245,5 @@ def _conclude(
 
 
 def _parsed(text: str) -> Any:
-    """JSON has no NaN and no infinity: such a figure becomes null, so that every reader can read the rest."""
+    """The parsed JSON, with NaN and infinity replaced by null: they are no valid JSON, and some readers reject them."""
     return json.loads(text, parse_constant=lambda _: None)

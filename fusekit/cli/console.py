@@ -1,9 +1,9 @@
-"""What the user sees: results on stdout, progress and problems on stderr, a problem in one line, and an exit code.
+"""Output and exit codes: results go to stdout, progress and errors to stderr; an error is one line.
 
     0  done          1  the numbers differ          2  bad input, or a model that fails
     130  interrupted          128 + N  stopped by signal N, such as 143 by SIGTERM
 
-With `--json`, stdout carries one JSON object and nothing else: whatever a model prints goes to stderr.
+With `--json`, stdout has one JSON object and nothing else; what a model prints goes to stderr.
 """
 
 import contextlib
@@ -25,12 +25,13 @@ from fusekit.errors import FusekitError, VerificationError
 from fusekit.report import Report
 
 OK, DIFFERENT, BAD, INTERRUPTED = 0, 1, 2, 130
-_LONGEST = 600  # characters of a message: some libraries answer with a page
+_LONGEST = 600  # characters of a message; some libraries raise errors of a whole page
 
 
 @dataclass
 class Screen:
-    """How much is shown, and where. `verbose`: 1 shows what was refused, 2 tracebacks and warnings as well."""
+    """What is shown. `quiet`: only errors. `machine`: JSON instead of text. `verbose`: 1 also shows refused rewrites, 2
+    also tracebacks and warnings."""
 
     quiet: bool = False
     machine: bool = False
@@ -38,7 +39,8 @@ class Screen:
 
     @contextlib.contextmanager
     def progress(self, steps: int) -> Iterator["Steps"]:
-        """A bar over `steps` steps on stderr, if that is a terminal; stdout is kept free of prints by others."""
+        """A progress bar of `steps` steps on stderr, if that is a terminal. Meanwhile, prints of other code to stdout
+        go to stderr."""
         console = Console(stderr=True)
         shown = console.is_terminal and not self.quiet
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -50,26 +52,27 @@ class Screen:
             yield Steps(bar, bar.add_task("starting", total=steps))
 
     def show(self, *parts: RenderableType) -> None:
-        """Tables and text for people: nothing with `--quiet` or `--json`."""
+        """Show tables and text; with `--quiet` or `--json`, show nothing."""
         if not (self.quiet or self.machine):
             console = Console()
-            # Piped output has no width: lines of a report should not be folded at 80 for a file to keep.
+            # Piped output has no width. 140 columns instead of the default 80 keep the lines of a report whole.
             (console if console.is_terminal else Console(width=140)).print(Group(*parts))
 
     def emit(self, result: Mapping[str, Any]) -> None:
-        """The result for machines, with `--json`."""
+        """Print the result as JSON, with `--json` only."""
         if self.machine:
             print(json.dumps(result, indent=2))
 
     def report(self, report: Report | None) -> RenderableType:
-        """The report whole, or without what was refused."""
+        """The report; without the refused rewrites unless `verbose`."""
         if report is None:
             return Text("not optimized")
         return report if self.verbose else report.brief()
 
     @contextlib.contextmanager
     def _warnings(self) -> Iterator[None]:
-        """Our warnings are for the user, one line each; those of the libraries below are not, unless asked for."""
+        """Show fusekit's own warnings in one line each. Hide warnings and logs of other libraries, unless `verbose` is
+        2."""
         logger = logging.getLogger("torch")
         level = logger.level
         with warnings.catch_warnings():
@@ -86,28 +89,28 @@ class Screen:
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of a command, as its progress bar counts them."""
+    """The steps of a command on its progress bar."""
 
     bar: Progress
     task: Any
 
     def begin(self, what: str) -> None:
-        """The step before is done, this one starts."""
+        """Start the next step; the previous one is finished."""
         if self.bar.tasks[0].description != "starting":
             self.bar.advance(self.task)
         self.bar.update(self.task, description=what)
 
     def say(self, what: str) -> None:
-        """What the step is at."""
+        """Show what the present step is doing."""
         self.bar.update(self.task, description=what)
 
     def detail(self, stage: str, done: int, total: int) -> None:
-        """How far the optimizer is within its step."""
+        """Show how far the optimizer is in the present step."""
         self.bar.update(self.task, description=f"{stage} {done}/{total}")
 
 
 def complain(problem: str | BaseException, verbose: int = 0) -> int:
-    """Say what is wrong in one line on stderr; the exit code that goes with it."""
+    """Print a problem in one line on stderr. Returns the exit code for it."""
     if isinstance(problem, KeyboardInterrupt):
         print("error: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -121,7 +124,7 @@ def complain(problem: str | BaseException, verbose: int = 0) -> int:
     elif isinstance(problem, OSError) and problem.strerror:
         text = f"{problem.strerror}{f': {problem.filename}' if problem.filename else ''}"
     else:
-        # Not one of ours, so most likely the user's model: name the type, its message may say little without.
+        # Not an error of fusekit, so most likely one of the user's model. Its message may be unclear without its type.
         text = f"{type(problem).__name__}: {' '.join(str(problem).split())} (--debug shows where)"
     print(f"error: {text if len(text) <= _LONGEST else text[:_LONGEST] + ' ...'}", file=sys.stderr)
     return DIFFERENT if isinstance(problem, VerificationError) else BAD

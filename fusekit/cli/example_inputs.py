@@ -1,8 +1,8 @@
-"""Example inputs: read from files, or drawn at random, always the same for the same seed.
+"""Example inputs, read from files or drawn at random. The same seed always gives the same inputs.
 
-Random floats are standard normal, bytes are uniform over 0..255 (an image), other integers over 0..9 (an index that
-even a small table has), truth values fair coins. What is not said is taken from the model: a missing dtype from its
-first parameter, a missing name from the order of `forward`.
+Random floats are standard normal; bytes (uint8) are uniform in 0..255, like an image; other integers are uniform in
+0..9, which are valid indices even for a small embedding; booleans are true with probability 1/2. A missing dtype is
+that of the model's first parameter; inputs without a name are passed in the order of `forward`.
 """
 
 import inspect
@@ -22,9 +22,9 @@ Example = tuple[Any, ...] | dict[str, Any]
 
 
 def draw(samples: Iterable[Sample], model: nn.Module, seed: int = 0) -> Example:
-    """The inputs in the form that `optimize` takes: a tuple of positional ones, or, with any name, a dict.
+    """The inputs in the form that `optimize` takes: a dict if any of them has a name, else a tuple.
 
-    Raises FusekitError where a file cannot be read, or where the inputs are not what `forward` takes.
+    Raises FusekitError if a file cannot be read, or if the inputs do not fit the parameters of `forward`.
     """
     generator = torch.Generator().manual_seed(seed)
     usual = _dtype_of(model)
@@ -46,7 +46,7 @@ def draw(samples: Iterable[Sample], model: nn.Module, seed: int = 0) -> Example:
 
 
 def try_out(model: nn.Module, example: Example) -> None:
-    """Run the model once, as it is: if it fails on these inputs, the failure is not of our making and says so."""
+    """Run the original model once. If it fails on these inputs, a FusekitError says that the model itself fails."""
     try:
         with torch.no_grad():
             model(**example) if isinstance(example, dict) else model(*example)
@@ -73,7 +73,7 @@ def _bind(model: nn.Module, positional: list[torch.Tensor], named: dict[str, tor
         return tuple(positional)
     kinds = {name: parameters[name].kind for name in bound.arguments}
     if positional and inspect.Parameter.VAR_POSITIONAL in kinds.values():
-        raise FusekitError("this model takes inputs by position only beside those with a name; name them all or none")
+        raise FusekitError("this model has *args, so inputs cannot be given partly by name: name all of them or none")
     collected = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {name: value for name, value in bound.arguments.items() if kinds[name] not in collected} | named
 
@@ -101,7 +101,7 @@ def _read(sample: Sample, path: Path) -> list[tuple[str, torch.Tensor]]:
             raise FusekitError(f"{path} holds {len(tensors)} arrays ({', '.join(tensors)}); {sample.name!r} takes one")
         tensors = dict.fromkeys([sample.name], *tensors.values())
     dtype = _named(sample.dtype)
-    unnamed = {f"arr_{position}" for position in range(len(tensors))}  # as numpy.savez calls what was given no name
+    unnamed = {f"arr_{position}" for position in range(len(tensors))}  # numpy.savez's names for arrays without a name
     return [
         ("" if name in unnamed else name, tensor if dtype is None else tensor.to(dtype))
         for name, tensor in tensors.items()

@@ -1,9 +1,9 @@
-"""Groups of options: a command takes a dataclass as one parameter, and the command line sees its fields.
+"""Groups of options: a command takes a dataclass as one parameter, and its fields become options of the command line.
 
     def inspect(model: Model, screen: Screen)     `fusekit inspect SOURCE --input ... --quiet ...`
 
-So each option is said once, in its group, whatever number of commands take it. Typer reads the signature of a function;
-it is given one in which the fields stand in the place of the group.
+So each option is defined once, in its group, even if several commands have it. Typer reads the signature of a function;
+it gets one in which each group is replaced by its fields.
 """
 
 import inspect
@@ -13,11 +13,11 @@ from typing import Any, get_type_hints
 
 
 def flatten(command: Callable[..., None]) -> Callable[..., None]:
-    """The command that takes the fields of its groups one by one, by keyword, and makes the groups of them.
+    """A function that takes the fields of all groups as keyword arguments, builds the groups and calls the command.
 
     Args:
-        command: a function. A parameter whose type is a dataclass is a group; the fields of a group have types that
-            Typer knows. A name that stands in two groups is an error of the command (ValueError).
+        command: a function. A parameter whose type is a dataclass is a group; its fields must have types that Typer
+            knows. Raises ValueError if two groups have a field of the same name.
     """
     hints = get_type_hints(command, include_extras=True)
     hints.pop("return", None)
@@ -42,6 +42,6 @@ def flatten(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _keyword(name: str, of_type: Any, default: Any) -> inspect.Parameter:
-    """By keyword, because a field without a default may then stand behind one that has it."""
+    """A keyword-only parameter, because these may come in any order, with or without a default."""
     absent = inspect.Parameter.empty if default is MISSING else default
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=absent, annotation=of_type)

@@ -1,8 +1,8 @@
-"""The command line: words to calls. Every mistake is one line on stderr and exit code 2, before any work starts.
+"""The commands and their options. A mistake in them gives one line on stderr and exit code 2, before any work starts.
 
-Torch takes seconds to import, and help, completion and slips of the keyboard do not need it. So this file and those it
-imports do without, and `fusekit.cli.commands`, which does the work, is imported when there is work: the one late
-import.
+Importing torch takes seconds, and help, completion and typing errors do not need it. So this file and those that it
+imports do not import torch. The work is done in `fusekit.cli.commands`, which is imported only when it is needed; this
+is the only late import.
 """
 
 import sys
@@ -38,7 +38,7 @@ from fusekit.version import __version__
 
 
 class OneLineGroup(TyperGroup):
-    """The group of commands, complaining in one line where Typer would draw a box around the usage."""
+    """The group of commands. Its error messages are one line, where Typer would print the usage in a box."""
 
     def main(
         self,
@@ -49,7 +49,7 @@ class OneLineGroup(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run; in the end, exit with the code, or return it where the caller said so."""
+        """Run the command, then exit with its code; return the code if `standalone_mode` is False."""
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         except (KeyboardInterrupt, Stopped) as error:
@@ -57,11 +57,11 @@ class OneLineGroup(TyperGroup):
         except typer.Abort:
             code = complain(KeyboardInterrupt())
         except Exception as error:
-            # Typer's usage errors have a base class that moved between its releases; all have this method.
+            # The base class of Typer's usage errors moved between its releases, but all of them have this method.
             told = getattr(error, "format_message", None)
             if told is None:
                 raise
-            code = complain(told()) if told() else BAD  # without any words the help was shown, and is enough
+            code = complain(told()) if told() else BAD  # without any arguments, the help was shown and is enough
         if standalone_mode:
             sys.exit(code or 0)
         return code
@@ -77,7 +77,7 @@ app = typer.Typer(
 
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """Make the function a command, whose groups of options are shown one by one."""
+    """Register the function as a command; the fields of its groups become its options."""
     return app.command()(flatten(function))
 
 
@@ -122,7 +122,7 @@ def optimize(
 
 @_command
 def inspect(*, model: Model, target: TargetOption = "torch", talk: Talk) -> None:
-    """Layers, receptive field, MACs, and what would be rewritten and what not, and why."""
+    """Show layers, receptive fields and MACs, and which rewrites would be applied or refused, and why."""
     model.check(fed=False)
     _run(talk, lambda commands, screen: commands.inspect(model, target, screen))
 
@@ -154,7 +154,7 @@ def bench(
     timing: Timing,
     talk: Talk,
 ) -> None:
-    """Latency before and after, in PyTorch and in ONNX Runtime, beside other optimizers."""
+    """Measure latency before and after, in PyTorch and in ONNX Runtime, and compare with other optimizers."""
     model.check()
     path = None if out is None else check_output(out, ".onnx", model.files())
     words = {"tolerance": tolerance, **form.words(), **rules.words()}
@@ -163,7 +163,7 @@ def bench(
 
 @_command
 def passes(*, talk: Talk) -> None:
-    """The passes by stage, with their laws and options."""
+    """List the passes by stage, with their laws and options, and the runtimes."""
     _run(talk, lambda commands, screen: commands.passes(screen))
 
 
@@ -181,7 +181,8 @@ def _common(
 
 
 def _run(talk: Talk, work: Callable[[Any, Screen], int]) -> NoReturn:
-    """Do the work. A model is anyone's code and may raise anything, even SystemExit: none of it passes for success."""
+    """Do the work and exit with its code. The code of a model may raise anything, even SystemExit(0); all of it counts
+    as an error."""
     screen = Screen(talk.quiet, talk.machine, 2 if talk.debug else talk.verbose)
     try:
         code = int(work(import_module("fusekit.cli.commands"), screen))

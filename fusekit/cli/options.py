@@ -1,7 +1,7 @@
-"""The words of the command line, each said once: groups of options that several commands take. Without torch.
+"""The options of the command line, each defined once, in groups that several commands share. Does not import torch.
 
-A group is a dataclass; `flatten.py` shows its fields as arguments and options. `words()` of a group are the keyword
-arguments which `fusekit.optimize` and `fusekit.export` have for it.
+A group is a dataclass; `flatten.py` turns its fields into arguments and options. `words()` of a group returns the
+matching keyword arguments of `fusekit.optimize` and `fusekit.export`.
 """
 
 from dataclasses import dataclass
@@ -16,24 +16,25 @@ from fusekit.cli.sample_grammar import Sample, check_factory, check_tolerance, p
 from fusekit.runtimes import known
 
 _SOURCE = "A .pt2 archive, package.module:factory, file.py:factory, or a state dict with --factory."
-_INPUT = "Example input: 1x3x224x224, x=1x3x224x224:uint8 (by name, with a dtype), or a .npy or .npz file. Repeat."
+_INPUT = (
+    "Example input: 1x3x224x224, x=1x3x224x224:uint8 (by name, with a dtype), or a .npy or .npz file. Can be repeated."
+)
 
 
 @dataclass(frozen=True)
 class Model:
-    """Where the model comes from, and what it is fed."""
+    """Where the model comes from, and its example inputs."""
 
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE, show_default=False)]
     input: Annotated[list[str] | None, typer.Option("--input", "-i", metavar="INPUT", help=_INPUT)] = None
-    weights: Annotated[str | None, typer.Option(metavar="FILE[#ENTRY]", help="The weights of the factory's model.")] = (
-        None
-    )
+    weights: Annotated[str | None, typer.Option(metavar="FILE[#ENTRY]", help="Weights to load into the model.")] = None
     factory: Annotated[
         str | None,
-        typer.Option(metavar="MODULE:NAME", callback=check_factory, help="What builds a state dict's model."),
+        typer.Option(metavar="MODULE:NAME", callback=check_factory, help="Builds the model for a state dict."),
     ] = None
     arg: Annotated[
-        list[str] | None, typer.Option("--arg", metavar="NAME=VALUE", help="An argument of the factory. Repeat.")
+        list[str] | None,
+        typer.Option("--arg", metavar="NAME=VALUE", help="An argument of the factory. Can be repeated."),
     ] = None
     unsafe: Annotated[bool, typer.Option("--unsafe-pickle", help="Unpickle SOURCE: this can run any code in it.")] = (
         False
@@ -42,32 +43,34 @@ class Model:
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
-        """The example inputs as they were asked for. BadParameter says which is wrong."""
+        """The example inputs, parsed but not yet made. Raises BadParameter for one that is wrong."""
         return parse_inputs(self.input or ())
 
     @cached_property
     def arguments(self) -> dict[str, object]:
-        """The arguments of the factory by name. BadParameter says which is wrong."""
+        """The arguments of the factory by name. Raises BadParameter for one that is wrong."""
         return parse_arguments(self.arg or ())
 
     def check(self, *, fed: bool = True) -> None:
-        """BadParameter where a word has no meaning, or where no input is given though the model has to be fed."""
+        """Raises BadParameter if an argument is wrong, or if there is no example input but one is needed (`fed`)."""
         if fed and not self.input:
             raise typer.BadParameter("missing; give an example input such as 1x3x224x224", param_hint="'--input'")
-        # Both are worked out here and kept, so that a slip is told before torch is imported.
+        # Parse both now (the results are kept), so that a mistake is reported before torch is imported.
         _ = self.samples, self.arguments
 
     def files(self) -> list[str | Path | None]:
-        """What is read, and so must not be written."""
+        """The files that are read, and therefore must not be overwritten."""
         return [self.source, self.weights, *(sample.path for sample in self.samples)]
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Which rewrites are tried, and what happens to one that fails its check."""
+    """Which passes are used, and what happens if a rewrite fails its check."""
 
-    only: Annotated[list[str] | None, typer.Option("--pass", metavar="NAME", help="Only these passes. Repeat.")] = None
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on a rewrite that does not verify.")] = False
+    only: Annotated[
+        list[str] | None, typer.Option("--pass", metavar="NAME", help="Use only this pass. Can be repeated.")
+    ] = None
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if a rewrite fails its check.")] = False
 
     def words(self) -> dict[str, Any]:
         return {"passes": tuple(self.only or ()) or None, "strict": self.strict}
@@ -75,12 +78,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Measuring:
-    """Whether realizations are timed, and for how many seconds."""
+    """Whether realizations are timed, and for how many seconds at most."""
 
-    no_measure: Annotated[bool, typer.Option("--no-measure", help="Judge by formulas alone; time nothing.")] = False
-    budget: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="For timing what was never timed here.")] = (
-        60.0
-    )
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Time nothing; estimate costs only.")] = False
+    budget: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Time limit for new measurements.")] = 60.0
 
     def words(self) -> dict[str, Any]:
         return {"measure": not self.no_measure, "budget": self.budget}
@@ -88,7 +89,7 @@ class Measuring:
 
 @dataclass(frozen=True)
 class Form:
-    """The form of an ONNX file."""
+    """Options of an ONNX file."""
 
     opset: Annotated[int | None, typer.Option(min=1, metavar="N", help="The ONNX operator set.")] = None
     static: Annotated[bool, typer.Option("--static", help="Fix all sizes to those of the example.")] = False
@@ -103,28 +104,26 @@ class Timing:
 
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; default: torch's.")] = None
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Interleaved rounds.")] = 25
-    seconds: Annotated[float, typer.Option(min=0, metavar="S", help="Fewer rounds, at least 3, beyond this time.")] = (
-        10.0
-    )
+    seconds: Annotated[float, typer.Option(min=0, metavar="S", help="Time limit; at least 3 rounds are run.")] = 10.0
     compiled: Annotated[
-        bool, typer.Option("--compile", help="torch.compile as well: slow to build, needs a C++ compiler.")
+        bool, typer.Option("--compile", help="Also measure torch.compile: slow, needs a C++ compiler.")
     ] = False
 
 
 @dataclass(frozen=True)
 class Talk:
-    """How much is said, and to whom."""
+    """How much is printed, and in which form."""
 
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False
     machine: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False
     verbose: Annotated[
-        int, typer.Option("-v", "--verbose", count=True, help="Show refusals with their reasons; -vv also tracebacks.")
+        int, typer.Option("-v", "--verbose", count=True, help="Show refused rewrites and reasons; -vv also tracebacks.")
     ] = 0
-    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks, as with -vv.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, as with -vv.")] = False
 
 
 class Ends(str, Enum):
-    """What stands for a complex tensor at the ends of a file."""
+    """How the inputs and outputs of a file represent a complex tensor."""
 
     interleaved = "interleaved"
     planar = "planar"
@@ -132,7 +131,7 @@ class Ends(str, Enum):
 
 
 def _known(target: str) -> str:
-    """One of the runtimes that there are, ours and those of other packages."""
+    """The name of a runtime, if it is known. Raises BadParameter if not."""
     if target not in known():
         raise typer.BadParameter(f"{target!r} is not one of {', '.join(known())}.")
     return target
@@ -140,7 +139,7 @@ def _known(target: str) -> str:
 
 OnnxArgument = Annotated[str, typer.Argument(metavar="OUT.onnx", help="The ONNX file.", show_default=False)]
 KeptOnnxArgument = Annotated[
-    str | None, typer.Argument(metavar="[OUT.onnx]", help="Where the ONNX file is kept.", show_default=False)
+    str | None, typer.Argument(metavar="[OUT.onnx]", help="Keep the ONNX file here.", show_default=False)
 ]
 ProgramArgument = Annotated[str, typer.Argument(metavar="OUT.pt2", help="The file to write.", show_default=False)]
 
@@ -151,10 +150,10 @@ def _target(what: str) -> Any:
 
 TargetOption = Annotated[str, _target("to optimize for")]
 FileTargetOption = Annotated[str, _target("that runs the file")]
-EndsOption = Annotated[Ends, typer.Option("--io", help="What stands for complex tensors at the ends of the file.")]
+EndsOption = Annotated[Ends, typer.Option("--io", help="Form of complex inputs and outputs.")]
 ToleranceOption = Annotated[
     float | None,
     typer.Option(
-        metavar="T", callback=check_tolerance, help="Largest relative error; default: from the original's own."
+        metavar="T", callback=check_tolerance, help="Largest relative error; default: derived from the original."
     ),
 ]

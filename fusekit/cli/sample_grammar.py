@@ -1,4 +1,4 @@
-"""What the words of a command line mean, checked before any work starts. No torch in here: a slip is told at once.
+"""Parses and checks arguments of the command line before any work starts. Does not import torch, so it is fast.
 
 INPUT  = [NAME=] SIZES [:DTYPE]        x=1x3x224x224:uint8
        | [NAME=] FILE.npy [:DTYPE]     x=photo.npy
@@ -22,12 +22,13 @@ DTYPES = (
     *("float32", "float64", "float16", "bfloat16", "uint8", "int8", "int16", "int32", "int64", "bool"),
     *("complex64", "complex128"),
 )
-_LARGEST = 1 << 31  # elements; more is a typing error rather than an image
+_LARGEST = 1 << 31  # elements; more than this is most likely a typing error
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One example input as it was asked for: from a file, or random with these sizes. `dtype` empty: the model's."""
+    """One example input as the user wrote it: read from a file, or random with these sizes. An empty `dtype` stands for
+    the model's dtype."""
 
     text: str
     name: str = ""
@@ -37,7 +38,7 @@ class Sample:
 
 
 def parse_input(text: str) -> Sample:
-    """A sample from its spelling; BadParameter says which part is wrong."""
+    """Parse one example input. Raises BadParameter that says which part is wrong."""
     name, _, rest = text.rpartition("=")
     rest, _, dtype = rest.strip().partition(":")
     if "=" in text and not name.isidentifier():
@@ -60,7 +61,7 @@ def parse_input(text: str) -> Sample:
 
 
 def parse_inputs(texts: Iterable[str]) -> tuple[Sample, ...]:
-    """All samples, with no name given twice."""
+    """Parse all example inputs. Raises BadParameter also if a name is given twice."""
     samples = tuple(parse_input(text) for text in texts)
     names = [sample.name for sample in samples if sample.name]
     for name in names:
@@ -70,7 +71,8 @@ def parse_inputs(texts: Iterable[str]) -> tuple[Sample, ...]:
 
 
 def parse_arguments(texts: Iterable[str]) -> dict[str, object]:
-    """`name=value` each. A value is a Python literal (3, 0.5, True, None, (1, 2)), true, false, or else text."""
+    """Parse arguments of the form name=value. A value is a Python literal (3, 0.5, True, None, (1, 2)), true, false or
+    none; anything else is text."""
     arguments: dict[str, object] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -83,27 +85,28 @@ def parse_arguments(texts: Iterable[str]) -> dict[str, object]:
 
 
 def check_tolerance(tolerance: float | None) -> float | None:
-    """A tolerance is a positive number: nothing passes at 0, and everything at NaN or infinity."""
+    """The tolerance, if it is a positive number. With 0 nothing would pass, with infinity everything."""
     if tolerance is not None and not (0 < tolerance < math.inf):
         raise _bad("--tolerance", f"{tolerance}; expected a positive number such as 1e-5")
     return tolerance
 
 
 def check_factory(factory: str | None) -> str | None:
-    """A factory is named with a colon, whatever the modules are."""
+    """The name of a factory, if it has the form MODULE:NAME."""
     if factory is not None and not re.fullmatch(r".+:[A-Za-z_][\w.]*", factory):
         raise _bad("--factory", f"{factory!r}; expected package.module:name or file.py:name")
     return factory
 
 
 def check_output(out: str, suffix: str, sources: Iterable[str | Path | None]) -> Path:
-    """The file to write: of this suffix, in a folder where files can be made, and none of the files to be read."""
+    """The file to write. Raises BadParameter unless it has this suffix, its folder is writable, and it is none of the
+    files in `sources`, which are read."""
     path = Path(out)
     if path.suffix != suffix:
         raise _bad("OUT", f"{out!r} has the wrong suffix; expected a name ending in {suffix}")
     try:
         target = destination(path)
-        with beside(target):  # permission bits do not tell the whole truth (root, read-only mounts, full disks): try
+        with beside(target):  # try it: permission bits do not show read-only mounts and full disks
             pass
     except FusekitError as error:
         raise _bad("OUT", str(error)) from error

@@ -1,4 +1,4 @@
-"""A command that is told to stop leaves nothing behind: a terminal that closes, a scheduler whose time is up."""
+"""Cleans up when a signal stops a command, for example because the terminal closes or a time limit is reached."""
 
 import signal
 from types import FrameType
@@ -7,8 +7,8 @@ from fusekit.files import remove_all
 
 
 class Stopped(BaseException):
-    """Raised where the main thread is when a signal to stop comes. Like KeyboardInterrupt it is no `Exception`, so that
-    nobody on the way takes it for an error of theirs."""
+    """Raised in the main thread when a signal to stop arrives. Like KeyboardInterrupt it is not an `Exception`, so that
+    code which catches all exceptions does not catch it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -17,8 +17,8 @@ class Stopped(BaseException):
 
 
 def stop_cleanly() -> None:
-    """From now on SIGTERM and SIGHUP remove what this process has begun to write, then raise `Stopped`. A signal that
-    is ignored already, as under `nohup`, stays so."""
+    """Install handlers for SIGTERM and SIGHUP that remove this process's temporary files, then raise `Stopped`. A
+    signal that is ignored already, as under `nohup`, stays ignored."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
@@ -26,5 +26,5 @@ def stop_cleanly() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    remove_all()  # at once: what follows may hang in a library that swallows the exception
+    remove_all()  # first, because a library may swallow the exception and go on
     raise Stopped(number)

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and nothing is left behind.
+"""Writes files so that they appear complete or not at all, and leaves no temporary files behind.
 
 Knows the file system. Must not know what is in a file, or who writes it.
 """

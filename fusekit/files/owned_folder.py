@@ -1,8 +1,8 @@
-"""Folders for work in progress, which somebody removes in any case.
+"""Temporary folders that are removed in any case.
 
-Whoever makes one removes it when done. A process that is asked to stop removes all of its own (`remove_all`). What a
-process left that was killed outright is removed by the next one that works in the same place: a folder is locked as
-long as its owner lives, and the system gives up the locks of the dead.
+The code that makes one removes it when it is done. A process that is asked to stop removes all of its folders
+(`remove_all`). Folders of a process that was killed are removed by the next process that works in the same place: a
+folder is locked as long as its owner runs, and the operating system releases the locks of dead processes.
 """
 
 import os
@@ -18,44 +18,46 @@ from filelock import FileLock, Timeout
 from fusekit.errors import FusekitError
 
 PREFIX = "fusekit-"
-_LOCK = ".owner"  # in each folder: locked while its owner lives
+_LOCK = ".owner"  # the lock file in each folder
 _ATTEMPTS = 20
 _alive: set[Path] = set()
 
 
 @contextmanager
 def owned_folder(parent: Path, prefix: str = f".{PREFIX}") -> Iterator[Path]:
-    """A new folder in `parent`, removed at the end whatever happens; those of dead owners there are removed first.
+    """A context manager: a new folder in `parent`, removed at the end in any case. Folders that dead processes left
+    there are removed first.
 
-    OSError where no folder can be made."""
+    Raises OSError if no folder can be made.
+    """
     yield from _held(*_made(parent, prefix))
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """The same in the system's place for temporary files. FusekitError where no folder can be made."""
+    """The same in the system's folder for temporary files. Raises FusekitError if no folder can be made."""
     try:
         made = _made(Path(tempfile.gettempdir()), PREFIX)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise FusekitError(f"no temporary files can be made ({reason}); TMPDIR names another place for them") from error
+        raise FusekitError(f"no temporary files can be made ({reason}); set TMPDIR to another folder") from error
     yield from _held(*made)
 
 
 def remove_all() -> None:
-    """Remove the folders of this process at once: it is about to end."""
+    """Remove all folders of this process. Called when the process is about to end."""
     for root in list(_alive):
         shutil.rmtree(root, ignore_errors=True)
 
 
 def _made(parent: Path, prefix: str) -> tuple[Path, FileLock]:
-    """A new folder, and its lock. Between the two another process may take the folder for one of a dead owner and
-    remove it: then another one is made."""
+    """A new folder and its lock. Before the lock is taken, another process may mistake the folder for that of a dead
+    process and remove it; then another one is made. Raises OSError if that happens too often."""
     _sweep(parent, prefix)
     for _ in range(_ATTEMPTS):
         root = parent / f"{prefix}{secrets.token_hex(6)}"
         lock = FileLock(root / _LOCK)
-        _alive.add(root)  # before it is there: a signal may come at any time
+        _alive.add(root)  # before the folder is made, because a signal may come at any time
         try:
             root.mkdir(mode=0o700)
             with suppress(Timeout, FileNotFoundError):
@@ -68,11 +70,11 @@ def _made(parent: Path, prefix: str) -> tuple[Path, FileLock]:
             _alive.discard(root)
             raise
         _alive.discard(root)
-    raise OSError(f"no folder in {parent} stays where it was made")
+    raise OSError(f"each new folder in {parent} is removed by another process")
 
 
 def _held(root: Path, lock: FileLock) -> Iterator[Path]:
-    """A folder in it for whatever is to be made, without the lock beside it; removed when the block ends."""
+    """A sub-folder to work in, without the lock file. The whole folder is removed when the block ends."""
     try:
         room = root / "work"
         room.mkdir()
@@ -84,8 +86,8 @@ def _held(root: Path, lock: FileLock) -> Iterator[Path]:
 
 
 def _sweep(parent: Path, prefix: str) -> None:
-    """Remove what dead owners left. Folders without a lock are not ours, or are being made just now: only an empty one
-    goes, for it is no loss to anyone."""
+    """Remove the folders of dead processes. A folder without a lock file is not ours, or is being made just now: it is
+    removed only if it is empty, which does no harm."""
     for root in parent.glob(f"{prefix}*"):
         with suppress(OSError, Timeout):
             if root in _alive or root.is_symlink() or not root.is_dir() or not _mine(root):

@@ -1,4 +1,4 @@
-"""A file appears whole or not at all: it is written beside its place and moved there at the end."""
+"""Writes a file so that it appears complete or not at all: it is written next to its destination, then moved there."""
 
 import os
 import stat
@@ -11,9 +11,12 @@ from fusekit.files.owned_folder import owned_folder
 
 
 def destination(out: str | Path) -> Path:
-    """The file that `out` names, through links: a link stays, and what it points to is replaced.
+    """The path of the file to write for `out`. Links are followed, so a link stays and the file it points to is
+    replaced.
 
-    ExportError if no file can stand there: no folder, a folder, a device, a link to itself, a file nobody may write."""
+    Raises ExportError if no file can be written there: the folder is missing, or the path is a folder, a device, a link
+    to itself, or a write-protected file.
+    """
     path = Path(os.path.realpath(out))
     try:
         mode = path.stat().st_mode
@@ -34,10 +37,12 @@ def destination(out: str | Path) -> Path:
 
 @contextmanager
 def beside(out: str | Path) -> Iterator[Path]:
-    """A path to write to in place of `out`, in a folder next to it, so that a move stays within one file system. The
-    name is kept, because a large ONNX model names the file beside it that holds its weights.
+    """A context manager: a path to write to instead of `out`, in a temporary folder next to it, so that the final move
+    stays within one file system. The file name is the same, because a large ONNX model refers by name to the file with
+    its weights.
 
-    ExportError where `out` cannot be written, also if the disk is full by the end of the block."""
+    Raises ExportError if `out` cannot be written, also if the disk becomes full during the block.
+    """
     target = destination(out)
     try:
         with owned_folder(target.parent) as folder:
@@ -47,8 +52,8 @@ def beside(out: str | Path) -> Iterator[Path]:
 
 
 def place(stage: Path, out: str | Path) -> None:
-    """Move what was written to `stage`, and the files beside it, to `out`: those first, since readers open the file
-    itself. Each replaces at once what stood there and takes over its permissions."""
+    """Move the file `stage` to `out`, after all other files in its folder, because readers open the file `out` first.
+    Each file replaces the old one atomically and takes over its permissions."""
     target = destination(out)
     for file in sorted(stage.parent.iterdir(), key=lambda file: file == stage):
         old = target.parent / file.name
@@ -59,7 +64,8 @@ def place(stage: Path, out: str | Path) -> None:
 
 @contextmanager
 def staged(out: str | Path) -> Iterator[Path]:
-    """A path to write to in place of `out`. What stands there when the block ends well replaces `out`."""
+    """A context manager: a path to write to instead of `out`. If the block ends without an exception, the file replaces
+    `out`."""
     with beside(out) as stage:
         yield stage
         place(stage, out)

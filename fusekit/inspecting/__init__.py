@@ -1,4 +1,4 @@
-"""What is in a model: its layers, their receptive fields, and what would become of them.
+"""Describes a model: its layers, their receptive fields, and what an optimization would do with them.
 
-Knows the optimizer from outside. Must not change the model.
+Knows the optimizer only by its public functions. Must not change the model.
 """

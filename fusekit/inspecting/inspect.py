@@ -1,4 +1,4 @@
-"""What is in a model: its linear layers with their geometry and work, and what the passes would do to them and why."""
+"""Lists the convolutions and linear layers of a model with their geometry and cost, and what the passes would do."""
 
 import io
 import json
@@ -23,7 +23,8 @@ from fusekit.report import Report
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or linear layer. `field` is the receptive field of its output; `macs` needs example inputs."""
+    """A convolution or linear layer. `field`: the receptive field of its output. `macs`: multiply-accumulates, known
+    only with example inputs."""
 
     where: str
     kind: str
@@ -40,7 +41,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The layers in execution order, and the report of an optimization that was thrown away."""
+    """The layers in execution order, and the report of a trial optimization whose result was thrown away."""
 
     layers: tuple[Layer, ...]
     report: Report
@@ -79,9 +80,9 @@ class Inspection:
 
 @alone()
 def inspect(model: nn.Module, example_inputs: object = None, target: str = "torch") -> Inspection:
-    """The layers that fusekit reads in the model, and what `optimize` would do. Neither changes the model.
+    """The layers that fusekit finds in the model, and the report of what `optimize` would do. The model is not changed.
 
-    Raises CaptureError if no way leads into the model.
+    Raises CaptureError if neither the model nor any of its sub-modules can be captured.
     """
     inputs = None if example_inputs is None else Inputs.of(example_inputs)
     report: Report = optimize(model, inputs, target=target, measure=False).report  # type: ignore[assignment]
@@ -130,5 +131,5 @@ def _layers(graph: Graph, prefix: str) -> list[Layer]:
 
 
 def _sizes(sizes: tuple[int, ...]) -> str:
-    """3 for 3x3, 1x3 for the rest, - for none."""
+    """Sizes as text: "3" if all are 3, "1x3" if they differ, "-" if there are none."""
     return "-" if not sizes else str(sizes[0]) if len(set(sizes)) == 1 else "x".join(map(str, sizes))

@@ -1,9 +1,9 @@
-"""Receptive fields: how much of the input one value of a tensor has seen, per spatial axis.
+"""Receptive fields: how many input samples one value of a tensor depends on, along each spatial axis.
 
     field(c(x)) = field(x) + jump(x) · d (k - 1)          jump(c(x)) = jump(x) · s
 
-for a convolution or pool of window k, dilation d, stride s; several operands: the largest. After an operator that is
-neither pointwise nor of this kind (flattening, resizing, global pooling) the field is not known, and None.
+for a convolution or pool c of window k, dilation d, stride s. With several operands, the largest field counts. After
+any other operator that is not pointwise (flattening, resizing, global pooling) the field is unknown, and None.
 """
 
 import operator
@@ -23,7 +23,8 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Field:
-    """Extent in input samples, and the distance of neighbouring values' centres, per spatial axis."""
+    """Per spatial axis: the extent in input samples, and the distance (`jump`) between the centres of neighbouring
+    values' fields."""
 
     extent: Shape
     jump: Shape
@@ -33,7 +34,7 @@ class Field:
         return Field(extent, tuple(j * s for j, s in zip(self.jump, stride, strict=True)))
 
 
-_POINT = Field((), ())  # an input, or a pointwise function of it: one sample on however many axes
+_POINT = Field((), ())  # an input, or a pointwise function of it: one sample along any number of axes
 
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 _POOL_CALLS = {
@@ -55,11 +56,11 @@ _POINTWISE_CALLS = {
     *(aten.pad.default, aten.constant_pad_nd.default, aten.dropout.default, aten.alias.default, aten.clone.default),
 }
 
-_AXES_MOVED = (aten.permute.default, aten.transpose.int)  # one sample is one sample, however its axes are called
+_AXES_MOVED = (aten.permute.default, aten.transpose.int)  # a field of one sample stays one sample
 
 
 def receptive_fields(graph: Graph) -> dict[fx.Node, Field | None]:
-    """The field of every tensor of the graph; None where it is not known."""
+    """The receptive field of every tensor of the graph; None where it is unknown."""
     fields: dict[fx.Node, Field | None] = {}
     for node in graph.nodes:
         if node.op == "placeholder":

@@ -1,6 +1,7 @@
-"""One graph: nodes read as algebra, algebra written as nodes, the graph emitted as modules.
+"""The graph of a program: its nodes are read as algebra, algebra is written as nodes, and the graph becomes a module.
 
-Knows torch.fx and what operators mean. Must not know where a graph came from, what is worth rewriting, or who runs it.
+Knows torch.fx and the meaning of operators. Must not know where a graph came from, which rewrites pay, or which runtime
+will run it.
 """
 
 from fusekit.ir.emit import OptimizedModule

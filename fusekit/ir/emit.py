@@ -1,8 +1,8 @@
-"""From a Graph back to an nn.Module: torch.nn layers under readable names, with parameters that train.
+"""Turns a Graph back into an nn.Module: layers of torch.nn under readable names, with trainable parameters.
 
-Convolutions, linear layers and batch norms become the layers of torch.nn again, at the paths they came from, and what
-else knows a layer becomes it (`spellings`); what was called as a module still is; what remains of constants keeps its
-name. Two nodes that read the same constants the same way share one layer.
+Convolutions, linear layers and batch norms become layers of torch.nn again, at the paths they came from. Other maps
+become the layer that their file in `spellings` names. Modules that the graph calls as they are stay. The remaining
+constants keep their names. Two nodes that use the same constants in the same way share one layer.
 """
 
 from functools import partial
@@ -20,8 +20,8 @@ from fusekit.report import Report
 
 
 class OptimizedModule(fx.GraphModule):
-    """The optimized program. It computes what the original does in eval mode, in either mode: `train()` does not
-    bring back dropout or batch statistics, but gradients flow and parameters train. `report` says what was done."""
+    """The optimized program. It always computes what the original computes in eval mode: `train()` does not switch
+    dropout or batch statistics on again. Its parameters can be trained. `report` says what was done."""
 
     report: Report
 
@@ -36,8 +36,8 @@ class OptimizedModule(fx.GraphModule):
         return self._like(super().__deepcopy__(memo))  # type: ignore[arg-type]
 
     def _like(self, copied: "OptimizedModule") -> "OptimizedModule":
-        """A copy under the same name and report, which torch forgets."""
-        type(copied).__name__ = type(self).__name__  # every GraphModule has a class of its own
+        """Give a copy the name and the report of this module; torch does not copy them."""
+        type(copied).__name__ = type(self).__name__  # torch makes a new class for every GraphModule
         if "report" in self.__dict__:
             copied.report = self.report
         return copied.train(False)
@@ -55,7 +55,7 @@ def _unpickle(rebuild: Any, arguments: tuple[Any, ...], name: str) -> OptimizedM
     return module.train(False)
 
 
-# what a user may call a module of his own, but a module of the optimized program cannot be called
+# names that a sub-module of the user's model may have, but a sub-module of an OptimizedModule cannot
 _RESERVED = {"report", "meta", *(set(dir(fx.GraphModule)) - set(dir(nn.Module)))}
 
 
@@ -98,15 +98,16 @@ class _Emitter:
         return OptimizedModule(self.root, nodes, self.graph.name).train(False)
 
     def _returned(self, nodes: fx.Graph, copies: dict[fx.Node, fx.Node], node: fx.Node) -> fx.Node:
-        """What a caller gets. A parameter is the model's own; what was computed from one, the model computes anew at
-        each call, and the caller may write into it."""
+        """The node to return to the caller. A parameter is returned itself, as the model does. Any other constant is
+        cloned: the model computes it anew at each call, so the caller may write into the result."""
         value = self.graph.constant(node)
         if value is None or isinstance(value, nn.Parameter):
             return copies[node]
         return nodes.call_function(torch.ops.aten.clone.default, (copies[node],))
 
     def _place(self, path: str, value: nn.Module | Tensor) -> str:
-        """Put a module or a tensor at a path of the root, or at the next free path like it."""
+        """Register a module or a tensor at this path, or, if it is taken, at the path with the next free number.
+        Returns the path that was used."""
         head, dot, rest = path.partition(".")
         path = f"{head}_{dot}{rest}" if head in _RESERVED else path
         free, number = path, 0
@@ -130,10 +131,10 @@ class _Emitter:
         return free
 
     def _taken(self, path: str) -> bool:
-        """A path is taken by itself, by something inside it, or by a leaf that would have to contain it."""
+        """True if something is registered at the path or inside it, or if a parent of the path is a leaf."""
         parts = path.split(".")
         above = (".".join(parts[:depth]) for depth in range(1, len(parts)))
-        own = hasattr(nn.Module, parts[-1])  # `to`, `float`: what every module has
+        own = hasattr(nn.Module, parts[-1])  # attributes of every module, such as `to` and `float`
         return own or path in self.leaves or path in self.inner or any(parent in self.leaves for parent in above)
 
     def _place_constant(self, name: str) -> str:
@@ -142,13 +143,15 @@ class _Emitter:
         return self._place("constants." + name.replace(".", "_") if inside else name, self._parameter(value))
 
     def _parameter(self, value: Tensor) -> Tensor:
-        """A parameter if it is one or trains; the same object for the same value, so that ties stay ties."""
+        """The value as a parameter if it requires a gradient, else unchanged. Equal objects give the same parameter, so
+        that tied weights stay tied."""
         if isinstance(value, nn.Parameter) or not value.requires_grad:
             return value
         return self.parameters.setdefault(id(value), nn.Parameter(value.detach()))
 
     def _layer_at(self, node: fx.Node) -> tuple[str, fx.Node] | None:
-        """The path of the layer that a node becomes, and the node's input; None if it stays an operator."""
+        """The path of the layer that a node becomes, and the node's input. None if the node stays a call of an
+        operator."""
         if node.op != "call_function":
             return None
         if (layer := known(node).layer) is not None:
@@ -167,7 +170,8 @@ class _Emitter:
         return self.layers[key], reading.source
 
     def _key(self, node: fx.Node, source: fx.Node) -> tuple[Any, ...] | None:
-        """What the calls of one layer have in common; None if another argument than its input is computed."""
+        """A key that is equal for all calls of the same layer. None if the graph computes an argument besides the
+        input, because then the node cannot be a layer."""
         arguments: dict[Any, Any] = {**dict(enumerate(node.args)), **node.kwargs}
         arguments = bind(node) or arguments
         rest = {name: value for name, value in arguments.items() if value is not source}

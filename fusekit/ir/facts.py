@@ -1,9 +1,9 @@
-"""What is known of a node: one typed record, kept where torch.fx copies it along with the node.
+"""What is known about a node: one typed record, kept in the node's `meta` so that torch.fx copies it with the node.
 
-torch.fx gives each node a dictionary, `meta`, which `node_copy` copies one level deep: a copied node starts from the
-same record. The record is immutable, so that what is noted at the copy is never seen at the original. It is read by
-`known` and written by `note` only; nothing else of the package looks into `meta`, but for what torch itself writes
-there (`fusekit/model/torch_notes.py`).
+`node_copy` makes a shallow copy of `meta`, so a copied node starts with the same record. The record is immutable:
+changing what is known of the copy never changes the original. `known` reads the record; `note`, `supply` and
+`start_afresh` write it. No other code of the package reads `meta`, except for what torch itself writes there
+(`fusekit/model/torch_notes.py`).
 """
 
 from collections.abc import Iterator
@@ -18,13 +18,14 @@ _KEY = "fusekit"
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about the tensor at a node: its shape, with None for a size that may vary, and its dtype."""
+    """What is known about the tensor at a node: its shape, with None for a size that may vary, and its dtype. None in
+    place of the shape or the dtype: unknown."""
 
     shape: tuple[int | None, ...] | None = None
     dtype: torch.dtype | None = None
 
     def size(self, axis: int) -> int | None:
-        """The size of an axis counted from the right; None if unknown."""
+        """The size of an axis; None if unknown. `axis` is negative: it counts from the right."""
         return self.shape[axis] if self.shape is not None and -axis <= len(self.shape) else None
 
     @property
@@ -37,15 +38,16 @@ UNKNOWN = Facts()
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a node; each default says that nothing is.
+    """What is known about a node. The default of each field means "not known".
 
-    `facts`: of its tensor, whatever the inputs; `shape`: the concrete one for the example inputs.
-    `where`: the module path a user would recognise; `sources`: the paths that a rewritten node was made from.
+    `facts`: shape and dtype of its tensor, valid for all inputs.
+    `shape`: the shape for the example inputs.
+    `where`: the module path as the user knows it; `sources`: the paths of the nodes that a rewritten node replaces.
     `line`: FILE:LINE of the model's source.
-    `module`: the type of the torch.nn module it was spelled from; `layer`: that module itself, if it has no weights.
-    `fixed`: a constant that does not train, whatever it was made from.
-    `wrote_in_place`: the model overwrote the input here.
-    `expression`: whether it is computed from constants alone, once somebody has asked.
+    `module`: the type of the torch.nn layer that the node came from; `layer`: that layer itself, if it has no weights.
+    `fixed`: True for a constant that is not trained, even if it was computed from parameters.
+    `wrote_in_place`: True if the model overwrote the input of this operator (`inplace=True`).
+    `expression`: whether the node depends on constants only; None until it has been computed.
     """
 
     facts: Facts | None = None
@@ -60,7 +62,7 @@ class Known:
     expression: bool | None = None
 
     def __or__(self, other: "Known") -> "Known":
-        """Both together; where both say something, what `other` says."""
+        """Both records merged; where both know a field, `other` wins."""
         return replace(self, **{name: value for name, value, default in other._entries() if value != default})
 
     def _entries(self) -> Iterator[tuple[str, Any, Any]]:
@@ -69,7 +71,7 @@ class Known:
 
     @property
     def of_tensor(self) -> "Known":
-        """That part of it which holds for every node with the same value."""
+        """The fields that describe the value, and so hold for every node with the same value."""
         return Known(facts=self.facts, shape=self.shape)
 
 
@@ -77,38 +79,38 @@ NOTHING = Known()
 
 
 def known(node: fx.Node) -> Known:
-    """What is known of a node."""
+    """The record of a node."""
     found = node.meta.get(_KEY, NOTHING)
     assert isinstance(found, Known)
     return found
 
 
 def note(node: fx.Node, news: Known) -> None:
-    """What `news` says holds for the node from now on; the rest stays as it was."""
+    """Set the fields that `news` knows; the other fields of the node's record stay."""
     node.meta[_KEY] = known(node) | news
 
 
 def supply(node: fx.Node, news: Known) -> None:
-    """What `news` says holds for the node where nothing is known yet."""
+    """Set the fields that `news` knows, but only those that are not known yet."""
     node.meta[_KEY] = news | known(node)
 
 
 def start_afresh(node: fx.Node, news: Known = NOTHING) -> None:
-    """Nothing is known of the node but this; what torch noted there is gone too."""
+    """Replace everything known about the node by `news`; what torch wrote into `meta` is removed too."""
     node.meta = {_KEY: news} if news != NOTHING else {}
 
 
 def facts(node: object) -> Facts:
-    """What is known about the tensor at a node; UNKNOWN of anything else."""
+    """The shape and dtype known for the tensor at a node; UNKNOWN for anything that is not a node."""
     found = known(node).facts if isinstance(node, fx.Node) else None
     return UNKNOWN if found is None else found
 
 
 def where(node: fx.Node) -> str:
-    """The module path of a node as a user would say it; the node's own name for what no module owns."""
+    """The module path of a node as the user knows it; the node's own name if it belongs to no module."""
     return known(node).where or node.name
 
 
 def sources_of(node: fx.Node) -> tuple[str, ...]:
-    """The module paths that a node comes from: its own, if it was not made from others."""
+    """The module paths that a node was made from: its own path if it replaced no others."""
     return known(node).sources or (where(node),)

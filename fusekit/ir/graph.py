@@ -1,7 +1,7 @@
-"""A program: an fx graph, its constants by value and its opaque modules by name. No rewriting here, only tidiness.
+"""A program: an fx graph, its constants, and the modules that it calls as they are. This file does no rewriting.
 
-Constants and modules live in dictionaries keyed by the dotted names the user gave them, not in a module tree; names
-that are new come from one place, `fresh`. What is known of the tensor at a node is its `Facts`.
+Constants and modules are kept in dictionaries, not in a module tree. The keys are the dotted names of the user's model;
+new names come only from `fresh`. What is known about a node is in `facts.py`.
 """
 
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ class Graph:
         return None
 
     def fresh(self, name: str) -> str:
-        """A constant's name not in use: the name itself, else with a number behind it. Amortised O(1)."""
+        """An unused name for a constant: `name` itself, or `name` with a number appended. Amortised O(1)."""
         if name not in self.constants:
             return name
         while True:
@@ -55,8 +55,8 @@ class Graph:
         return node
 
     def erase_dead(self, region: Iterable[Node]) -> None:
-        """Erase those nodes of a region that have lost their users, last first, and the `get_attr` nodes only they
-        read. Values stay in `constants` until `prune`: another node may read them."""
+        """Erase the nodes of a region that have no users, from last to first, and the `get_attr` nodes that only they
+        read. The values stay in `constants` until `prune`, because another node may read them."""
         for node in reversed(list(region)):
             if not node.users:
                 sources = node.all_input_nodes
@@ -66,13 +66,14 @@ class Graph:
                         self.fx.erase_node(source)
 
     def prune(self) -> None:
-        """Forget constants and modules that no node names any more."""
+        """Remove the constants and modules that no node refers to."""
         named = {str(node.target) for node in self.nodes if node.op in ("get_attr", "call_module")}
         self.constants = {name: value for name, value in self.constants.items() if name in named}
         self.modules = {name: module for name, module in self.modules.items() if name in named}
 
     def lint(self) -> None:
-        """Structure of the fx graph, and every name resolved."""
+        """Check the structure of the fx graph, and that every constant and module it names exists. Raises
+        AssertionError (or RuntimeError, by torch.fx) if not."""
         self.fx.lint()
         for node in self.nodes:
             if node.op == "get_attr" and node.target not in self.constants:
@@ -82,14 +83,17 @@ class Graph:
 
 
 def operator_name(node: Node) -> str:
-    """The operator without its overload: add.Tensor, operator.add and the method are `add`."""
+    """The name of the operator without its overload: "add" for add.Tensor, operator.add and the method `add`."""
     if isinstance(node.target, torch._ops.OpOverload):
         return node.target._schema.name.split("::")[1]
     return str(node.target if node.op == "call_method" else getattr(node.target, "__name__", node.target))
 
 
 def evaluate(graph: Graph, nodes: Iterable[Node], values: dict[Node, Any]) -> dict[Node, Any]:
-    """Run nodes in order; `values` holds what is given (inputs, or constants in another dtype) and is extended."""
+    """Run nodes in order and return their values.
+
+    `values` holds the values given from outside (inputs, or constants in another dtype). It is extended in place.
+    """
     for node in nodes:
         if node in values:
             continue

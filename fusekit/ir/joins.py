@@ -1,7 +1,8 @@
 """Finds sums and concatenations of linear branches in a graph.
 
-A branch is walked back from its end for as long as its nodes read as linear maps of one tensor; every node on the way
-could be the common source. Branches that share none stay whole, as sources of their own.
+A branch is followed from its end backwards, as long as its nodes can be read as linear maps of one tensor. Every node
+on the way is a candidate for the source that the branches share. A branch that shares no source with the others is not
+followed: its end becomes a source of its own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,7 +33,7 @@ class Branch:
 
 
 def walk_back(graph: Graph, end: fx.Node) -> list[Branch]:
-    """The branches that end here: of no node (the end is its own source), of one, of two, ..."""
+    """All branches that end at this node: with no nodes (the end is its own source), with one node, with two, ..."""
     found = [Branch(end, (), ())]
     while True:
         last = found[-1]
@@ -40,12 +41,13 @@ def walk_back(graph: Graph, end: fx.Node) -> list[Branch]:
         if reading is None or isinstance(reading.map, Unread) or not isinstance(reading.map, _LINEAR):
             return found
         if last.nodes and set(last.source.users) - {last.nodes[-1]} and reading.map.is_weighted():
-            return found  # computed for others too: folding it in would not save it
+            return found  # others read this value: it must be computed anyway, so folding it saves nothing
         found.append(Branch(reading.source, (*last.nodes, last.source), (*last.maps, reading.map)))
 
 
 def share_source(graph: Graph, ends: Sequence[fx.Node]) -> list[Branch]:
-    """The ends as branches of the source that most of them share, and of themselves where they do not."""
+    """One branch for each end: from the source that most ends share, or an empty branch if this end does not share
+    it."""
     walks = [walk_back(graph, end) for end in ends]
     counts: dict[fx.Node, int] = {}
     for walk in walks:
@@ -58,7 +60,8 @@ def share_source(graph: Graph, ends: Sequence[fx.Node]) -> list[Branch]:
 
 
 def addends(graph: Graph, output: fx.Node) -> tuple[list[fx.Node], list[fx.Node]] | None:
-    """(leaves, additions) of the tree of additions that ends here; None if it is part of a larger one, or no sum."""
+    """(leaves, additions) of the tree of additions with this root. None if the node is no addition, or if it belongs
+    to a larger tree."""
     if not _is_addition(output) or any(_is_addition(user) and len(output.users) == 1 for user in output.users):
         return None
     leaves: list[fx.Node] = []
@@ -82,12 +85,12 @@ def _is_addition(node: fx.Node) -> bool:
     if not isinstance(left, fx.Node) or not isinstance(right, fx.Node) or "get_attr" in (left.op, right.op):
         return False
     known = [facts(operand).shape for operand in (left, right)]
-    # where a shape is unknown, broadcasting cannot be excluded: only what both branches fix is compared
+    # Only known ranks can be compared. Where one is unknown, broadcasting cannot be excluded here.
     return None in known or len(known[0] or ()) == len(known[1] or ())
 
 
 def concatenated(graph: Graph, output: fx.Node) -> tuple[list[fx.Node], int] | None:
-    """(parts, axis from the right) of a concatenation of tensors whose rank is known."""
+    """(parts, axis) of a concatenation of tensors of known rank; the axis is negative. None for any other node."""
     if output.target is not aten.cat.default:
         return None
     a = bind(output)
@@ -100,7 +103,8 @@ def concatenated(graph: Graph, output: fx.Node) -> tuple[list[fx.Node], int] | N
 
 
 def combination(branches: Iterable[Branch], axis: int | None) -> tuple[Combination, tuple[fx.Node, ...]]:
-    """The algebraic value of branches, and their sources: the shared one first."""
+    """The branches as one algebraic value, and their sources, the one shared by most first. `axis`: where they are
+    concatenated; None if they are added."""
     branches = list(branches)
     counts = [sum(other.source is branch.source for other in branches) for branch in branches]
     first = branches[counts.index(max(counts))].source

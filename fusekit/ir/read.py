@@ -1,7 +1,8 @@
 """Reads nodes as algebra.
 
-A node *reads* as a map if, its constants given, it is that function of one tensor. What is in no table does not read,
-and stays as it is. The spelling is ATen overloads, which `capture` brings every model to, and calls of our own.
+A node *reads* as a map if, with its constants fixed, it computes that function of one tensor. An operator that is in no
+table does not read, and its node is left as it is. The readers expect the canonical spelling that `capture` produces:
+ATen overloads, and some functions of fusekit.
 """
 
 from torch import fx

@@ -1,5 +1,7 @@
-"""What a node reads as: a map of one tensor, or word that it is one of which too little is known; and what readers
-need to look at a node's arguments."""
+"""The result of reading a node as algebra, and the helpers with which readers look at a node's arguments.
+
+The result is a map of one tensor, or `Unread` if the operator is known but its arguments are not known well enough.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from fusekit.ir.graph import Graph
 
 @dataclass(frozen=True)
 class Unread:
-    """In place of a map: the operator is of this kind, but what is known of its input does not suffice to read it."""
+    """Stands in place of a map: the operator is of this kind, but too little is known about its input to read it."""
 
     kind: type[Map]
     reason: str
@@ -29,7 +31,7 @@ class Reading:
 
     @property
     def known(self) -> Map | None:
-        """The map; None where the node is left unread."""
+        """The map; None if it could not be read."""
         return None if isinstance(self.map, Unread) else self.map
 
     def is_a(self, kind: type[Map]) -> bool:
@@ -41,7 +43,8 @@ Reader = Callable[[Graph, fx.Node, Arguments], Reading | None]
 
 
 def bind(node: fx.Node) -> Arguments:
-    """The arguments of an ATen call by name, defaults filled in from the operator's schema; empty for other calls."""
+    """The arguments of an ATen call by name, with the defaults of the operator's schema filled in. Empty for other
+    calls."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return {}
     schema = node.target._schema.arguments
@@ -52,12 +55,12 @@ def bind(node: fx.Node) -> Arguments:
 
 
 def listed(value: Any) -> list[Any]:
-    """A list, a tuple or one number as a list."""
+    """The value as a list: a list or tuple of its entries, or one number as a list of one."""
     return list(value) if isinstance(value, tuple | list) else [value]
 
 
 def static(values: Any, n: int) -> Shape | None:
-    """A list of n plain integers; one integer stands for all axes. None if any is computed by the graph."""
+    """`values` as n integers; one integer is repeated for all n axes. None if the graph computes any of them."""
     values = listed(values)
     if not all(isinstance(value, int) for value in values):
         return None
@@ -65,7 +68,8 @@ def static(values: Any, n: int) -> Shape | None:
 
 
 def weight_and_bias(graph: Graph, weight: object, bias: object) -> tuple[Tensor, Tensor | None] | None:
-    """The values of two arguments, of which the second may be None; None if one is computed by the graph."""
+    """The values of the two arguments; `bias` may be None. None if the graph computes one of them, because then it is
+    no constant."""
     values = graph.constant(weight), graph.constant(bias)
     if values[0] is None or (values[1] is None and bias is not None):
         return None

@@ -1,8 +1,8 @@
-"""One spelling for what fusekit reads: an ATen overload with its constants as `get_attr` arguments.
+"""Brings nodes to the canonical spelling: a call of an ATen overload, with constants as `get_attr` arguments.
 
-Layers, functions, operators and methods that mean the same become the same call. Of layers their own file says how
-(`spellings`). The table of functions holds one small function a family, whose signature is that of the torch callable
-it stands for. What is in neither stays as it was.
+Layers, functions, operators and methods with the same meaning become the same call. How a layer is written is in the
+file of its kind in `spellings`. For functions, the table at the end of this file holds one small function for each
+family; its signature is that of the torch function it replaces. Anything else stays as it was.
 """
 
 import operator
@@ -29,18 +29,21 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """True if someone registered a hook on this very module."""
+    """True if a hook is registered on this module itself (hooks of its sub-modules do not count)."""
     return any(getattr(module, hooks, None) for hooks in HOOKS)
 
 
 def is_spelled(module: nn.Module) -> bool:
-    """True for the layers that are calls of operators. Subclasses are entered by the tracer instead: they may do more,
-    and so may a layer with methods of its own; what has hooks must be called."""
+    """True if the layer can be replaced by a call of an operator.
+
+    False for a subclass of a known layer and for a layer with an overridden method: they may do more, so the tracer
+    traces into them. False for a layer with hooks, because it must be called for the hooks to run.
+    """
     return not has_hooks(module) and not overridden(module) and SPELLINGS.caller(type(module)) is not None
 
 
 def spell(graph: Graph, node: fx.Node) -> fx.Node:
-    """The node in the canonical spelling: itself where it is not in the table, else its replacement."""
+    """Bring a node to the canonical spelling and return its replacement; the node itself if no table knows it."""
     with graph.fx.inserting_before(node):
         call = _spell_module(graph, node) if node.op == "call_module" else _spell_call(graph, node)
         if call is None:
@@ -49,7 +52,7 @@ def spell(graph: Graph, node: fx.Node) -> fx.Node:
     note(new, known(node))
     if node.op == "call_module":
         module = graph.modules[str(node.target)]
-        # nothing to fold into a layer without weights: unless rewritten, it is emitted as it came
+        # Nothing can be folded into a layer without weights. Unless a rewrite replaces it, it is emitted unchanged.
         note(new, Known(module=type(module), layer=None if any(module.state_dict()) else module))
     node.replace_all_uses_with(new)
     graph.fx.erase_node(node)
@@ -60,7 +63,7 @@ def _spell_module(graph: Graph, node: fx.Node) -> Call | None:
     module = graph.modules[str(node.target)]
     caller = SPELLINGS.caller(type(module))
     if caller is None or not is_spelled(module) or len(node.args) + len(node.kwargs) != 1:
-        return None  # a transposed convolution called with an output size, say
+        return None  # for example a transposed convolution that is called with an output size
     x = node.args[0] if node.args else next(iter(node.kwargs.values()))
     return caller(CalledLayer(graph, node, module, x))
 
@@ -74,14 +77,15 @@ def _spell_call(graph: Graph, node: fx.Node) -> Call | None:
     try:
         call = speller(*node.args, **node.kwargs)
     except TypeError:
-        return None  # called with arguments that only another overload knows
+        return None  # called with arguments of another overload
     if call is not None and call[0] in _ARITHMETIC and not _is_tensor_arithmetic(graph, call):
         return None
     return call
 
 
 def _is_tensor_arithmetic(graph: Graph, call: Call) -> bool:
-    """Python numbers flow through graphs too; arithmetic is ATen's only if an operand is known to be a tensor."""
+    """True if an operand is known to be a tensor. Graphs compute with plain Python numbers too, for example with sizes,
+    and those must not become ATen calls."""
     operands = call[1][:2]
     return any(facts(operand).dtype is not None or graph.constant(operand) is not None for operand in operands)
 

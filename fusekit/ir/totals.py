@@ -1,4 +1,4 @@
-"""How large the program of a graph is."""
+"""The size of the program of a graph."""
 
 from fusekit.ir.facts import known
 from fusekit.ir.graph import Graph
@@ -7,7 +7,8 @@ from fusekit.report import Totals
 
 
 def totals(graph: Graph) -> Totals:
-    """Operators, parameters and multiply-accumulates of convolutions and linear layers, at the example's shapes."""
+    """The number of operators, of parameter entries, and of multiply-accumulates of convolutions and linear layers for
+    the shapes of the example inputs."""
     operators = sum(node.op.startswith("call_") for node in graph.nodes)
     tensors = {id(t): t for t in graph.constants.values() if t.is_floating_point() or t.is_complex()}
     for module in graph.modules.values():

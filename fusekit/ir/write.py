@@ -1,5 +1,8 @@
-"""Writes algebra as nodes, in the spelling that `read.py` reads back: what is made of maps here, each map in its own
-file (`spellings`)."""
+"""Writes algebra as nodes, in the spelling that `read.py` reads back.
+
+Compositions and combinations of maps are written here; how a single kind of map is written is in its file in
+`spellings`.
+"""
 
 import operator
 from collections.abc import Sequence
@@ -19,11 +22,18 @@ aten = torch.ops.aten
 
 
 def write(graph: Graph, value: Map | Combination, sources: Sequence[fx.Node], names: Sequence[str]) -> list[fx.Node]:
-    """Nodes that compute the value, at the insertion point, last the output; constants registered as they are.
+    """Write nodes that compute the value at the insertion point, and return them; the last one is the output.
 
-    `names`: the paths for the branches of a combination, the last for all further ones; for the maps of a composition
-    that have constants, if there are as many, else the first. An empty list of nodes: the value is its first source. A
-    split ends in as many nodes as it has parts.
+    Args:
+        graph: where the nodes are written and their constants are registered.
+        value: what to write.
+        sources: the nodes that the value reads.
+        names: module paths to name the nodes after. For a combination: one for each branch; the last one also serves
+            for all further branches. For a composition: one for each map that has constants; if their number differs,
+            the first one serves for all.
+
+    The list is empty if the value is the identity of its first source. For a split, the last nodes of the list are its
+    parts.
     """
     return _write(value, _Place(graph, tuple(sources), tuple(names)))
 
@@ -39,7 +49,7 @@ class _Place:
 
 @singledispatch
 def _write(value: Any, place: _Place) -> list[fx.Node]:
-    """One map: its own file knows how."""
+    """Write one map, by the writer in its own file of `spellings`."""
     nodes = SPELLINGS.writer(value)(place.graph, value, place.sources[0], place.names[0])
     for node in nodes:
         note(node, Known(where=place.names[0]))

@@ -1,8 +1,9 @@
-"""Lower complex arithmetic to real arithmetic: an interpretation of the graph on pairs (re, im).
+"""Lowers complex arithmetic to real arithmetic: the graph is interpreted on pairs (re, im).
 
-Every operator that reads or makes a complex value is replaced by its rule (`table`), in a copy of the graph, which is
-compared with the original in complex128 before it takes its place. Complex values remain at the edges: inputs are taken
-apart, outputs put together. An operator without a rule raises `CaptureError`, which names it, its module and its line.
+In a copy of the graph, every operator with a complex input or output is replaced by its rule (`table`). The copy is
+compared with the original in complex128 before it replaces it. The graph's own inputs and outputs stay complex: inputs
+are split into parts, outputs are joined again. An operator without a rule raises CaptureError with the operator, its
+module and its source line.
 
 Knows complex numbers and how operators act on them. Must not know what is folded afterwards.
 """
@@ -49,8 +50,8 @@ def holds_complex(graph: Graph) -> bool:
 
 
 def holds_layers(graph: Graph) -> bool:
-    """Whether a convolution or a linear layer makes a complex value: torch computes a complex one in 3 or 4 real ones,
-    and one that is written as several real ones is several."""
+    """Whether a convolution or linear layer produces a complex value. It may be one complex layer, which torch computes
+    as 3 or 4 real ones, or several real layers whose results are combined."""
 
     def made(node: fx.Node) -> bool:
         reals = (source for source in node.all_input_nodes if not _is_complex(source))
@@ -60,8 +61,8 @@ def holds_layers(graph: Graph) -> bool:
 
 
 def lowered(graph: Graph, *, matrices: bool = False) -> Graph:
-    """The graph in real arithmetic, in a copy of its own; raises CaptureError. With `matrices`, transforms are products
-    with constant ones, for runtimes that have no better."""
+    """A copy of the graph in real arithmetic. `matrices`: compute Fourier transforms as products with constant
+    matrices, for runtimes without fast transforms. Raises CaptureError if an operator has no rule."""
     copy = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     result = copy.graph_copy(graph.fx, copies)
@@ -78,20 +79,20 @@ def _is_complex(node: fx.Node) -> bool:
 
 
 def _is_spread(node: fx.Node) -> bool:
-    """Whether operands of different shapes meet."""
+    """Whether the operands have different shapes, so that broadcasting takes place."""
     return len({facts(source).shape for source in node.all_input_nodes}) > 1
 
 
 class _Interpreter:
-    """Runs over the nodes in order; `values` holds what became of those that were complex."""
+    """Visits the nodes in order. `values` holds the pair (or list or dict of pairs) of each node that was complex."""
 
     def __init__(self, graph: Graph, matrices: bool) -> None:
         self.graph = graph
         self.matrices = matrices
         self.tracer = fx.proxy.GraphAppendingTracer(graph.fx)
         self.values: dict[fx.Node, Any] = {}
-        self.real: set[fx.Node] = set()  # read complex values, and are replaced by a real one
-        self.made: set[fx.Node] = set()
+        self.real: set[fx.Node] = set()  # nodes with complex inputs that were replaced by a real node
+        self.made: set[fx.Node] = set()  # new nodes
 
     def run(self) -> None:
         last = [node for node in self.graph.nodes if node.op == "placeholder"][-1:]
@@ -109,7 +110,7 @@ class _Interpreter:
                 if type(value) is Pair:
                     spread = operator_name(node) in SUMMING and _is_spread(node) and not self._is_full(node)
                     value = joint(settled(value, facts(node), spread))
-                    value = settled(value, facts(node), spread=False)  # of the halves of a joint, the same is known
+                    value = settled(value, facts(node), spread=False)  # the halves of a joint need these facts too
             while (start := start.next) is not here:
                 supply(start, Known(where=where(node)))
                 self.made.add(start)
@@ -193,11 +194,12 @@ class _Interpreter:
         raise self._refusal(node, name)
 
     def _pieces(self, node: fx.Node, whole: Pair) -> list[Pair]:
-        """Results that are not taken one by one, cut out: as many as the example has, which is what a file has."""
+        """The results of split, chunk or unbind as a list, where the graph uses the whole list and not single items.
+        Their number is that of the example, so this is done only for files, whose sizes are fixed the same way."""
         source: Any = node.args[0]
         shape = known(source).shape
         if not self.matrices or shape is None:
-            raise TypeError("its results are not taken one by one, and how many there are is not known")
+            raise TypeError("its results are used as a list of unknown length, not one by one")
         values = {source: torch.empty(shape, device="meta")}
         found = evaluate(self.graph, [node], values)[node]
         place = 1 if operator_name(node) == "unbind" else 2
@@ -211,7 +213,8 @@ class _Interpreter:
         ]
 
     def _is_full(self, node: fx.Node) -> bool:
-        """Whether each operand has both parts, or the shape of the result: whatever broadcasts, the parts are alike."""
+        """Whether each operand has both parts or the shape of the result. Then both parts of the result have the same
+        shape, whatever is broadcast."""
 
         def full(operand: fx.Node) -> bool:
             value = self.values.get(operand)
@@ -256,7 +259,7 @@ class _Interpreter:
 
 
 def _taken_apart(value: Pair) -> fx.Node | None:
-    """The complex node that both parts are those of, if nothing was done to them."""
+    """The complex node of which the pair holds the unchanged real and imaginary part; None if they were changed."""
     if not (isinstance(value.re, fx.Proxy) and isinstance(value.im, fx.Proxy)):
         return None
     re, im = value.re.node, value.im.node
@@ -265,7 +268,8 @@ def _taken_apart(value: Pair) -> fx.Node | None:
 
 
 def _by_name(node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:
-    """All arguments by the names torch gives them in Python; ATen's stft knows no centre, having been padded."""
+    """All arguments by their names in torch's Python functions. ATen's stft has no argument `center`, because its input
+    is padded already: False is filled in."""
     if not isinstance(node.target, torch._ops.OpOverload):
         names = list(inspect.signature(TRANSFORMS[operator_name(node)]).parameters)[1:]
         return {**dict(zip(names, args, strict=False)), **kwargs}

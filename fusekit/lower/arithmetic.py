@@ -1,4 +1,4 @@
-"""Rules of arithmetic, powers, functions of one number and comparisons. A rule has torch's own signature."""
+"""Rules for arithmetic, powers, functions of one number, and comparisons, with the signatures of torch's functions."""
 
 import cmath
 import math
@@ -15,7 +15,7 @@ Rule = Callable[..., Any]
 
 
 def scaled(z: Pair, factor: Any) -> Pair:
-    """A factor of 0 leaves zeros of the right shape, not an absent number."""
+    """z times a factor. A factor of 0 gives zeros of the right shape, not absent parts."""
     if isinstance(factor, int | float | complex) and factor == 0:
         return z.map(lambda part: part * 0)
     return z if isinstance(factor, int | float) and factor == 1 else z * number(factor)
@@ -88,7 +88,7 @@ def _lerp(input: Any, end: Any, weight: Any) -> Pair:
 
 
 def _pow(input: Any, exponent: Any) -> Pair:
-    """Whole exponents by products, ±1/2 by the square root, the rest by exp(w log z)."""
+    """z^w: integer exponents by products, ±1/2 by the square root, all others by exp(w log z)."""
     z = number(input)
     if isinstance(exponent, complex) and not exponent.imag:
         exponent = exponent.real

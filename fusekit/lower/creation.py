@@ -1,4 +1,4 @@
-"""Complex values out of nothing, out of reals, and back: creation and conversion of dtype.
+"""Rules for creating complex tensors, and for conversions between real and complex dtypes.
 
 zeros(n, complex64) = zeros(n, float32)        (a + jb).to(float32) = a        a.to(complex64) = a
 """
@@ -15,7 +15,8 @@ Rule = Callable[..., Any]
 
 
 def convert(value: Any, dtype: torch.dtype | None) -> Any:
-    """A pair or a real in another dtype: a pair where it is complex, else a real, whose imaginary part is dropped."""
+    """A value in another dtype: a pair if the dtype is complex, else a real tensor. A conversion to a real dtype drops
+    the imaginary part; to bool, it tests for a number other than 0."""
     if dtype is None:
         return value
     z = Pair.of(value)
@@ -34,14 +35,15 @@ def _cast(part: Part, dtype: torch.dtype) -> Part:
 
 
 def _to(input: Any, *args: Any, dtype: Any = None, other: Any = None, **options: Any) -> Any:
-    """`x.to(dtype)`, `x.to(device, dtype)`, `x.to(other)` and their ATen forms; copying and layout say nothing here."""
+    """`x.to(dtype)`, `x.to(device, dtype)`, `x.to(other)` and their ATen forms. Options on copying and memory layout
+    are ignored."""
     for arg in (*args, other):
         if isinstance(arg, torch.dtype):
             dtype = arg
         elif isinstance(arg, Pair):
             return _like(input, arg)
         elif isinstance(arg, str | torch.device) or options.get("device") is not None:
-            continue  # a model on one device
+            continue  # the whole model is on one device
         elif facts_of(arg).dtype is not None:
             dtype = facts_of(arg).dtype
     return convert(input, dtype)
@@ -54,7 +56,7 @@ def _like(input: Any, other: Pair) -> Pair:
 
 def _type(input: Any, dtype: Any = None, non_blocking: bool = False) -> Any:
     if not isinstance(dtype, torch.dtype):
-        raise TypeError("a conversion to a type by name")
+        raise TypeError("the type is given by name, not as a torch.dtype")
     return convert(input, dtype)
 
 
@@ -70,7 +72,7 @@ def _as(dtype: torch.dtype) -> Rule:
 
 
 def _made(function: Rule) -> Rule:
-    """Of sizes: zeros, ones, an identity."""
+    """Rule for a function that makes a tensor from sizes: zeros, ones, eye."""
 
     def rule(*args: Any, dtype: torch.dtype, **options: Any) -> Pair:
         return Pair(function(*args, dtype=real_of(dtype), **_kept(options)), None)
@@ -79,7 +81,7 @@ def _made(function: Rule) -> Rule:
 
 
 def _made_like(function: Rule) -> Rule:
-    """Of the shape of a tensor, in its dtype or in another."""
+    """Rule for a function that makes a tensor of the same shape as another one, in its dtype or in a given one."""
 
     def rule(input: Any, *, dtype: torch.dtype | None = None, **options: Any) -> Any:
         complex_ = isinstance(input, Pair) if dtype is None else dtype.is_complex
@@ -92,7 +94,7 @@ def _made_like(function: Rule) -> Rule:
 
 def _full(size: Any, fill_value: Any, *, dtype: torch.dtype | None = None, **options: Any) -> Pair:
     if not isinstance(fill_value, int | float | complex):
-        raise TypeError("a tensor as fill_value")
+        raise TypeError("fill_value is a tensor, not a number")
     value, real = complex(fill_value), real_of(dtype) if dtype is not None else torch.get_default_dtype()
     im = torch.full(size, value.imag, dtype=real) if value.imag else None
     return Pair(torch.full(size, value.real, dtype=real) if value.real or im is None else None, im)
@@ -116,7 +118,7 @@ def _new(function: Rule) -> Rule:
         if dtype is not None and not dtype.is_complex:
             return function(*size, dtype=dtype)
         if dtype is None and not isinstance(input, Pair):
-            raise TypeError("made from a real tensor")
+            raise TypeError("it is made from a real tensor")
         real = facts_of(input.re if isinstance(input, Pair) and input.re is not None else None).dtype
         real = real_of(dtype) if dtype is not None else real or torch.get_default_dtype()
         return Pair(function(*size, dtype=real), None)
@@ -146,7 +148,7 @@ CREATION: dict[str, Rule] = {
     "zeros": _made(torch.zeros),
     "ones": _made(torch.ones),
     "eye": _made(torch.eye),
-    "empty": _made(torch.zeros),  # one value is as good as another
+    "empty": _made(torch.zeros),  # any values will do
     "zeros_like": _made_like(torch.zeros_like),
     "ones_like": _made_like(torch.ones_like),
     "empty_like": _made_like(torch.zeros_like),

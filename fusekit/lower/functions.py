@@ -1,4 +1,7 @@
-"""Functions of one complex number on two reals, right where textbook forms overflow or lose the sign of a zero."""
+"""Functions of one complex number, computed with its two real parts.
+
+The formulas are chosen to be right where textbook formulas overflow, cancel or lose the sign of a zero.
+"""
 
 import math
 from typing import Any
@@ -11,7 +14,7 @@ Real = Any
 
 
 def magnitude(z: Pair) -> Real:
-    """|z| = m √(1 + (n/m)²), m = max(|a|, |b|), n the other: neither overflows nor underflows before |z| does."""
+    """|z| = m √(1 + (n/m)²) with m = max(|a|, |b|), n = min(|a|, |b|): no overflow or underflow unless |z| does."""
     if z.im is None or z.re is None:
         return torch.abs(z.re if z.im is None else z.im)
     a, b = torch.abs(z.re), torch.abs(z.im)
@@ -21,7 +24,7 @@ def magnitude(z: Pair) -> Real:
 
 
 def negative(x: Part) -> Any:
-    """Whether x carries a minus sign, -0.0 included: 1/x tells the zeros apart."""
+    """Whether the sign of x is minus, also for -0.0: 1/x is -∞ there and ∞ for +0.0."""
     return (x < 0) | ((x == 0) & (1 / x < 0))
 
 
@@ -37,7 +40,7 @@ def angle(z: Pair) -> Real:
 
 
 def inverse(z: Pair) -> Pair:
-    """1/z, as `quotient` has it."""
+    """1/z, computed like `quotient`."""
     if z.im is None:
         return Pair(1 / z.re, None)
     if z.re is None:
@@ -46,9 +49,10 @@ def inverse(z: Pair) -> Pair:
 
 
 def quotient(z: Pair, w: Pair) -> Pair:
-    """z/w = z (c - jd) / (c² + d²) / m, c + jd = w/m, m = max(|Re w|, |Im w|): squares of what is at most 1.
+    """z/w = z (c - jd) / (c² + d²) / m with c + jd = w/m, m = max(|Re w|, |Im w|): c and d are at most 1, so their
+    squares do not overflow.
 
-    Where w = 0 the parts are divided by 0, each for itself; where w is infinite and z is not, the quotient is 0.
+    Where w = 0, each part is divided by 0. Where w is infinite and z is finite, the quotient is 0.
     """
     if w.im is None:
         return z.map(lambda part: part / w.re)
@@ -71,7 +75,7 @@ def polar(r: Real, turn: Real) -> Pair:
 
 
 def _times(s: Real, r: Real) -> Real:
-    """s·r, and 0·∞ = 0: what overflows on the real axis stays on it."""
+    """s·r with 0·∞ = 0, so that a real argument whose result overflows gives no NaN in the imaginary part."""
     return torch.where(s == 0, s, s * r)
 
 
@@ -85,7 +89,7 @@ def exp(z: Pair) -> Pair:
 
 
 def expm1(z: Pair) -> Pair:
-    """e^a cos b - 1 = (e^a - 1) cos b - 2 sin²(b/2): no difference of neighbours."""
+    """Real part: e^a cos b - 1 = (e^a - 1) cos b - 2 sin²(b/2), which does not cancel near z = 0."""
     a, b = z.full()
     half, grown = torch.sin(b / 2), torch.expm1(a)
     return Pair(grown * torch.cos(b) - 2 * half * half, _times(torch.sin(b), grown + 1))
@@ -96,7 +100,8 @@ def log(z: Pair) -> Pair:
 
 
 def log1p(z: Pair) -> Pair:
-    """½ log1p(a (2 + a) + b²) + j ∠(1 + z), the first part by log|1 + z| where its argument would overflow."""
+    """½ log1p(a (2 + a) + b²) + j ∠(1 + z). The real part is log|1 + z| where |a (2 + a) + b²| ≥ 1, since the square
+    could overflow."""
     a, b = z.full()
     one = Pair(1 + a, b)
     square = a * (2 + a) + b * b
@@ -105,7 +110,8 @@ def log1p(z: Pair) -> Pair:
 
 
 def sqrt(z: Pair) -> Pair:
-    """t = √((|z| + |a|)/2) never cancels; the other part is |b|/2t."""
+    """One part is t = √((|z| + |a|)/2), a sum without cancellation; the other is |b|/2t. For a ≥ 0, t is the real
+    part."""
     a, b = z.full()
     beside = torch.abs(b)
     t = torch.sqrt(magnitude(Pair(a, b)) / 2 + torch.abs(a) / 2)
@@ -137,7 +143,7 @@ def cosh(z: Pair) -> Pair:
 
 
 def tanh(z: Pair) -> Pair:
-    """With t = tanh a and (c, s) = (cos b, sin b): (t + j·sc(1 - t²)) / (c² + t²s²); nothing in it overflows."""
+    """(t + j·sc(1 - t²)) / (c² + t²s²) with t = tanh a, c = cos b, s = sin b. No term overflows."""
     a, b = z.full()
     t, c, s = torch.tanh(a), torch.cos(b), torch.sin(b)
     below = c * c + t * t * s * s
@@ -153,7 +159,7 @@ def tan(z: Pair) -> Pair:
 
 
 def sigmoid(z: Pair) -> Pair:
-    """1/(1 + q) right of the imaginary axis, q/(1 + q) left of it, |q| = exp(-|a|): small values keep their digits."""
+    """1/(1 + q) for a ≥ 0 and q/(1 + q) for a < 0, with |q| = exp(-|a|). So small results keep full precision."""
     a, b = z.full()
     left = a < 0
     q = polar(torch.exp(-torch.abs(a)), torch.where(left, b, -b))
@@ -162,7 +168,7 @@ def sigmoid(z: Pair) -> Pair:
 
 
 def sign(z: Pair) -> Pair:
-    """z/|z|, and 0 at 0."""
+    """z/|z|; 0 for z = 0."""
     r = magnitude(z)
     return z.map(lambda part: part / torch.where(r == 0, torch.ones_like(r), r))
 
@@ -174,7 +180,7 @@ def square(z: Pair) -> Pair:
 
 
 def whole_power(z: Pair, exponent: int) -> Pair:
-    """z^n by repeated squaring; z^-n = 1/z^n; z^0 = 1, at 0 and at NaN too."""
+    """z^n by repeated squaring; z^-n = 1/z^n; z^0 = 1, also for z = 0 and NaN."""
     if exponent == 0:
         return Pair(torch.ones_like(z.re if z.re is not None else z.im), None)
     if exponent < 0:
@@ -186,7 +192,7 @@ def whole_power(z: Pair, exponent: int) -> Pair:
 
 
 def power(z: Pair, w: Pair) -> Pair:
-    """exp(w log z); at z = 0 it is 0 where Re w > 0 and else NaN, as torch has it: log 0 times a zero is NaN."""
+    """exp(w log z). At z = 0 the result is 0 if Re w > 0, else NaN, as in torch; the formula alone would give NaN."""
     a, b = z.full()
     nought = (a == 0) & (b == 0)
     re, im = exp(w * log(Pair(torch.where(nought, torch.ones_like(a), a), b))).full()

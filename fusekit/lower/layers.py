@@ -1,4 +1,4 @@
-"""Rules of layers: convolutions and linear layers call their own operator, which keeps its geometry."""
+"""Rules for convolutions and linear layers. They call the same operator on real tensors, with the same geometry."""
 
 from collections.abc import Callable
 from typing import Any
@@ -47,7 +47,7 @@ def _conv_transpose(n: int) -> Rule:
 
 
 def _spread(value: Any, n: int) -> Any:
-    """One number for each axis, as ATen wants it."""
+    """One number for each of the n axes, as ATen expects."""
     return [value] * n if isinstance(value, int) else value
 
 

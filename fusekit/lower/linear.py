@@ -1,10 +1,11 @@
 """Complex linear operators as real ones.
 
     [yr]   [Wr  -Wi] [xr]
-    [yi] = [Wi   Wr] [xi]        ONE convolution or linear layer on the parts one behind the other
+    [yi] = [Wi   Wr] [xi]        ONE convolution or linear layer on the concatenated parts
 
-An absent part of the input leaves half of the block. The result stays in one tensor, so that the next block reads it as
-it lies. With groups the parts of one group would have to lie side by side: there it is one real operator a product.
+If a part of the input is absent, half of the block matrix is enough. The result stays in one tensor, so that the next
+layer can read it without another concatenation. With groups, the parts of each group would have to be neighbours;
+there, one real operator is used for each product instead.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ Call = Callable[..., Part]
 
 
 def split(y: Part, axis: int) -> Pair:
-    """Planar halves along an axis counted from the right."""
+    """The two halves of a tensor along an axis (counted from the right) as real and imaginary part."""
     re, im = _halves(y, axis)
     return Pair(re, im, (y, axis))
 
@@ -31,12 +32,16 @@ def _halves(y: Part, axis: int) -> tuple[Part, Part]:
 
 
 def block(call: Call, x: Pair, w: Pair, bias: Any, axis: int, *, groups: int = 1, transposed: bool = False) -> Pair:
-    """`call(x, w, bias)` of a layer: channels at `axis` of x, outputs at dimension 0 of w (1 if transposed)."""
+    """The complex layer `call(x, w, bias)` as one real layer; with groups, as several.
+
+    `axis`: the channel axis of x, counted from the right. The output channels are at dimension 0 of w (1 if
+    `transposed`).
+    """
     out, into = (1, 0) if transposed else (0, 1)
     if groups != 1:
         return _apart(call, x, w, bias)
     if x.re is None and x.im is None:
-        raise ValueError("a layer of nothing")
+        raise ValueError("the input of the layer has neither a real nor an imaginary part")
     wr, wi = w.full()
     rows = []
     if x.re is not None:
@@ -58,11 +63,13 @@ _THROUGH = ("add", "sub", "neg", "mul", "slice")
 
 
 def joint(z: Pair) -> Pair:
-    """Parts that come from one layer or from real ones, as halves of one tensor, which one layer could make:
+    """The pair as halves of one concatenated tensor, if both parts are computed by layers from which one layer could be
+    made:
 
-        (A xr - B xi, A xi + B xr)        (a yr + b yi + s, c yr + d yi + t)  of halves yr, yi
+        (A xr - B xi, A xi + B xr)        (a yr + b yi + s, c yr + d yi + t)  with halves yr, yi of one tensor
 
-    The laws see that, and where none applies both steps vanish again."""
+    The laws of passes fold such a concatenation if they can; otherwise it is undone later (`undo_joins.py`).
+    """
     if z.joined is not None or not (isinstance(z.re, fx.Proxy) and isinstance(z.im, fx.Proxy)):
         return z
     axes = {axis_of(part.node) for part in (z.re, z.im)}
@@ -72,7 +79,8 @@ def joint(z: Pair) -> Pair:
 
 
 def axis_of(node: fx.Node) -> int | None:
-    """The axis of the channels of the layer, or of the halves, that a linear expression is made of."""
+    """The channel axis of the layer (or of the split into halves) that a linear expression starts from, counted from
+    the right; None if it starts from something else."""
     pending, seen = [node], {node}
     while pending:
         here = pending.pop()

@@ -1,8 +1,8 @@
-"""A complex value as two real ones, either of which may be absent: a real, an imaginary, a constant cost nothing.
+"""A complex value as two real parts. A part that is known to be zero may be absent and costs no operations.
 
     (a + jb) + (c + jd) = (a + c) + j(b + d)        (a + jb)(c + jd) = (ac - bd) + j(ad + bc)
 
-Parts are whatever torch's functions take: tensors, proxies of a trace, numbers.
+Parts may be anything that torch's functions accept: tensors, proxies of a trace, numbers.
 """
 
 from collections.abc import Callable
@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-Part = Any  # None: absent, which counts as zero
+Part = Any  # None: absent, which means zero
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """re + j·im. `joined`: both parts one behind the other along an axis counted from the right, where they come so."""
+    """re + j·im. `joined`: (tensor, axis), if both parts are the halves of one tensor along this axis, counted from the
+    right."""
 
     re: Part
     im: Part
@@ -24,7 +25,8 @@ class Pair:
 
     @classmethod
     def of(cls, value: Any) -> "Pair":
-        """A pair as it is, a Python number by its parts, a real as re."""
+        """The value as a pair: a pair unchanged, a Python complex number by its parts, anything real as the real
+        part."""
         if isinstance(value, Pair):
             return value
         if isinstance(value, complex):
@@ -32,11 +34,11 @@ class Pair:
         return cls(value, None)
 
     def map(self, linear: Callable[[Part], Part]) -> "Pair":
-        """Of a real linear function: f(re) + j·f(im)."""
+        """f(re) + j·f(im), for a real linear function f."""
         return Pair(*(None if part is None else linear(part) for part in (self.re, self.im)))
 
     def full(self) -> tuple[Part, Part]:
-        """Both parts, an absent one as zeros."""
+        """Both parts; zeros for an absent one."""
         re, im = self.re, self.im
         if re is None and im is None:
             return 0.0, 0.0
@@ -57,7 +59,7 @@ class Pair:
         return self.product(other, lambda a, b: a * b)
 
     def product(self, other: "Pair", bilinear: Callable[[Part, Part], Part]) -> "Pair":
-        """The complex form of a real bilinear function: 4 of it, or as few as there are parts."""
+        """The complex form of a real bilinear function: 4 calls of it, or fewer if parts are absent."""
 
         def times(a: Part, b: Part) -> Part:
             return None if a is None or b is None else bilinear(a, b)
@@ -67,12 +69,12 @@ class Pair:
 
 
 def plus(a: Part, b: Part) -> Part:
-    """a + b, absent parts costing nothing."""
+    """a + b; an absent part needs no operation."""
     return b if a is None else a if b is None else a + b
 
 
 def minus(a: Part, b: Part) -> Part:
-    """a - b, absent parts costing nothing."""
+    """a - b; an absent part needs no subtraction."""
     return a if b is None else -b if a is None else a - b
 
 

@@ -1,7 +1,7 @@
-"""What is known of the parts of a pair, from the facts of the nodes they are; and pairs made even.
+"""Shapes and dtypes of the parts of a pair, and `settled`, which gives both parts the same shape.
 
-A rule may leave parts of different shapes, `re` of [3, 4] and `im` of [4], or a part that is a number: what comes after
-it, a sum over an axis say, would not be linear in them. `settled` ends that.
+A rule may produce parts of different shapes, `re` of [3, 4] and `im` of [4], or a part that is a number. A later
+operator, for example a sum over an axis, would then give a wrong result.
 """
 
 from typing import Any
@@ -17,17 +17,17 @@ REALS = {torch.complex32: torch.float16, torch.complex64: torch.float32, torch.c
 
 
 def real_of(dtype: torch.dtype) -> torch.dtype:
-    """float32 of complex64, and so on; what is real stays."""
+    """The dtype of the parts: float32 for complex64, and so on; a real dtype stays."""
     return REALS.get(dtype, dtype)
 
 
 def facts_of(part: Any) -> Facts:
-    """Of a proxy what its node says; of anything else nothing."""
+    """The facts of a proxy's node; unknown facts for anything else."""
     return facts(part.node) if isinstance(part, fx.Proxy) else facts(None)
 
 
 def shape_of(value: Any) -> tuple[int | None, ...]:
-    """The shape of a part or of a pair; TypeError where it is unknown."""
+    """The shape of a part or of a pair. Raises TypeError if it is unknown."""
     part = value if not isinstance(value, Pair) else value.re if value.re is not None else value.im
     shape = facts_of(part).shape
     if shape is None:
@@ -36,7 +36,8 @@ def shape_of(value: Any) -> tuple[int | None, ...]:
 
 
 def floating(part: Part) -> Part:
-    """Integers and truth values beside a complex number count as its real dtype: j·(a > b) has a floating part."""
+    """The part as a floating-point tensor: integers and booleans are converted to torch's default dtype, as j·(a > b)
+    needs."""
     dtype = facts_of(part).dtype
     whole = dtype is not None and not dtype.is_floating_point and not dtype.is_complex
     return part.to(torch.get_default_dtype()) if whole else part
@@ -52,8 +53,10 @@ def _filled(like: Part, value: float) -> Part:
 
 
 def settled(value: Pair, known: Facts, spread: bool) -> Pair:
-    """The pair with both parts of one shape, and with what is known of it noted at the parts. `spread`: operands were
-    broadcast, of which a part may have come from one alone."""
+    """The pair with parts of equal shape, and with the facts `known` of the complex value noted at the parts' nodes.
+
+    `spread`: operands were broadcast, so that a part may come from one operand only and have that operand's shape.
+    """
     re: Part = value.re
     im: Part = value.im
     if isinstance(re, int | float) and isinstance(im, fx.Proxy):

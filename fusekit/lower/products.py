@@ -1,4 +1,4 @@
-"""Rules of products: bilinear functions on parts, contractions of several operands from the left."""
+"""Rules for products: bilinear functions on parts; contractions of several operands two at a time, from the left."""
 
 from collections.abc import Callable
 from functools import partial
@@ -66,10 +66,11 @@ def _matrix_power(A: Any, n: int) -> Pair:
 
 
 def _einsum(equation: str, *operands: Any, path: Any = None) -> Pair:
-    """Two at a time from the left; an intermediate keeps the letters that a later operand or the result names."""
+    """Two operands at a time, from the left. An intermediate result keeps the letters that occur in a later operand or
+    in the result."""
     flat = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], tuple | list) else list(operands)
     if not isinstance(equation, str):
-        raise TypeError("einsum without an equation")
+        raise TypeError("einsum is called without an equation")
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if not arrow:
@@ -88,7 +89,8 @@ def _einsum(equation: str, *operands: Any, path: Any = None) -> Pair:
 
 
 def _implied(terms: list[str]) -> str:
-    """The result where there is no arrow: what stands once, in alphabetical order, behind the ellipsis."""
+    """The letters of the result of an equation without an arrow: the ellipsis, then all letters that occur once, in
+    alphabetical order."""
     letters = "".join(terms).replace(".", "")
     dots = "..." if any("..." in term for term in terms) else ""
     return dots + "".join(sorted(letter for letter in set(letters) if letters.count(letter) == 1))

@@ -1,6 +1,7 @@
-"""Rules of reductions. A norm of complex numbers is that of their magnitudes, a variance the sum of the parts' own.
+"""Rules for reductions. The norm of complex numbers is the norm of their magnitudes; their variance is the sum of the
+variances of the parts.
 
-Π zᵢ = Π|zᵢ| · e^{j Σ∠zᵢ}        whatever the number of factors, which a file may leave open
+Π zᵢ = Π|zᵢ| · e^{j Σ∠zᵢ}        for any number of factors, which may vary in a file
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ Rule = Callable[..., Any]
 
 
 def linear(call: Rule, input: Any, *args: Any, dtype: Any = None, **options: Any) -> Any:
-    """A sum or a mean, in another dtype or not."""
+    """A sum or mean, converted to `dtype` first if it is given."""
     z = convert(input, dtype)
     return z.map(lambda part: call(part, *args, **options)) if isinstance(z, Pair) else call(z, *args, **options)
 
@@ -40,7 +41,7 @@ def _prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = No
 
 def _cumprod(input: Any, dim: int, *, dtype: Any = None) -> Pair:
     z = Pair.of(convert(input, dtype))
-    r = torch.exp(torch.cumsum(torch.log(functions.magnitude(z)), dim))  # a cumulative product is not in ONNX
+    r = torch.exp(torch.cumsum(torch.log(functions.magnitude(z)), dim))  # ONNX has no cumulative product
     return functions.polar(r, torch.cumsum(functions.angle(z), dim))
 
 
@@ -60,7 +61,7 @@ def _matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = 
 
 
 def _by_sums(size: Any, ord: Any, rows: int, columns: int, keepdim: bool) -> Any:
-    """The largest sum of a column (1) or of a row (inf), the smallest of those for the negative."""
+    """The matrix norms 1 (the largest column sum) and inf (the largest row sum); for -1 and -inf, the smallest."""
     along, over = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = size.sum(along, keepdim=True)
     norm = sums.amax(over, keepdim=True) if ord > 0 else sums.amin(over, keepdim=True)
@@ -94,7 +95,7 @@ def _normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> 
 
 
 def _count(function: Rule) -> Rule:
-    """Of which numbers are not 0."""
+    """Rule for a function of the booleans "is not 0"."""
 
     def rule(input: Any, *args: Any, **options: Any) -> Any:
         return function(convert(input, torch.bool), *args, **options)

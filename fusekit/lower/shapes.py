@@ -1,6 +1,7 @@
-"""What is linear over the reals: shapes, choices, writes. A part goes where the number goes.
+"""Rules for operators that only move numbers: shape changes, selections, writes. They act on each part in the same way.
 
-f(a + jb) = f(a) + j f(b)        f(a + jb, c + jd) = f(a, c) + j f(b, d)        for `SHAPES` and for `JOINTLY`
+f(a + jb) = f(a) + j f(b)                           for `SHAPES`
+f(a + jb, c + jd) = f(a, c) + j f(b, d)             for `JOINTLY`
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from fusekit.lower.parts import facts_of, real_of, shape_of
 
 Rule = Callable[..., Any]
 
-# Of one argument: applied to each part with the same other arguments.
+# With one complex argument: applied to each part, the other arguments unchanged.
 SHAPES = frozenset(
     (
         *("neg", "negative", "pos", "positive", "unsqueeze", "squeeze", "select", "slice", "index", "gather", "take"),
@@ -40,13 +41,14 @@ SHAPES = frozenset(
     )
 )
 
-# Sums, which may name the dtype they are made in.
+# Sums, which may be given a dtype.
 SUMS = frozenset(("sum", "mean", "cumsum", "nansum"))
 
-# Several results: each part is taken apart, the pairs are put together again.
+# With several results: applied to each part; each result is the pair of the results of the parts.
 SEVERAL = frozenset(("split", "chunk", "unbind", "split_with_sizes", "tensor_split", "unsafe_split", "unsafe_chunk"))
 
-# Of several values, at these positions or under these names: re of all of them, then im of all of them.
+# With several complex arguments, at these positions or with the names `_NAMED`: applied to all real parts, then to all
+# imaginary parts.
 JOINTLY: dict[str, tuple[int, ...]] = {
     "where": (1, 2),
     "masked_fill": (0, 2),
@@ -66,7 +68,8 @@ _NAMED = ("value", "src", "source", "values", "other")
 
 
 def jointly(call: Rule, positions: tuple[int, ...], args: Any, kwargs: Any) -> Pair:
-    """A real among the values has the imaginary part 0; masks and indices are the same for both parts."""
+    """Apply an operator to all real parts and to all imaginary parts of the arguments at `positions`. A real argument
+    has the imaginary part 0. Other arguments (masks, indices) are the same for both."""
 
     def part(which: int) -> Any:
         taken = [Pair.of(a).full()[which] if i in positions else a for i, a in enumerate(args)]
@@ -77,7 +80,8 @@ def jointly(call: Rule, positions: tuple[int, ...], args: Any, kwargs: Any) -> P
 
 
 def _joined(function: Rule) -> Rule:
-    """Of a list of tensors: the parts joined each for itself, none at all where every one is absent."""
+    """Rule for a function that joins a list of tensors: real and imaginary parts are joined separately. If all parts of
+    one kind are absent, so is that part of the result."""
 
     def rule(tensors: Any, dim: int = 0) -> Pair:
         pairs = [Pair.of(tensor) for tensor in tensors]
@@ -99,7 +103,7 @@ def _side_by_side(dim: int) -> Rule:
 
 
 def _together(function: Rule) -> Rule:
-    """Several tensors in, as many out: grids, and operands brought to one shape."""
+    """Rule for a function from several tensors to as many tensors: meshgrid, broadcast_tensors."""
 
     def rule(*tensors: Any, **options: Any) -> dict[int, Pair]:
         flat = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], tuple | list) else tensors
@@ -111,7 +115,8 @@ def _together(function: Rule) -> Rule:
 
 
 def _pad(input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Pair:
-    """A value beside 0 is real or complex, and belongs to its own part."""
+    """Pads each part. In the mode "constant", the real part is padded with the real part of the value, the imaginary
+    part with the imaginary part."""
     if mode != "constant":
         padded: Pair = input.map(lambda part: F.pad(part, pad, mode))
         return padded
@@ -133,7 +138,7 @@ def _adjoint(input: Any) -> Pair:
 
 
 def _take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
-    """A gather where the shapes agree: torch's exporter would fix the sizes to broadcast them."""
+    """A gather where no broadcasting is needed. (For take_along_dim, torch's exporter would fix the sizes.)"""
     if dim is None:
         return input.map(lambda part: torch.take(part, indices))
     mine, theirs = (facts_of(part).shape for part in (input.re if input.re is not None else input.im, indices))
@@ -147,9 +152,9 @@ def _beside(shape: tuple[int | None, ...], dim: int) -> list[int | None]:
 
 
 def _view(call: Rule, input: Any, *args: Any, dtype: Any = None, **options: Any) -> Any:
-    """Another shape, or the same bytes as another dtype: a number of the one is two of the other."""
+    """A view with another shape, or of the same bytes as another dtype: one complex number is two real ones."""
     dtype = args[0] if args and isinstance(args[0], torch.dtype) else dtype
-    if dtype is None:  # a part need not lie in memory as the number did
+    if dtype is None:  # reshape, not view: a part may have another memory layout than the complex tensor
         return input.map(lambda part: part.reshape(*args, **options))
     if isinstance(input, Pair) and not dtype.is_complex:
         return torch.stack(list(input.full()), -1).flatten(-2)
@@ -158,11 +163,11 @@ def _view(call: Rule, input: Any, *args: Any, dtype: Any = None, **options: Any)
         return Pair(numbers.select(-1, 0), numbers.select(-1, 1))
     if isinstance(input, Pair) and dtype.is_complex:
         return input.map(lambda part: part.to(real_of(dtype)))
-    raise TypeError(f"a view as {dtype}")
+    raise TypeError(f"it is viewed as {dtype}")
 
 
 def _as_other(method: str) -> Rule:
-    """To the shape of another tensor, either of them complex."""
+    """Rule for a method that takes the shape of another tensor; either tensor may be complex."""
 
     def rule(input: Any, other: Any) -> Any:
         model = other if not isinstance(other, Pair) else other.re if other.re is not None else other.im
@@ -187,5 +192,5 @@ ARRANGEMENT: dict[str, Rule] = {
     "expand_as": _as_other("expand_as"),
 }
 
-# Rules that call their own operator on a part.
+# Rules that call the original operator on a part.
 THROUGH: dict[str, Rule] = {"view": _view}

@@ -1,5 +1,7 @@
-"""From an operator's name to its rule on pairs. A rule has the signature of the torch callable it stands for; the first
-argument of those in `CALLS` and `THROUGH` is the operator itself, to be called on reals with its own arguments.
+"""Tables from an operator's name to its rule on pairs.
+
+A rule has the signature of the torch function that it replaces. The rules in `CALLS` and `THROUGH` have one more
+argument, the first: the original operator, to be called on real tensors.
 """
 
 from collections.abc import Callable
@@ -32,14 +34,14 @@ Rule = Callable[..., Any]
 
 RULES: dict[str, Rule] = {**CREATION, **ARITHMETIC, **PRODUCTS, **REDUCTIONS, **ARRANGEMENT}
 
-# Layers: their weights may be complex, or their input alone.
+# Layers. Their weights may be complex, or only their input.
 CALLS: dict[str, Rule] = LAYERS
 
 THROUGH: dict[str, Rule] = {**shapes.THROUGH, **dict.fromkeys(SUMS, linear)}
 
 PARTWISE = SHAPES
 
-# Where a part of the result may be a part of one operand alone, in the shape it has there.
+# Operators for which a part of the result may come from one operand only, and so have that operand's shape.
 SUMMING = frozenset(
     (
         *("add", "sub", "subtract", "rsub", "complex", "addcmul", "addcdiv", "lerp"),
@@ -47,7 +49,7 @@ SUMMING = frozenset(
     )
 )
 
-# Of a tensor's shape and place, which its parts have too.
+# Questions about shape and device: both parts give the same answer as the complex tensor.
 QUESTIONS = frozenset(("size", "dim", "ndimension", "numel", "sym_size", "sym_numel", "get_device", "len"))
 
 ATTRIBUTES: dict[str, Rule] = {
@@ -55,7 +57,7 @@ ATTRIBUTES: dict[str, Rule] = {
     **dict.fromkeys(("T", "mT"), lambda z: z.map(lambda part: part.transpose(-2, -1))),
 }
 
-# What ONNX has an operator for (DFT): called on the complex number itself, its result taken apart again.
+# Operators that ONNX has on complex numbers (DFT): called on the complex tensor, and the result is split into parts.
 WHOLE = frozenset(
     (
         *(f"fft_{inverse}{kind}fft{n}" for inverse in ("", "i") for kind in ("", "r", "h") for n in ("", "2", "n")),

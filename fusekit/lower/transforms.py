@@ -4,7 +4,8 @@
     istft(Y)[i]    = Σₜ w[i - t·hop] (F⁻¹Y[·, t])[i - t·hop] / Σₜ w²[i - t·hop]        one transposed convolution of Y,
                                                                    one of ones: the envelope
 
-The windows multiply constants, and are folded into them. Lengths stay free. Definitions: torch.stft, torch.istft.
+The windows multiply constants and are folded into them. The length of the signal may vary. Definitions: torch.stft,
+torch.istft.
 """
 
 import math
@@ -22,13 +23,14 @@ from fusekit.lower.parts import facts_of, shape_of
 Rule = Callable[..., Any]
 Constant = Callable[[Tensor], Part]  # a tensor becomes a constant of the graph
 
-# Where one product with a constant matrix is faster than ONNX Runtime's DFT; docs/lowering.md has the figures.
+# Up to these lengths, a product with a constant matrix is faster than ONNX Runtime's DFT (figures: docs/lowering.md).
 LARGEST = 1024
 LARGEST_POWER_OF_TWO = 256
 
 
 def fourier(n: int, sign: int, rows: int | None = None) -> tuple[Tensor, Tensor]:
-    """cos and sin of sign·2πki/n, [k, i] of the first `rows` frequencies; angles reduced before they are rounded."""
+    """cos and sin of sign·2πki/n as [k, i], for the first `rows` frequencies k. The products ki are reduced modulo n
+    while they are integers, so that the angles are accurate."""
     turns = torch.outer(torch.arange(n if rows is None else rows), torch.arange(n)) % n
     angles = turns.double() * (sign * 2 * math.pi / n)
     cos, sin = torch.cos(angles), torch.sin(angles)
@@ -36,7 +38,8 @@ def fourier(n: int, sign: int, rows: int | None = None) -> tuple[Tensor, Tensor]
 
 
 def mirrored(n: int) -> Tensor:
-    """[n//2 + 1, 1]: how often a frequency counts in a real signal, twice but where it is its own mirror."""
+    """[n//2 + 1, 1]: how often each frequency of a one-sided spectrum counts for a real signal: twice, except for
+    frequencies 0 and n/2, which are their own mirror images."""
     times = torch.full((n // 2 + 1, 1), 2.0, dtype=torch.float64)
     times[0] = 1
     if n % 2 == 0:
@@ -58,9 +61,10 @@ def stft(
     return_complex: bool | None = None,
     align_to_window: bool | None = None,
 ) -> Any:
-    """Of [L] or [N, L]: [F, T] or [N, F, T]; with the window of an analysis in the filters."""
+    """torch.stft: from [L] or [N, L] to [F, T] or [N, F, T], by a convolution whose filters contain the window.
+    `constant` registers a tensor as a constant of the graph."""
     if align_to_window:
-        raise TypeError("frames aligned to the window")
+        raise TypeError("frames aligned to the window are not supported")
     z, alone = Pair.of(input), len(shape_of(input)) == 1
     real = z.im is None and not isinstance(input, Pair)
     rows = n_fft // 2 + 1 if real and onesided is not False else n_fft
@@ -95,13 +99,14 @@ def istft(
     length: Any = None,
     return_complex: bool = False,
 ) -> Any:
-    """Of [F, T] or [N, F, T]: [L] or [N, L]; what lies beyond the last frame is 0."""
+    """torch.istft: from [F, T] or [N, F, T] to [L] or [N, L]; entries after the last frame are 0. `constant` registers
+    a tensor as a constant of the graph."""
     z, shape = Pair.of(input), shape_of(input)
     alone, hop = len(shape) == 2, n_fft // 4 if hop_length is None else hop_length
     half = n_fft // 2 + 1
     rows = half if (onesided if onesided is not None else shape[-2] != n_fft) else n_fft
     if onesided and return_complex:
-        raise TypeError("a complex signal of one side")
+        raise TypeError("a one-sided spectrum has no complex signal")
     width = n_fft if win_length is None else win_length
     cos, sin = (m * (n_fft**-0.5 if normalized else 1 / n_fft) for m in fourier(n_fft, 1, rows))
     if rows == half and not return_complex:
@@ -135,7 +140,7 @@ def istft(
 
 
 def _missing(length: Any, start: int, n: int, hop: int, frames: int | None) -> int:
-    """How many entries no frame reaches: known where both sizes are."""
+    """The number of entries after the last frame; 0 if the length or the number of frames is not fixed."""
     if not isinstance(length, int) or frames is None:
         return 0
     return max(0, start + length - (n + hop * (frames - 1)))
@@ -149,10 +154,10 @@ def _dtype(z: Pair) -> torch.dtype:
 
 
 def _window(window: Any, width: int, n: int, dtype: torch.dtype) -> Part:
-    """[n], zeros around a shorter one; None for one of ones."""
+    """The window as [n], with zeros on both sides of a shorter one; None if all entries are 1."""
     if isinstance(window, Pair):
         if window.im is not None:
-            raise TypeError("a complex window")
+            raise TypeError("a complex window is not supported")
         window = window.re
     left = (n - width) // 2
     if window is None:
@@ -161,7 +166,7 @@ def _window(window: Any, width: int, n: int, dtype: torch.dtype) -> Part:
 
 
 def _of_dtype(matrix: Part, dtype: torch.dtype, *tapers: Part) -> Part:
-    """The matrix in double precision, rounded once, times windows."""
+    """A double-precision matrix rounded to `dtype`, times the windows `tapers`."""
     matrix = matrix.to(dtype)
     for taper in tapers:
         matrix = matrix if taper is None else matrix * taper
@@ -169,12 +174,13 @@ def _of_dtype(matrix: Part, dtype: torch.dtype, *tapers: Part) -> Part:
 
 
 def _line(kind: str) -> Rule:
-    """fft, ifft, rfft or irfft of a length that the model fixes, [..., n] by one matrix; another stays what it is."""
+    """Rule for fft, ifft, rfft or irfft. A transform of fixed length n becomes a product of [..., n] with one matrix,
+    if that is faster; for others the rule returns NotImplemented, and they stay transforms."""
     inverse, into, out = kind.startswith("i"), kind == "irfft", kind == "rfft"
 
     def rule(constant: Constant, input: Any, n: Any = None, dim: int = -1, norm: str | None = None) -> Any:
         z = Pair.of(input)
-        if n is not None and not isinstance(n, int) and not into:  # the exporter pads no complex numbers
+        if n is not None and not isinstance(n, int) and not into:  # the exporter cannot pad complex tensors
             z = z.map(lambda part: _fitted(part.movedim(dim, -1), None, n).movedim(-1, dim))
             made = getattr(torch.fft, kind)(z.re if z.im is None else torch.complex(*z.full()), dim=dim, norm=norm)
             return Pair(torch.real(made), torch.imag(made))
@@ -201,7 +207,7 @@ def _line(kind: str) -> Rule:
 
 
 def _fitted(part: Part, size: int | None, n: Any) -> Part:
-    """n entries: what is more is cut off, what lacks is 0."""
+    """The part cropped or padded with zeros to n entries on the last axis."""
     return part if isinstance(n, int) and size == n else F.pad(part, (0, n))[..., :n]
 
 

@@ -1,4 +1,4 @@
-"""A module and its inputs as values: example inputs, traced programs, runs in float64.
+"""A module and its inputs: example inputs, copies, traced programs, runs in float64.
 
 Knows torch. Must not know graphs, laws or runtimes.
 """

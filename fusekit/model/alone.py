@@ -1,11 +1,12 @@
-"""One thread at a time traces, exports and measures.
+"""A lock for the whole process: only one thread at a time traces, exports or measures.
 
-torch's tracers keep what they are at in variables of the process: whether a trace runs, which functions it has wrapped,
-which dispatch mode is the innermost. Two traces at once mix theirs up, and leave them so. Whoever traces holds this
-lock, and whoever optimizes, exports or validates holds it from end to end: their parts trace again and again, each is
-the interpreter's own work, of which no two threads do more than one, and what is timed is timed undisturbed by others
-that optimize. It is re-entrant, and nothing is waited for while it is held but the machine, so that nobody who waits
-for it holds what its holder needs. A callback (`progress`) is called within: it must not wait for another thread that
+torch's tracers keep their state in global variables: whether a trace is running, which functions are wrapped, which
+dispatch mode is the innermost. Two traces at the same time would mix up this state and leave it broken. So every trace
+holds this lock, and `optimize`, `export` and `validate` hold it from beginning to end. That costs little: their work is
+almost all Python, which two threads cannot run faster than one, and a timing is not disturbed by another optimization.
+
+The lock is re-entrant. While fusekit holds it, it waits for no other lock or thread, so no deadlock can arise. The one
+exception is a callback (`progress`): it is called with the lock held, so it must not wait for another thread that
 optimizes.
 """
 
@@ -18,6 +19,6 @@ _LOCK = threading.RLock()
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Within: no other thread is within. Also a decorator."""
+    """Hold the lock: no other thread runs such a block meanwhile. A context manager, or a decorator."""
     with _LOCK:
         yield

@@ -1,4 +1,4 @@
-"""Modules that nothing is to be done within: TorchScript, and what is quantized or learns how to be."""
+"""Modules that fusekit must neither trace into nor change: TorchScript, quantized ones, and those prepared for it."""
 
 from typing import Any
 
@@ -11,16 +11,19 @@ _QUANTIZED = ("torch.ao.", "torch.nn.quantized", "torch.nn.qat", "torch.nn.intri
 
 
 def why_closed(module: nn.Module) -> str:
-    """Why it is called as it is; "" if it may be entered."""
+    """Why the module must be called as it is; "" if it may be traced into."""
     if isinstance(module, torch.jit.ScriptModule):
         return "it is TorchScript, compiled already; optimize the module that it was made from"
     if type(module).__module__.startswith(_QUANTIZED):
-        return "it is quantized, or learns how to be: what it rounds must stay what it is; optimize before quantizing"
+        return "it is quantized, or prepared for it, and its rounding must not change; optimize before quantizing"
     return ""
 
 
 def with_closed_apart(module: nn.Module) -> nn.Module:
-    """The module, one's own copy, its closed parts in their own dtype whatever is done to it or runs around it."""
+    """The module with every closed part wrapped, so that the part keeps its dtype and runs outside of torch's modes.
+
+    `module` is changed in place: pass a copy.
+    """
     if why_closed(module):
         return _Apart(module)
     for part in [part for part in module.modules() if not isinstance(part, _Apart)]:
@@ -33,7 +36,10 @@ def with_closed_apart(module: nn.Module) -> nn.Module:
 
 
 class _Apart(nn.Module):
-    """Calls a module, which is no child of it, on inputs narrowed to its dtype, outside of all of torch's modes."""
+    """Calls a module on inputs converted from float64 to the module's dtype, with all of torch's modes switched off.
+
+    The module is not registered as a child, so that `_apply` (a change of dtype) does not reach it.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -1,8 +1,9 @@
-"""A deep copy that shares nothing with the module it is of: neither weights nor state, nor through its functions.
+"""A deep copy of a module that shares nothing with the original: no weights, no state, no closures of functions.
 
-`copy.deepcopy` takes a function for a constant. One that is set on a module (a forward of its own, a hook) may hold
-modules and parameters in its closure, and the copy would run the original's. Such functions are made anew over copies
-of what they hold; one that finds its module by a global name cannot be, and is refused.
+`copy.deepcopy` does not copy functions. But a function that is set on a module (a replaced `forward`, a hook) may hold
+modules and parameters in its closure, and the copy would then run those of the original. Such a function is rebuilt
+over copies of what its closure holds. A function that finds its module by a global name cannot be rebuilt: it is
+refused.
 """
 
 import copy
@@ -23,7 +24,7 @@ _OWN = ("_modules", "_parameters", "_buffers")
 
 
 def overridden(module: nn.Module) -> list[str]:
-    """Methods of its class that stand on this very module: patches and wrappers set `forward` there."""
+    """The names of methods that are replaced on this one instance. Patches and wrappers replace `forward` that way."""
     own = vars(module).items()
     return [name for name, value in own if callable(value) and callable(getattr(type(module), name, None))]
 
@@ -33,11 +34,14 @@ def deep_copy(
     instead: Mapping[nn.Module, nn.Module] = MappingProxyType({}),
     weights: Mapping[int, Tensor] = MappingProxyType({}),
 ) -> nn.Module:
-    """The copy, in the mode that the module is in; values that are computed from parameters are constants in it. In
-    place of a part that is a key of `instead`, whatever holds it, stands a copy of the value; in place of a tensor
-    whose identity is a key of `weights`, the value itself.
+    """A deep copy in the same mode (training or eval). Tensors computed from parameters become constants in it.
 
-    Raises CaptureError where something that the module holds cannot be copied.
+    Args:
+        module: what to copy.
+        instead: sub-modules to replace. Wherever the module holds a key, the copy holds a copy of its value.
+        weights: tensors to replace, by the `id` of the tensor in the module. The copy holds the value itself.
+
+    Raises CaptureError if something that the module holds cannot be copied.
     """
     memo: dict[int, Any] = {
         id(value): value.detach().clone().requires_grad_(value.requires_grad)
@@ -48,20 +52,21 @@ def deep_copy(
     functions = list(_holding_functions(module))
     memo |= {id(function): _with_empty_cells(function) for function in functions}
     try:
-        for part in reversed([part for part in module.modules() if part in instead]):  # what stands within first
+        for part in reversed([part for part in module.modules() if part in instead]):  # inner modules first
             memo[id(part)] = copy.deepcopy(instead[part], memo)
         copied: nn.Module = copy.deepcopy(module, memo)
         for function in functions:
             _fill(memo[id(function)], function, memo)
     except RecursionError:
-        raise  # whoever calls says what to do about it
+        raise  # `told_as` in the public functions makes a clear error of it
     except Exception as error:
         raise CaptureError(f"{type(module).__name__} cannot be copied: {reason_of(error)}{_culprit(module)}") from error
     return copied
 
 
 def _holding_functions(module: nn.Module) -> Iterator[FunctionType]:
-    """Functions kept in the module whose closure leads to a module or a parameter."""
+    """Functions stored in the module whose closure leads to a module or a parameter. Raises CaptureError for a function
+    that reads a part of the model by a global name."""
     parts = set(module.modules())
     seen: set[int] = set()
     for path, part in module.named_modules():
@@ -73,15 +78,15 @@ def _holding_functions(module: nn.Module) -> Iterator[FunctionType]:
                     n for n in globals_read(function.__code__) if _is_part(function.__globals__.get(n), parts)
                 ]:
                     raise CaptureError(
-                        f"{name} of {path or 'the model'} finds a part of the model by the global name {found[0]}, "
-                        f"where a copy would run the original's: let it take the module as its argument"
+                        f"{name} of {path or 'the model'} finds a part of the model by the global name {found[0]}; "
+                        f"in a copy it would still run the original part: pass the module to it as an argument"
                     )
                 if _leads_to_modules(function, set()):
                     yield function
 
 
 def _functions(value: Any, seen: set[int]) -> Iterator[FunctionType]:
-    """Functions that a value is, holds or calls, its own closures included."""
+    """All functions found in a value: itself, those in containers, and those in the closures of functions."""
     if id(value) in seen:
         return
     if isinstance(value, FunctionType | MethodType | partial | dict | list | tuple):
@@ -105,7 +110,7 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 def _contents(function: FunctionType) -> list[Any]:
-    """What its closure holds, as far as it is bound."""
+    """The values in the closure of a function, without variables that are not bound yet."""
     found = []
     for cell in function.__closure__ or ():
         try:
@@ -132,7 +137,7 @@ def _is_part(value: Any, parts: set[nn.Module]) -> bool:
 
 @lru_cache(maxsize=10_000)
 def globals_read(code: CodeType) -> tuple[str, ...]:
-    """The global names in a function's code and in that of functions defined in it."""
+    """The global names used by the code of a function and of the functions defined inside it."""
     names = [str(each.argval) for each in dis.get_instructions(code) if each.opname in _OF_GLOBALS]
     inner = (globals_read(constant) for constant in code.co_consts if isinstance(constant, CodeType))
     return tuple(dict.fromkeys((*names, *chain.from_iterable(inner))))
@@ -144,7 +149,8 @@ def _with_empty_cells(function: FunctionType) -> FunctionType:
 
 
 def _is_own_cell(cell: CellType) -> bool:
-    """Whether a copy needs its own. What a hook notes in a list of the caller's, the copy's hook notes there too."""
+    """Whether the copy of a function needs a copy of this cell: only if it leads to a module or a parameter. Other
+    values are shared: a hook that appends to a list of the caller appends to the same list in the copy."""
     try:
         return _leads_to_modules(cell.cell_contents, set())
     except ValueError:  # not bound yet
@@ -152,7 +158,7 @@ def _is_own_cell(cell: CellType) -> bool:
 
 
 def _fill(made: FunctionType, function: FunctionType, memo: dict[int, Any]) -> None:
-    """What the function holds, copied along with the module."""
+    """Fill the rebuilt function `made` with copies of the closure, defaults and attributes of `function`."""
     for new, old in zip(made.__closure__ or (), function.__closure__ or (), strict=True):
         if new is not old:
             new.cell_contents = copy.deepcopy(old.cell_contents, memo)
@@ -163,7 +169,7 @@ def _fill(made: FunctionType, function: FunctionType, memo: dict[int, Any]) -> N
 
 
 def _culprit(module: nn.Module) -> str:
-    """Which attribute it is that cannot be copied, in words; "" if none can be named."""
+    """The part of the error message that names the attribute that cannot be copied; "" if none was found."""
     for path, part in module.named_modules():
         for name, value in vars(part).items():
             if name in _OWN:
@@ -171,5 +177,5 @@ def _culprit(module: nn.Module) -> str:
             try:
                 copy.deepcopy(value, {id(module): module, **{id(m): m for m in module.modules()}})
             except Exception:
-                return f"; it is {f'{path}.{name}' if path else name} (take it off, or give its class __deepcopy__)"
+                return f"; it is {f'{path}.{name}' if path else name} (remove it, or give its class __deepcopy__)"
     return ""

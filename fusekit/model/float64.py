@@ -1,12 +1,12 @@
-"""The same function in float64: the yardstick by which original and candidate are both measured.
+"""Runs a model in float64: the reference that both the original and the optimized model are compared with.
 
-`model.double()` is not enough. A forward that casts (`x.float() / 255`), makes tensors (`torch.zeros(...)`) or names
-a dtype falls back to float32. Under `in_float64()` every operator runs in float64 whatever it was asked for:
+`model.double()` is not enough. A forward that casts (`x.float() / 255`), creates tensors (`torch.zeros(...)`) or names
+a dtype falls back to float32. Inside `in_float64()` every operator runs in float64, whatever dtype was asked for:
 
     op(x, dtype=float32)  becomes  op(float64(x), dtype=float64)
 
-A tensor that is not yet float64 has one float64 twin for as long as the mode lasts, and operators see the twin; so an
-in-place write to it is seen by later reads, and the tensor itself is never written.
+Each tensor that is not float64 gets one float64 twin for as long as the mode lasts, and operators work on the twin. So
+later reads see what an in-place operator wrote, and the tensor itself is never changed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,16 +34,16 @@ WIDENED: dict[torch.dtype, torch.dtype] = {
     torch.complex64: torch.complex128,
     torch.complex32: torch.complex128,
 }
-_OF_NUMBERS = (torch.tensor, torch.as_tensor, torch.asarray)  # whose rounding no operator sees
-# A forward that asks for the dtype of its own float32 argument is told the truth, or its assertion would fail.
+_OF_NUMBERS = (torch.tensor, torch.as_tensor, torch.asarray)  # they round Python numbers without calling an operator
+# `x.dtype` of a float32 argument must give float32: a forward may assert it.
 _DTYPE: Any = vars(torch._C.TensorBase)["dtype"]
 
 
 class _Twins:
-    """The float64 twin of every narrower tensor met, and the wider dtype of every narrower dtype."""
+    """Replaces tensors by their float64 twins, and narrow dtypes by the wide ones, in the arguments of a call."""
 
     def __init__(self) -> None:
-        # By identity; the tensor is kept beside its twin so that the identity cannot be reused.
+        # Keyed by id(tensor). The tensor is kept alive beside its twin, so that its id cannot be reused.
         self._twins: dict[int, tuple[Tensor, Tensor]] = {}
 
     def widen(self, arguments: Any) -> Any:
@@ -60,7 +60,8 @@ class _Twins:
 
 
 class _WideCalls(TorchFunctionMode):
-    """Widens what Python passes to torch: convolutions and others compare dtypes before any operator is dispatched."""
+    """Widens the arguments of torch functions. Convolutions and others compare dtypes before an operator is dispatched,
+    so `_WideOperators` alone would be too late."""
 
     def __init__(self, twins: _Twins) -> None:
         super().__init__()
@@ -80,7 +81,8 @@ class _WideCalls(TorchFunctionMode):
 
 
 class _WideOperators(TorchDispatchMode):
-    """Widens what reaches a kernel: composite functions cast and create tensors on their way down."""
+    """Widens the arguments of operators. Composite functions cast and create tensors inside torch, where
+    `_WideCalls` does not see them."""
 
     def __init__(self, twins: _Twins) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -98,7 +100,8 @@ class _WideOperators(TorchDispatchMode):
 
 
 def _by_default(func: Any, args: Any, kwargs: Any, wider: torch.dtype) -> Any:
-    """What came out in torch's default dtype, anew: made of nothing, or of integers (n / 3, n * 0.1)."""
+    """Repeat a call in the wider dtype, where torch's default dtype made the result float32: the call had no tensor
+    arguments, or only integer ones (n / 3, n * 0.1)."""
     if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves((args, kwargs))):
         takes_dtype = any(argument.name == "dtype" for argument in func._schema.arguments)
         return func(*args, **kwargs, **({"dtype": wider} if takes_dtype else {}))
@@ -117,19 +120,20 @@ def _is_narrow(value: object) -> bool:
 
 @contextmanager
 def in_float64() -> Iterator[None]:
-    """Within, in this thread: every floating operator runs in float64 (complex ones in complex128), and so does what
-    it makes. torch's default dtype, which is the process's, stays what it is."""
+    """A context manager: in this thread, every floating-point operator runs in float64, every complex one in
+    complex128, and gives results of these dtypes. torch's default dtype is not changed, because it is global."""
     twins = _Twins()
     with alone(), _WideCalls(twins), _WideOperators(twins):
         yield
 
 
 def run_float64(module: nn.Module, inputs: Inputs) -> Any:
-    """The module's output with every operator in float64; module and inputs are left as they were.
+    """The module's output with every operator in float64. Module and inputs are not changed.
 
-    The weights are widened beforehand: fused kernels (recurrent layers) compare dtypes before the mode sees them. A
-    forward that insists on the dtype of its arguments gets them unchanged, and only the operators are widened.
-    TorchScript and quantized modules, whose kernels know one dtype, run in theirs.
+    Weights and inputs are widened first, because fused kernels (recurrent layers) compare dtypes before the mode sees
+    them. If that fails, for example because a forward asserts the dtype of its arguments, the run is repeated with
+    weights and inputs as they are, and only the operators are widened. TorchScript and quantized modules run in their
+    own dtype: their kernels know no other.
     """
     try:
         return _run(_copy(module, _wide_weights(module))._apply(widened), inputs.map(widened).cloned())
@@ -163,5 +167,5 @@ def _run(module: nn.Module, inputs: Inputs) -> Any:
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """In float64 or complex128; what is no floating number stays."""
+    """The tensor in float64 or complex128; integers and booleans stay."""
     return tensor.to(WIDENED.get(tensor.dtype, tensor.dtype))

@@ -1,7 +1,7 @@
-"""A model's example inputs as one value, and the other inputs that can be made from it.
+"""A model's example inputs as one value, and other inputs made from them.
 
-What a user passes (a tensor, positional arguments, keyword arguments) is normalised once, here. Probes at other sizes
-are cut from the given content, so that a model fed photographs is probed with photographs:
+What a user passes (a tensor, positional arguments, keyword arguments) is normalised once, here. Inputs of other sizes
+are cut from the given data, so that a model that expects photographs is tested on photographs:
 
     resize(x, {axis: n})[i] = x[i mod size of the axis]
 """
@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from fusekit.errors import FusekitError
 
-# Eight decades between background and spikes: an implementation that loses small values beside large ones shows it.
+# A factor of 1e8 between background and spikes shows an implementation that loses small values beside large ones.
 BACKGROUND = 1e-4
 SPIKE = 1e4
 SPIKES_PER_TENSOR = 4
@@ -26,15 +26,18 @@ SPIKES_PER_TENSOR = 4
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The arguments of one call. Tensors are numbered in the order in which (args, kwargs) flatten."""
+    """The arguments of one call. Tensors are numbered in the order in which pytree flattens (args, kwargs)."""
 
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, example_inputs: object) -> "Inputs":
-        """A tensor, a tuple or list of positional arguments, or a dict of keyword arguments. Tensors made in inference
-        mode are copied: they could not be traced with."""
+        """Inputs from a tensor, a tuple or list of positional arguments, or a dict of keyword arguments.
+
+        Tensors made in inference mode are copied, because torch cannot trace with them. Raises FusekitError for
+        anything else.
+        """
         given = cls._given(example_inputs)
         if not any(tensor.is_inference() for tensor in given.tensors()):
             return given
@@ -76,7 +79,7 @@ class Inputs:
         return self.map(torch.clone)
 
     def channels_last(self) -> "Inputs":
-        """The same values; images with their channels last in memory."""
+        """The same values; 4-dimensional tensors in torch's memory format channels_last."""
 
         def last(tensor: Tensor) -> Tensor:
             return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
@@ -85,7 +88,8 @@ class Inputs:
 
     @property
     def are_channels_last(self) -> bool:
-        """Whether an image comes with its channels last, and not both ways, as one of a single channel does."""
+        """Whether any 4-dimensional tensor is in channels_last and not contiguous as well. A tensor with one channel is
+        both, so it tells nothing."""
         return any(
             tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
             for tensor in self.tensors()
@@ -111,7 +115,8 @@ class Inputs:
 
 
 def resize(inputs: Inputs, sizes: Mapping[int, Mapping[int, int]]) -> Inputs:
-    """Tensor number i takes size `sizes[i][axis]` along each axis named: cropped, or repeated and cropped."""
+    """The inputs with tensor number i brought to size `sizes[i][axis]` along each axis named: cropped, or repeated and
+    then cropped."""
     tensors = inputs.tensors()
     for index, axes in sizes.items():
         for axis, size in axes.items():
@@ -122,7 +127,8 @@ def resize(inputs: Inputs, sizes: Mapping[int, Mapping[int, int]]) -> Inputs:
 def wide_range(inputs: Inputs, seed: int = 0) -> Inputs:
     """Every floating tensor becomes a background of 1e-4 with a few spikes of 1e4; integers and booleans stay.
 
-    Uniform noise hides what cancellation and overflow do; a signal over eight decades does not. Deterministic.
+    Uniform noise hides errors from cancellation and overflow; values that differ by a factor of 1e8 show them.
+    Deterministic for a given `seed`.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -141,16 +147,16 @@ def wide_range(inputs: Inputs, seed: int = 0) -> Inputs:
 
 
 def batch_of_two(inputs: Inputs) -> tuple[Inputs, bool]:
-    """Every tensor whose first size is 1 repeated to 2, and whether there was one.
+    """The inputs with every batch of 1 (a first axis of size 1) repeated to 2, and whether there was one.
 
-    torch.export takes the sizes 0 and 1 for constants of the model; a batch of 1 can only stay free if traced as 2.
+    torch.export treats the sizes 0 and 1 as constants of the model, so a batch of 1 can only vary if traced as 2.
     """
     alone = {index for index, tensor in enumerate(inputs.tensors()) if tensor.dim() > 0 and tensor.shape[0] == 1}
     return resize(inputs, {index: {0: 2} for index in alone}), bool(alone)
 
 
 def spell(path: tuple[Any, ...]) -> str:
-    """The place of a leaf in a nested container, as torch.export spells it: `pair_0`, `options_mask`."""
+    """The path of a leaf in a nested container as a name, in torch.export's spelling: `pair_0`, `options_mask`."""
     keys = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))) for key in path)
     return "_".join(str(key) for key in keys)
 

@@ -1,9 +1,10 @@
-"""Long convolutions in float64 by one plain FFT, for the checks: torch sums them up tap by tap, or asks for 184 GB.
+"""Computes long convolutions in float64 by one plain FFT, for the checks. torch's direct kernel is slow for them, or
+needs very much memory (184 GB in one case).
 
-    y = F⁻¹(F(x) · conj F(K))[: N - span + 1]          circular over N points, of which these see no wrap
+    y = F⁻¹(F(x) · conj F(K))[: N - span + 1]      circular over N points; these outputs are free of wrap-around
 
-A yardstick of its own: nothing of fusekit's plans, phases or tiles, so that an error there is not measured with itself.
-Exact to some 1e-15 of the largest value. Reference: Oppenheim and Schafer, Discrete-Time Signal Processing, 8.7.
+This is an independent reference: it uses none of fusekit's transform code, so an error there cannot hide itself.
+The error is about 1e-15 of the largest value. Source: Oppenheim and Schafer, Discrete-Time Signal Processing, 8.7.
 """
 
 import math
@@ -16,13 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
 
-TAPS = 128  # of a window, from which transforms are worth it
-MACS = 20_000_000  # below, torch's own sum takes no time to speak of
-SPECTRUM_BYTES = 1 << 30  # more than that and the sum is left to torch
+TAPS = 128  # windows with fewer taps are left to torch
+MACS = 20_000_000  # below this, torch's direct convolution is fast enough
+SPECTRUM_BYTES = 1 << 30  # if the spectra need more memory, the convolution is left to torch
 
 
 class LongConvolutions(TorchDispatchMode):
-    """Within: long convolutions in float64 are computed by FFT."""
+    """While this mode is active, long convolutions in float64 are computed by FFT."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -57,7 +58,7 @@ def by_transforms(
     output_padding: list[int],
     groups: int,
 ) -> Tensor:
-    """aten.convolution of real x [B, C, *size], not transposed."""
+    """aten.convolution of a real x [B, C, *size]; the convolution is not transposed."""
     axes = tuple(range(-len(stride), 0))
     x = F.pad(x, [p for amount in reversed(padding) for p in (amount, amount)])
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
@@ -66,7 +67,7 @@ def by_transforms(
     spread[taps] = weight
     points = [_smooth(size) for size in x.shape[2:]]
     ours = torch.fft.rfftn(x, points, axes).unflatten(1, (groups, -1))
-    # not conj(), whose bit no operator sees within a dispatch mode
+    # conj() only sets a flag, which operators ignore inside a dispatch mode; conj_physical computes the values
     theirs = torch.conj_physical(torch.fft.rfftn(spread, points, axes)).unflatten(0, (groups, -1))
     mixed = torch.einsum("bgi...,goi...->bgo...", ours, theirs).flatten(1, 2)
     ends = zip(x.shape[2:], spans, stride, strict=True)
@@ -76,7 +77,7 @@ def by_transforms(
 
 
 def _smooth(size: int) -> int:
-    """The next number with no prime factor above 5, even."""
+    """The smallest even number >= size whose prime factors are 2, 3 and 5."""
     size += size % 2
     while True:
         left = size

@@ -1,6 +1,6 @@
-"""A copy of a model to be traced and changed, with nothing left that computes its weights before each call.
+"""A copy of a model for tracing and rewriting. Weights that hooks compute before each call become plain parameters.
 
-For a copy that is only to be run see `evaluation_copy` in `program.py`.
+For a copy that is only run, see `evaluation_copy` in `program.py`.
 """
 
 from torch import nn
@@ -15,10 +15,10 @@ from fusekit.model.copies import deep_copy
 
 
 def own_copy(model: nn.Module) -> nn.Module:
-    """A deep copy in eval mode, weights that hooks compute before each call made plain.
+    """A deep copy in eval mode, without weight_norm, spectral_norm and pruning: their weights become plain parameters.
 
-    The copy may be traced, which can leave proxies in a module; the original is never touched. CaptureError if a lazy
-    layer does not know its sizes yet.
+    Tracing can leave proxies in a module, so only the copy is traced; the original is never changed. Raises
+    CaptureError if a lazy layer has no sizes yet, or a parameter is on the meta device.
     """
     for path, module in model.named_modules():
         if any(is_lazy(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())):
@@ -28,7 +28,7 @@ def own_copy(model: nn.Module) -> nn.Module:
     copied = deep_copy(model)
     try:
         copied.eval()
-    except NotImplementedError:  # modules unpacked from a torch.export archive have no modes
+    except NotImplementedError:  # modules from a torch.export archive have no train and eval mode
         pass
     for module in copied.modules():
         for hook in list(module._forward_pre_hooks.values()):

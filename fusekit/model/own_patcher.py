@@ -1,7 +1,7 @@
-"""torch.fx's own patches, for one thread.
+"""The patches that torch.fx makes while it traces, limited to one thread.
 
-While it traces, torch.fx wraps the calls and the attributes of every module there is, and functions among the variables
-of the user's modules; a model that another thread runs meanwhile would be traced into the same graph.
+While torch.fx traces, it wraps `__call__` and `__getattr__` of nn.Module, and functions in the namespaces of Python
+modules. These are global: a model that another thread runs meanwhile would be traced into the same graph.
 """
 
 import builtins
@@ -19,7 +19,10 @@ _MODULES = {name: PerThread(nn.Module, name) for name in ("__call__", "__getattr
 
 
 class _Here:
-    """True in the thread in which it was made, while it lasts: another trace may put it back when it is over."""
+    """torch.fx's flag "a trace is running", which is true only in the thread that made it.
+
+    `lasts` is set to False when the trace ends, because another trace may save this object and restore it later.
+    """
 
     def __init__(self) -> None:
         self._thread = get_ident()
@@ -30,8 +33,8 @@ class _Here:
 
 
 class OwnPatcher(_symbolic_trace._Patcher):
-    """What torch.fx wraps while it traces (the calls of all modules, functions in modules of the user's) is wrapped for
-    the tracing thread, and so is its note that a trace runs."""
+    """A replacement for torch.fx's patcher. Its patches, and the flag that a trace is running, hold only for the
+    tracing thread."""
 
     def __init__(self) -> None:
         super().__init__()

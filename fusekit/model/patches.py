@@ -1,7 +1,7 @@
-"""Everything that fusekit changes of Python and torch while it works, by name.
+"""All temporary changes that fusekit makes to Python and torch.
 
-Each holds for the thread that asks for it, for as long as the `with` lasts, and is gone afterwards, whatever ends it.
-No other file of fusekit changes what belongs to the process.
+Each one is a context manager. It holds only for the thread that enters it, and it is undone at the end of the `with`
+block, also after an exception. No other file of fusekit changes global state.
 """
 
 import builtins
@@ -38,7 +38,8 @@ _ENTERED, _LEFT = (PerThread(warnings.catch_warnings, name) for name in ("__ente
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What torch warns and logs while it traces is about its own insides; errors still raise."""
+    """Suppress warnings and log messages of torch: while it traces, they concern only torch itself. Exceptions are
+    still raised."""
     with unwarned(), _IS_LOGGED.changed(lambda plain: lambda logger, level: False):
         yield
 
@@ -46,18 +47,19 @@ def quiet() -> Iterator[None]:
 # ---------------------------------------------------------------- warnings
 _FILTERS = RLock()
 _unwarned: list[int] = []  # threads, one entry for each use
-_last: list[Any] = []  # the list of filters in which ours stood: another thread may be about to read on in it
+_last: list[Any] = []  # keeps the last list of filters that held ours alive: another thread may still be reading it
 
 
 class _Unwarned(type):
-    """Python asks of each filter's category whether it holds a warning: this one holds all, in some threads."""
+    """The metaclass of `_Any`. Python checks whether a warning is a subclass of a filter's category; this check is true
+    for every warning in the threads that asked for silence, and false in others."""
 
     def __subclasscheck__(cls, category: type) -> bool:
         return get_ident() in _unwarned
 
 
 class _Any(Warning, metaclass=_Unwarned):
-    """The category of the warnings of threads that are not to be warned."""
+    """A category that matches all warnings of the threads that asked for silence."""
 
 
 _FILTER: Any = ("ignore", None, _Any, None, 0)
@@ -65,8 +67,11 @@ _FILTER: Any = ("ignore", None, _Any, None, 0)
 
 @contextmanager
 def unwarned() -> Iterator[None]:
-    """Without warnings. `warnings.catch_warnings` would take them from all threads; where torch uses it here, it does
-    nothing, as there is nothing left to silence."""
+    """No warnings in this thread. `warnings.catch_warnings` would silence all threads, so a filter of our own is used.
+
+    Inside, calls of torch to `catch_warnings` do nothing, because no warning is left to silence. The exception is
+    `catch_warnings(record=True)`, which works as usual.
+    """
     python: Any = warnings
     thread = get_ident()
     depth = _unwarned.count(thread)
@@ -74,7 +79,7 @@ def unwarned() -> Iterator[None]:
         with _FILTERS:
             _unwarned.append(thread)
             if not any(entry is _FILTER for entry in python.filters):
-                python.filters.insert(0, _FILTER)  # who reads the list just now reads one entry twice
+                python.filters.insert(0, _FILTER)  # a thread that reads the list now only reads one entry twice
         with ExitStack() as stack:
             recording: list[Any] = []
             for place in _FILTER_MAKERS:
@@ -87,7 +92,7 @@ def unwarned() -> Iterator[None]:
             if _unwarned.count(thread) > depth:
                 _unwarned.remove(thread)
             if not _unwarned:
-                _last[:] = [python.filters]  # taken out of it, who reads it just now would miss an entry
+                _last[:] = [python.filters]  # not removed in place: a thread that reads the list would miss an entry
                 python.filters = [entry for entry in python.filters if entry is not _FILTER]
 
 
@@ -96,7 +101,7 @@ def _if(recording: list[Any], plain: Function) -> Function:
 
 
 def _entering(recording: list[Any], plain: Function) -> Function:
-    """Only who wants to see warnings, not to lose them, is let in."""
+    """`catch_warnings` works only if it records warnings, not if it silences them."""
 
     def enter(caught: Any) -> Any:
         if not caught._record:
@@ -119,16 +124,19 @@ def _leaving(recording: list[Any], plain: Function) -> Function:
 # ---------------------------------------------------------------- torch.fx
 @contextmanager
 def traced_here() -> Iterator[None]:
-    """What torch.fx patches within holds for this thread: modules that others run are not traced. And torch does not
-    set the process's random numbers back after a trace on fakes, which draws none: others draw meanwhile."""
+    """torch.fx's patches hold for this thread only, so modules that other threads run are not traced.
+
+    Also, torch does not restore the global random state after a trace. The trace draws no random numbers, and
+    restoring would take back what other threads drew meanwhile.
+    """
     with _PATCHER.changed(lambda plain: OwnPatcher), _DRAWS_KEPT.changed(lambda plain: nullcontext):
         yield
 
 
 @contextmanager
 def types_not_asked(kind: type) -> Iterator[None]:
-    """Code outside torch that asks for the type of a `kind` fails (TypeError): of a proxy it would be told a wrong one,
-    and the trace would silently take the wrong branch."""
+    """`isinstance` raises TypeError for values of type `kind` (a proxy), if code outside torch and fusekit calls it.
+    The answer would be wrong for a proxy, and the trace would silently take the wrong branch."""
 
     def watching(plain: Function) -> Function:
         def watched(value: Any, asked: Any, /) -> Any:
@@ -147,12 +155,12 @@ def types_not_asked(kind: type) -> Iterator[None]:
 # ---------------------------------------------------------------- torch.export
 @contextmanager
 def symbolic_len() -> Iterator[None]:
-    """`len(tensor)` is `tensor.shape[0]`, the size as a symbol.
+    """`len(tensor)` returns `tensor.shape[0]`, a symbolic size, for tensors that are traced.
 
-    Python makes `__len__` return an int, so torch.export takes the traced size there for a constant, without a guard:
-    the program then computes something else at every other size. Nothing changes for what is not traced.
+    Python requires that `__len__` returns an int, so torch.export would make the traced size a constant, without a
+    guard, and the program would be wrong at every other size. Nothing changes for values that are not traced.
     """
-    trace_rules.is_builtin_callable(len)  # torch.compile makes its table of builtins once: with the plain one in it
+    trace_rules.is_builtin_callable(len)  # torch.compile fills its table of builtins once; do it before `len` changes
 
     def symbolic(plain: Function) -> Function:
         return lambda value, /: value.shape[0] if isinstance(value, FakeTensor) and value.dim() else plain(value)
@@ -167,10 +175,10 @@ _TRUTH = PerThread(torch.SymInt, "__bool__")
 
 @contextmanager
 def comparisons_noted(note: Callable[[str, Any, Any, str], None]) -> Iterator[None]:
-    """Every comparison of a symbolic size is told: note(method, size, other, the asking module's name); its truth as
-    a comparison with 0 by `__ne__`."""
+    """Report every comparison of a symbolic size by calling `note(method, size, other, name)`, where `name` is the
+    Python module that compares. `bool(size)` is reported as `__ne__` with 0."""
 
-    def asker() -> str:  # of asker, compare, either
+    def asker() -> str:  # the caller of the comparison: three frames above `asker`, `compare` and `either`
         return str(sys._getframe(3).f_globals.get("__name__", ""))
 
     def noting(method: str) -> Callable[[Function], Function]:
@@ -199,7 +207,7 @@ def comparisons_noted(note: Callable[[str, Any, Any, str], None]) -> Iterator[No
 
 _RECURRENT: list[Any] = [torch.ops.aten.lstm.input, torch.ops.aten.gru.input]
 _COMPOSITE: Any = torch._C.DispatchKey.CompositeImplicitAutograd
-# torch asks one or the other
+# torch looks up the shape function of a recurrent operator in one of these tables
 _TABLES = [(operator.py_kernels, _COMPOSITE) for operator in _RECURRENT] + [
     (decomposition_table, operator) for operator in _RECURRENT
 ]
@@ -208,14 +216,14 @@ _STEPS = [PerThread(table, entry) for table, entry in _TABLES if entry in table]
 
 @contextmanager
 def free_steps() -> Iterator[None]:
-    """The output of an LSTM or GRU takes its shape from its arguments.
+    """While tracing, the output shape of an LSTM or GRU is computed from the shapes of its arguments.
 
-    torch works it out by running over the example's steps, which makes a constant of their number.
+    torch would run the layer step by step instead, which fixes the number of steps to that of the example.
     """
 
     def shaped(kernel: Function) -> Function:
         def output(x: Tensor, state: Any, weights: Any, bias: bool, layers: int, *rest: Any) -> Any:
-            if type(x) in (Tensor, nn.Parameter):  # a constant of the model, of which the values are wanted
+            if type(x) in (Tensor, nn.Parameter):  # a constant of the model: its values are needed, not only its shape
                 return kernel(x, state, weights, bias, layers, *rest)
             states = [state] if isinstance(state, Tensor) else state
             width = states[0].shape[-1] * (2 if rest[2] else 1)
@@ -240,14 +248,16 @@ def _forget_kernels() -> None:
 
 # ---------------------------------------------------------------- torch.onnx
 _TABLE_OF_OPERATORS = PerThread(ONNXRegistry, "from_torchlib")
-_tables: dict[str, ONNXRegistry] = {}  # by the arguments it was asked for with
+_tables: dict[str, ONNXRegistry] = {}  # keyed by the arguments of the call
 
 
 @contextmanager
 def operators_read_once() -> Iterator[None]:
-    """torch.onnx reads the source text of its 500 operators anew for each export, which takes longer than a small
-    network does (0.7 s of 1.1). Within, it is read at the first export only; each export adds its own operators to a
-    copy."""
+    """torch.onnx reads its table of 500 operators only at the first export.
+
+    By default it parses their source text anew for each export, which is most of the time for a small network (0.7 s
+    of 1.1 s). Each export gets a copy of the table, because it adds operators of its own.
+    """
 
     def kept(plain: Function) -> Function:
         def table(*args: Any, **kwargs: Any) -> ONNXRegistry:
@@ -267,10 +277,10 @@ def operators_read_once() -> Iterator[None]:
 # ---------------------------------------------------------------- threads of operators
 @contextmanager
 def computing_threads(number: int) -> Iterator[None]:
-    """Operators called in this thread run in so many threads.
+    """Operators called in this thread run on `number` threads.
 
-    The number is OpenMP's, which keeps it for each calling thread; but what torch was told last is also what threads
-    start with that have not called it yet. Another thread therefore says the old number again, at once.
+    OpenMP keeps this number separately for each calling thread. But the last number passed to torch is also the
+    default for threads that have not called torch yet. So another thread sets the old number again at once.
     """
     before = torch.get_num_threads()
     try:
@@ -293,7 +303,7 @@ def _compute_here_in(number: int) -> None:
 
 # ---------------------------------------------------------------- prints
 class _Silent:
-    """A stream that takes what one thread writes for nothing."""
+    """A stream that drops what one thread writes and passes on what other threads write."""
 
     def __init__(self, stream: Any) -> None:
         self._stream, self._thread = stream, get_ident()
@@ -307,7 +317,7 @@ class _Silent:
 
 @contextmanager
 def unprinted() -> Iterator[None]:
-    """What this thread prints to stdout is lost."""
+    """Drop what this thread prints to stdout."""
     silent = _Silent(sys.stdout)
     try:
         sys.stdout = silent

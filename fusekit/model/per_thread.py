@@ -1,13 +1,14 @@
-"""A function that does something else for the threads that ask for it, and what it did for all others.
+"""Patches a function for some threads only; all other threads still get the original.
 
-Functions of a module, methods of a class and entries of a table belong to the process. In the place of one of them
-stands, while any thread has it changed,
+Functions of a module, methods of a class and entries of a table are global. While any thread has one of them changed,
+it is replaced by
 
-    either(*args) = changed(*args)  in a thread that asked for it
-                    plain(*args)    in every other
+    either(*args) = changed(*args)  in a thread that changed it
+                    plain(*args)    in every other thread
 
-put in by the first such thread and taken out by the last, whatever ends it. Where somebody else has put something in
-that place meanwhile, it is left to them: what they put back is then `either`, in which no thread is named any more.
+The first such thread installs `either`, the last one restores the original, also after an exception. If other code has
+replaced the function meanwhile, nothing is restored. That code may put `either` back later; this does no harm, because
+by then it calls `plain` in every thread.
 """
 
 import builtins
@@ -20,22 +21,22 @@ from typing import Any
 
 Function = Callable[..., Any]
 
-_TABLES = threading.RLock()  # held for a moment, while a function is put in or taken out; never while one runs
+_TABLES = threading.RLock()  # held only while a function is installed or restored, never while one runs
 
 
 class PerThread:
-    """One function of the process: `owner.name`, a class method too, or `owner[name]` where the owner is a dict."""
+    """One global function: `owner.name` (also a class method), or `owner[name]` if the owner is a dict."""
 
     def __init__(self, owner: Any, name: Any) -> None:
         self._owner, self._name = owner, name
-        self._threads: dict[int, list[Function]] = {}  # by thread, what it does there: the innermost use last
+        self._threads: dict[int, list[Function]] = {}  # by thread, the changed functions: the innermost use last
         self._plain: Any = None
         self._either: Any = None
-        self._stood: Any = None  # in the owner's own table: a function, a method of the class or None
+        self._stood: Any = None  # the original entry in the owner's own dict; None if the owner only inherits it
 
     @contextmanager
     def changed(self, make: Callable[[Function], Function]) -> Iterator[None]:
-        """Within, in this thread: `make(plain)`, where `plain` is what the function did here before."""
+        """A context manager: in this thread the function is `make(plain)`, where `plain` is what it was here before."""
         thread = get_ident()
         depth = len(self._threads.get(thread, ()))
         try:
@@ -65,7 +66,7 @@ class PerThread:
             return (here[-1] if here else plain)(*args, **kwargs)
 
         self._either = either
-        # what a class method is called on is already part of `plain`
+        # a class method is already bound to its class in `plain`
         self._set(staticmethod(either) if isinstance(self._stood, classmethod) else either)
 
     def _take_out(self) -> None:
@@ -79,7 +80,7 @@ class PerThread:
             delattr(self._owner, self._name)
 
     def _current(self) -> Any:
-        if isinstance(self._owner, dict):  # a module's own variables may leave a name to the builtins
+        if isinstance(self._owner, dict):  # the globals of a module: a name not in them may be a builtin
             return self._owner.get(self._name, getattr(builtins, str(self._name), None))
         return getattr(self._owner, self._name)
 

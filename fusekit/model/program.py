@@ -1,7 +1,7 @@
-"""From a module to a `torch.export` program whose batch and spatial sizes stay free wherever the model lets them.
+"""Turns a module into a `torch.export` program whose batch and spatial sizes may vary wherever the model allows it.
 
-`torch.export` specialises the sizes 0 and 1, so a batch of 1 is traced as 2; a model that insists on its own batch is
-traced as given. Every other size of 1 (channels, say) stays the constant it most likely is.
+`torch.export` treats the sizes 0 and 1 as constants, so a batch of 1 is traced as 2. A model that needs a batch of 1 is
+traced as given. Other sizes of 1 (for example one channel) are most likely constants of the model, and stay so.
 """
 
 import inspect
@@ -22,17 +22,22 @@ from fusekit.model.inputs import Inputs, batch_of_two
 from fusekit.model.patches import free_steps, quiet, symbolic_len, traced_here
 from fusekit.model.torch_notes import user_inputs, value_at
 
-# Which sizes may stay free: all that the model allows, the first of every tensor, none.
+# Which sizes may vary. True: all that the model allows; "batch": only the first of every tensor; False: none.
 Freedom = bool | Literal["batch"]
 
 
 def export_program(
     module: nn.Module, inputs: Inputs, *, dynamic: Freedom = True, double: bool = True
 ) -> ExportedProgram:
-    """The module in eval mode as an ATen program; `dynamic`: free in every size (or batch) that the model leaves free.
-    `double=False`: a batch of 1 is traced as it is.
+    """The module in eval mode as a program of ATen operators.
 
-    The module is not touched: tracing may leave fake tensors in attributes, so a copy is traced.
+    Args:
+        module: not changed. Tracing may leave fake tensors in attributes, so a copy is traced.
+        inputs: the example inputs.
+        dynamic: which sizes may vary (see `Freedom`).
+        double: trace a batch of 1 as 2, so that it may vary.
+
+    Raises CaptureError if torch.export cannot trace the module.
     """
     copied = evaluation_copy(module)
     doubled, changed = batch_of_two(inputs)
@@ -41,35 +46,35 @@ def export_program(
             program = _trace(copied, doubled, dynamic)
             if not _batch_was_fixed(program, inputs, doubled) and _accepts(program, copied, inputs):
                 return program
-        except Exception:  # the model may insist on its batch of 1: then the example is traced as it is
+        except Exception:  # the model may need its batch of 1: trace the example as it is
             copied = evaluation_copy(module)
     try:
         return _trace(copied, inputs, dynamic)
     except Exception as error:
-        if not dynamic:  # by the bytecode: follows parameters in containers of the model's own
+        if not dynamic:  # the strict mode, which traces bytecode, finds parameters in the model's own containers
             with suppress(Exception):
                 return _trace(evaluation_copy(module), inputs, dynamic, strict=True)
         raise CaptureError(f"torch.export could not trace {type(module).__name__}: {reason_of(error)}") from error
 
 
 def evaluation_copy(module: nn.Module) -> nn.Module:
-    """A copy in eval mode to be run: whatever a forward may write is its own, its weights included."""
+    """A copy in eval mode, to be run. It shares nothing with the original, so a forward may write to its weights."""
     with quiet():
         copied = deep_copy(module)
-    with suppress(NotImplementedError):  # modules unpacked from an exported program have no modes
-        copied.eval()  # what it returns is not to be relied on: models override `train`
+    with suppress(NotImplementedError):  # modules from an exported program have no train and eval mode
+        copied.eval()  # its return value is not used: models that override `train` may return something else
     return copied
 
 
 def _trace(module: nn.Module, inputs: Inputs, dynamic: Freedom, *, strict: bool = False) -> ExportedProgram:
-    inputs = inputs.cloned()  # torch marks the free sizes at the tensors, and a trace that fails leaves the marks
+    inputs = inputs.cloned()  # torch marks free sizes on the tensors; if the trace fails, the marks stay there
     shapes = _free_sizes(module, inputs, dynamic) if dynamic else None
     with alone(), torch.no_grad(), quiet(), traced_here(), nullcontext() if strict else symbolic_len(), free_steps():
         return torch.export.export(module, inputs.args, inputs.kwargs, dynamic_shapes=shapes, strict=strict)
 
 
 def _free_sizes(module: nn.Module, inputs: Inputs, dynamic: Freedom) -> tuple[Any, ...]:
-    """`Dim.AUTO` for every size that may stay free, in the nesting of the arguments as `forward` binds them."""
+    """`Dim.AUTO` for every size that may vary, nested like the arguments that `forward` binds."""
 
     def free(value: object) -> object:
         if not isinstance(value, Tensor):
@@ -81,21 +86,24 @@ def _free_sizes(module: nn.Module, inputs: Inputs, dynamic: Freedom) -> tuple[An
 
 
 def conditions_of(program: ExportedProgram) -> list[str]:
-    """What the trace assumed of its inputs, as Python expressions over `L`, the arguments by name.
+    """The conditions on the inputs that the trace assumed, as Python expressions over `L`, the arguments by name.
 
-    A trace by the bytecode, of fixed sizes, counts its arguments instead and says nothing more than these sizes."""
+    A strict trace numbers its arguments (`flat_args`) instead. Its sizes are fixed and its conditions only repeat
+    them, so they are left out.
+    """
     return [code for code in getattr(program, "_guards_code", None) or () if "flat_args" not in code]
 
 
 def _accepts(program: ExportedProgram, module: nn.Module, inputs: Inputs) -> bool:
-    """Whether inputs meet the conditions of a program traced on others (a product of sizes may have been fixed)."""
+    """Whether the inputs meet the conditions of a program that was traced on other inputs. The trace may have fixed a
+    product of sizes, for example."""
     bound = torch.export.dynamic_shapes._combine_args(module, inputs.args, inputs.kwargs)
     scope = {"L": bound, "torch": torch, "math": math}
     return all(eval(condition, scope) for condition in conditions_of(program))
 
 
 def _batch_was_fixed(program: ExportedProgram, given: Inputs, doubled: Inputs) -> bool:
-    """Whether some batch that is 1 in the example came out as the constant 2: such a program refuses the example."""
+    """Whether a batch that is 1 in the example became the constant 2. Such a program would reject the example."""
     traced = map(value_at, user_inputs(program))
     shapes = [value.shape for value in traced if isinstance(value, Tensor)]
     pairs = zip(given.tensors(), doubled.tensors(), shapes, strict=True)

@@ -1,7 +1,7 @@
-"""Random numbers that are drawn while a model is looked at, and that nobody misses afterwards.
+"""Keeps the global random state unchanged while fusekit runs a model.
 
-torch, Python and NumPy each keep one generator for the whole process. What torch draws in one thread can be told from
-what it draws in others, operator by operator; of the other two it can only be said that somebody has drawn.
+torch, Python and NumPy each have one generator for the whole process. For torch, the draws of one thread can be
+separated from those of others, operator by operator. For Python and NumPy, one can only see that some thread has drawn.
 """
 
 import random
@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _TRIES = 3
-_IDLE = 0.05  # seconds, to see whether others draw
+_IDLE = 0.05  # seconds to wait, to see whether other threads draw
 
 Result = TypeVar("Result")
 
 
 class Draws(TorchDispatchMode):
-    """Operators that draw random numbers draw from a state of their own, which begins as the process's own is."""
+    """While this mode is active, operators draw random numbers from a separate state, which starts as a copy of torch's
+    global state. The global state does not change."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -30,11 +31,11 @@ class Draws(TorchDispatchMode):
 
     @property
     def found(self) -> bool:
-        """Whether an operator has drawn."""
+        """Whether an operator has drawn a random number."""
         return self._own is not None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        tells = func.namespace in ("aten", "prims", "prim")  # operators of others need not say that they draw
+        tells = func.namespace in ("aten", "prims", "prim")  # custom operators may draw without carrying the tag
         if tells and torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **(kwargs or {}))
         theirs = torch.get_rng_state()
@@ -50,17 +51,18 @@ class Draws(TorchDispatchMode):
 
 @contextmanager
 def draws_undone() -> Iterator[Draws]:
-    """What torch draws within in this thread, the process's generator on the CPU goes on as if it had not been drawn.
-    (`torch.random.fork_rng` would take back what other threads draw meanwhile.)"""
+    """A context manager: what torch draws in this thread does not advance the global CPU generator.
+    (`torch.random.fork_rng` would also undo what other threads draw meanwhile.)"""
     with Draws() as draws:
         yield draws
 
 
 def watched(attempt: Callable[[], Result]) -> tuple[Result, bool]:
-    """What `attempt` returns, and whether it draws from Python's or NumPy's generator, which are then set back.
+    """The result of `attempt()`, and whether it draws from Python's or NumPy's generator; if so, they are restored.
 
-    Whether it or another thread has drawn shows when it is tried again; where others draw all the time it counts as
-    drawing, and nothing is set back: that would give others the same numbers twice.
+    If the generators changed, `attempt` is repeated to see whether it or another thread drew. If other threads draw
+    all the time, the answer is that it draws, and the generators are not restored: other threads would get the same
+    numbers twice. Raises what the last `attempt` raised.
     """
     first = before = _states()
     others = False

@@ -1,7 +1,7 @@
-"""The modes of torch that a caller may be in, and that what is made there must not depend on.
+"""Switches off the modes of torch that a caller may have switched on, so that the result does not depend on them.
 
-In inference mode tensors keep no versions and parameters could never train; under autocast a trace would note casts of
-the moment; with another default device new tensors would stand away from the weights.
+In inference mode, new parameters could never be trained; under autocast, a trace would record casts; with another
+default device, new tensors would be on another device than the weights.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _AUTOCAST = ("cpu", "cuda", "xpu", "mps")
 
 @contextmanager
 def plain_modes() -> Iterator[None]:
-    """Within, in this thread: no inference mode, no autocast, new tensors on the CPU. Also a decorator."""
+    """In this thread: no inference mode, no autocast, new tensors on the CPU. A context manager, or a decorator."""
     with ExitStack() as stack:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))

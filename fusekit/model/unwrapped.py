@@ -1,4 +1,4 @@
-"""What stands within wrappers that only say how a model is run: on several devices, or compiled."""
+"""Removes wrappers that only change how a model is run: DataParallel, DistributedDataParallel, torch.compile."""
 
 from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
@@ -8,16 +8,16 @@ from fusekit.model.copies import deep_copy
 
 
 def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
-    """The model without wrappers, and a sentence on those there were, or "".
+    """The model without wrappers, and a note for the user about the wrappers removed ("" if there were none).
 
-    The model is not touched: if a wrapper stands inside it, what comes back is a copy.
+    The model is not changed: if a wrapper is inside it, a copy is returned.
     """
     wrappers = [part for part in model.modules() if _inside(part) is not None]
     model = _innermost(model)
     if any(_inside(part) is not None for part in model.modules()):
         model = deep_copy(model, {part: _innermost(part) for part in wrappers})
     what = ", ".join(dict.fromkeys(map(_name, wrappers)))
-    return model, f"what {what} wraps was optimized; wrap or compile the result again" if wrappers else ""
+    return model, f"the model inside {what} was optimized; wrap or compile the result again" if wrappers else ""
 
 
 def _innermost(module: nn.Module) -> nn.Module:

@@ -1,6 +1,7 @@
-"""The way through: capture, lower, the stages, emit; then the promise that the whole is right and not slower.
+"""The whole optimization: capture, lower, the stages of passes, emit; then the check that the result is right and not
+slower.
 
-Knows all rooms below and in which order they are visited. Must not know the command line, or files of checkpoints.
+Knows the rooms below and the order in which they are used. Must not know the command line or checkpoint files.
 """
 
 from fusekit.optimizing.options import Options

@@ -1,10 +1,11 @@
-"""Calls of one recurrent layer on several inputs, batched.
+"""Joins several calls of the same recurrent layer into one call on a larger batch.
 
-    f(x_1), ..., f(x_k) = split(f(concat(x_1, ..., x_k)))        along the batch: no row of it sees another
+    f(x_1), ..., f(x_k) = split(f(concat(x_1, ..., x_k)))        along the batch, because its rows are independent
 
-Complex recurrent layers of real ones (Trabelsi et al., Deep Complex Networks, 2018; Hu et al., DCCRN, 2020) call each
-of two layers on the real and on the imaginary part. Every step reads all weights, whatever the batch: in one call of
-two rows PyTorch takes 0.5 to 0.65 of the time of two calls of one and ONNX Runtime 0.68; of two times eight 0.8 and 1.
+Complex recurrent layers made of real ones (Trabelsi et al., Deep Complex Networks, 2018; Hu et al., DCCRN, 2020) call
+each of two layers on the real and on the imaginary part. Every step reads all weights, whatever the batch size, so one
+call is cheaper than two: for a batch of 1 per call, it takes 0.5 to 0.65 of the time in PyTorch and 0.68 in ONNX
+Runtime; for a batch of 8 per call, 0.8 and 1.
 """
 
 import operator
@@ -33,13 +34,13 @@ _OPERATORS = (aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_rel
 
 @dataclass(frozen=True)
 class _Call:
-    """A node that calls a recurrent layer on `x`, with `states` (None for zeros) whose batch is their axis 1."""
+    """A node that calls a recurrent layer on `x`, with initial `states` (None for zeros; their batch axis is 1)."""
 
     node: fx.Node
-    layer: tuple[Any, ...]  # what tells layers apart: the module, or the weights and flags
+    layer: tuple[Any, ...]  # identifies the layer: the module, or the weights and flags
     x: fx.Node
     states: Any
-    batch: int  # the axis of x
+    batch: int  # the batch axis of x
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,23 +49,23 @@ class _Call:
 
 
 def batch_calls(graph: Graph, inputs: Inputs, rates: Rates) -> list[Event]:
-    """Batch the calls of each recurrent layer that do not wait for one another, in place; what was done."""
+    """Join the calls of each recurrent layer in place, if none of them depends on another. Returns the events."""
     events = []
     for layer in _layers(graph):
-        calls = _layers(graph)[layer]  # of the graph as it is by now
+        calls = _layers(graph)[layer]  # read again: an earlier join has replaced nodes of the graph
         if len(calls) < 2 or _wait(graph, calls):
             continue
         rows = min(call.shape[call.batch] for call in calls)
         if rows <= rates.batched_rows:
             events.append(_tried(graph, calls, inputs))
         else:
-            reason = f"of {rows} rows each, one call after the other is as fast"
+            reason = f"with {rows} rows in each call, separate calls are as fast as one"
             events.append(Event(NAME, where(calls[0].node), Outcome.REFUSED, reason=reason))
     return events
 
 
 def _layers(graph: Graph) -> dict[Any, list[_Call]]:
-    """The calls of each layer on as many steps."""
+    """The calls of each layer, grouped by equal numbers of steps."""
     layers: dict[Any, list[_Call]] = {}
     for call in filter(None, [_call(graph, node) for node in graph.nodes]):
         steps = [size for axis, size in enumerate(call.shape) if axis != call.batch]
@@ -73,7 +74,8 @@ def _layers(graph: Graph) -> dict[Any, list[_Call]]:
 
 
 def _call(graph: Graph, node: fx.Node) -> _Call | None:
-    """The node as a call of a recurrent layer on a batch, whose results are taken one by one."""
+    """The node as a call of a recurrent layer on a batch; None for another node, or if its results are not taken one by
+    one."""
     if node.kwargs:
         return None
     layer: Any
@@ -98,7 +100,7 @@ def _call(graph: Graph, node: fx.Node) -> _Call | None:
 
 
 def _parts(graph: Graph, node: fx.Node) -> Iterator[fx.Node]:
-    """Who reads the call, and, for both states of an LSTM as a module, the pair of them."""
+    """The nodes that take results of the call; for an nn.LSTM, also those that take its two states from their pair."""
     for user in node.users:
         yield user
         if user.target is operator.getitem and user.args[1] == 1 and _is_pair(graph, node):
@@ -110,7 +112,7 @@ def _is_pair(graph: Graph, node: fx.Node) -> bool:
 
 
 def _wait(graph: Graph, calls: Sequence[_Call]) -> bool:
-    """Whether one of the calls reads what another has made."""
+    """Whether one of the calls depends on the result of another."""
     nodes = {call.node for call in calls}
     behind: set[fx.Node] = set()
     for node in graph.nodes:
@@ -123,14 +125,15 @@ def _wait(graph: Graph, calls: Sequence[_Call]) -> bool:
 
 
 def _tried(graph: Graph, calls: Sequence[_Call], inputs: Inputs) -> Event:
-    """The calls in one, beside the graph as it is, and in its place if both give the same, at other sizes too."""
+    """Join the calls in a copy of the graph; the copy replaces the graph if both compute the same, also at other
+    sizes."""
     place = where(calls[0].node)
     new = _batched(graph, calls)
     worst = 0.0
     for given in _probes(inputs):
         try:
             expected = outputs(graph, given)
-        except Exception:  # the model takes no such sizes
+        except Exception:  # the model does not accept these sizes
             continue
         try:
             worst = max(worst, distance(expected, outputs(new, given)))
@@ -145,8 +148,8 @@ def _tried(graph: Graph, calls: Sequence[_Call], inputs: Inputs) -> Event:
 
 
 def _probes(inputs: Inputs) -> Iterator[Inputs]:
-    """The inputs, some of other sizes together, and each size of each on its own: calls of as many steps as each other
-    in the example may be of other numbers."""
+    """The given inputs, inputs with several sizes changed together, and inputs with one size changed. The last ones
+    show whether calls that have equal numbers of steps in the example may have different ones."""
     yield from (probe.inputs for probe in plan_probes(inputs, *guess_sizes(inputs)))
     for number, tensor in enumerate(inputs.tensors()):
         for axis, size in enumerate(tensor.shape):
@@ -154,7 +157,7 @@ def _probes(inputs: Inputs) -> Iterator[Inputs]:
 
 
 def _batched(graph: Graph, calls: Sequence[_Call]) -> Graph:
-    """A graph with one call for all."""
+    """A copy of the graph with one call in place of all."""
     fresh = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     fresh.output(fresh.graph_copy(graph.fx, copies))
@@ -190,7 +193,7 @@ def _batched(graph: Graph, calls: Sequence[_Call]) -> Graph:
 
 
 class _Writer:
-    """Makes nodes that belong to one place."""
+    """Makes nodes that belong to one module path."""
 
     def __init__(self, graph: fx.Graph, place: str) -> None:
         self.graph = graph
@@ -203,7 +206,8 @@ class _Writer:
 
 
 def _hand_out(made: _Writer, old: fx.Node, new: fx.Node, batch: int, start: Any, end: Any, *, pair: bool) -> None:
-    """To who took a result of the old call, the rows [start, end) of it: of the output on its axis, of states on 1."""
+    """Redirect the readers of the old call's results to rows [start, end) of the new one's: along axis `batch` of the
+    output, along axis 1 of states. `pair`: the states come as one pair (an nn.LSTM)."""
     for user in list(old.users):
         index: Any = user.args[1]
         if index == 0:
@@ -222,7 +226,7 @@ def _nodes(value: Any) -> list[fx.Node]:
 
 
 def _ancestors(nodes: set[fx.Node]) -> set[fx.Node]:
-    """The nodes and all that they are made of."""
+    """The nodes and all nodes that they depend on."""
     found, pending = set(nodes), list(nodes)
     while pending:
         sources = [source for source in pending.pop().all_input_nodes if source not in found]

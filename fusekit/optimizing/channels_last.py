@@ -1,10 +1,10 @@
-"""Regions of a network that torch computes faster with the channels last in memory.
+"""Converts regions of a network to torch's memory format channels_last, where torch computes them faster that way.
 
-A region is what hangs together through operators that keep whatever layout their input has: convolutions of planes,
-what acts on each entry or each channel, pools, sums, concatenations. Its inputs are laid out once where they enter, its
-results once where they leave, so that nobody outside can tell; the region is timed both ways as a whole, since a
-layout that pays for one convolution seldom pays for the conversions around it. The numbers are the same, in another
-order in memory: what is checked is that the region still computes them.
+A region is a connected set of operators that keep the memory format of their input: 2d convolutions, pointwise
+operators, operators on each channel, pools, sums, concatenations. Its inputs are converted once on entry and its
+results once on exit, so the code outside sees no difference. The region is timed as a whole in both formats, because a
+format that is faster for one convolution is often not worth the conversions around it. Only the order of the numbers in
+memory changes; a check makes sure that the region still computes the same numbers.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from fusekit.report import Event, Outcome
 from fusekit.rewriting import MARGIN, relative_error
 
 NAME = "channels-last"
-_AGREE = 1e-4  # of two kernels' float32 results; a wrong graph is off by its own size
+_AGREE = 1e-4  # allowed difference of two kernels' float32 results; a wrong graph has an error near 1
 
 aten = torch.ops.aten
 _JOINTS = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.cat.default}
@@ -42,30 +42,31 @@ _LAYERS = (nn.MaxPool2d, nn.AvgPool2d, nn.Upsample, nn.Dropout, nn.Dropout2d, nn
 
 @dataclass
 class Plane:
-    """A region: its nodes in order, and what enters and leaves it."""
+    """A region: its nodes in order, with its inputs (`sources`) and outputs (`results`)."""
 
     nodes: list[fx.Node] = field(default_factory=list)
 
     @property
     def sources(self) -> list[fx.Node]:
-        """What it reads from outside, constants apart."""
+        """The values that the region reads from outside, without constants."""
         inside = set(self.nodes)
         read = (s for node in self.nodes for s in node.all_input_nodes if s not in inside and s.op != "get_attr")
         return list(dict.fromkeys(read))
 
     @property
     def results(self) -> list[fx.Node]:
-        """What is read outside."""
+        """The nodes whose values are read outside the region."""
         return [node for node in self.nodes if self.readers(node)]
 
     def readers(self, node: fx.Node) -> list[fx.Node]:
-        """Who outside looks at its numbers, whose order matters; its sizes are the same in any layout."""
+        """The nodes outside that read the values of a node. Nodes that only ask for its sizes do not count, because
+        these are the same in any memory format."""
         inside = set(self.nodes)
         return [user for user in node.users if user not in inside and not _asks_for_sizes(user)]
 
 
 def relay(graph: Graph, clock: Clock, vetoed: Iterable[tuple[str, str]] = ()) -> list[Event]:
-    """Lay out what is faster that way, in place; an event for each region."""
+    """Convert the regions that are faster with channels last, in place. Returns one event for each region."""
     events = []
     for plane in planes(graph):
         place = f"{where(plane.nodes[0])} ... {where(plane.nodes[-1])}"
@@ -111,7 +112,8 @@ def _is_conv(graph: Graph, node: fx.Node) -> bool:
 
 
 def _keeps_layout(graph: Graph, node: fx.Node) -> bool:
-    """Whether a node of known shape [B, C, H, W] gives its result in the layout of its inputs, and overwrites none."""
+    """Whether a node of known shape [B, C, H, W] gives its result in the memory format of its inputs, and overwrites
+    none of them."""
     if node.op not in ("call_function", "call_module") or len(known(node).shape or ()) != 4:
         return False
     if any(len(known(s).shape or ()) != 4 for s in node.all_input_nodes if s.op != "get_attr"):
@@ -150,15 +152,14 @@ def _decide(graph: Graph, plane: Plane, place: str, clock: Clock) -> Event:
         expected, given = (inputs.call(make()) for make in modules.values())
     error = max(relative_error(ours.double(), theirs.double()) for ours, theirs in zip(given, expected, strict=True))
     if not error <= _AGREE:
-        return Event(
-            NAME, place, Outcome.REJECTED, error=error, reason="the region computes something else", times=both
-        )
+        reason = "the converted region computes other values"
+        return Event(NAME, place, Outcome.REJECTED, error=error, reason=reason, times=both)
     _lay_out(graph, plane)
     return Event(NAME, place, Outcome.APPLIED, error=error, times=both, realizes=True)
 
 
 def _lay_out(graph: Graph, plane: Plane) -> None:
-    """Conversions where values enter and leave, weights in the same layout; conversions inside disappear."""
+    """Insert conversions where values enter and leave the region, convert its weights, remove conversions inside."""
     for node in [node for node in plane.nodes if node.target in _CONVERSIONS]:
         source = node.all_input_nodes[0]
         node.replace_all_uses_with(source)
@@ -193,7 +194,8 @@ def _called(graph: Graph, function: Callable[..., object], source: fx.Node) -> f
 
 
 def _module_of(graph: Graph, plane: Plane, *, last: bool) -> nn.Module:
-    """The region as a module of its own; constants and modules are shared with the graph."""
+    """The region as a separate module, which shares constants and modules with the graph. `last`: convert it to
+    channels last."""
     copied = Graph(fx.Graph(), dict(graph.constants), dict(graph.modules), "Region")
     nodes: dict[fx.Node, fx.Node] = {}
     for number, source in enumerate(plane.sources):
@@ -213,7 +215,7 @@ def _module_of(graph: Graph, plane: Plane, *, last: bool) -> nn.Module:
 
 
 def _fingerprint(graph: Graph, plane: Plane) -> str:
-    """What the region is, all but the numbers of its weights."""
+    """A hash of the region's operators, arguments and shapes, without the values of its weights."""
     order = {node: number for number, node in enumerate((*plane.sources, *plane.nodes))}
 
     def spelled(node: fx.Node) -> str:

@@ -1,6 +1,7 @@
-"""Complex arithmetic as real arithmetic, where it computes the same: `fusekit.lower`, checked as a whole.
+"""Replaces complex arithmetic by real arithmetic (`fusekit.lower`), if the result computes the same.
 
-It is no pass: the graph is rewritten beside the old one, compared with it in complex128, and taken or left.
+This is not a pass. A copy of the whole graph is rewritten and compared with the original in complex128; then it either
+replaces the original or is thrown away.
 """
 
 from fusekit.capture.infer import run_on_fakes, spell_and_infer
@@ -14,19 +15,20 @@ from fusekit.rewriting import Driver
 from fusekit.validation.graphs_differ import difference
 
 NAME = "lower-complex"
-ERROR = 1e-10  # of the largest entry, in complex128
+ERROR = 1e-10  # allowed error in complex128, relative to the largest entry
 
 
 def lower_complex(graph: Graph, inputs: Inputs, options: Options, place: str) -> list[Event]:
-    """Lower the graph in place if that computes the same; what was done.
+    """Lower the graph in place if the result computes the same. Returns the events.
 
-    Where the runtime has complex kernels, which are good at single elements, only if there are complex layers.
+    If the runtime has complex kernels, a graph without complex layers is left alone: these kernels are good at
+    pointwise arithmetic.
     """
     runtime = options.runtime
     worth = holds_layers if runtime.has_complex else holds_complex
     if not options.stages or (NAME, place) in options.vetoed or not worth(graph):
         return []
-    # what is computed from parameters alone need not have a real form
+    # First evaluate what depends on parameters only: its operators then need no real form.
     first = [stage for stage in options.stages if stage.name == CANONICALIZE]
     events = Driver(graph, runtime.rates, options.strict).run(first)
     done = [event for event in events if event.outcome is not Outcome.REFUSED]

@@ -1,4 +1,4 @@
-"""How to optimize: what the public functions were asked for, understood."""
+"""The options of an optimization: the arguments of the public functions, checked and converted."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -14,13 +14,13 @@ from fusekit.rewriting import Progress, Rewrite, Stage
 from fusekit.runtimes import runtime
 from fusekit.runtimes.protocol import Runtime
 
-NO_MEASURE = "FUSEKIT_MEASURE"  # set to 0, nothing is measured
+NO_MEASURE = "FUSEKIT_MEASURE"  # environment variable; if it is 0, nothing is measured
 _LAYOUTS = {"use-planar-conv", "use-planar-channels-last", "use-channels-last"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What `api.optimize` says of them, and `vetoed`: rewrites that may not be applied at these places again."""
+    """The options described at `api.optimize`. `vetoed`: rewrites that must not be applied at these places again."""
 
     runtime: Runtime
     stages: Sequence[Stage]
@@ -28,7 +28,7 @@ class Options:
     progress: Progress | None = None
     tolerance: float | None = None
     clock: Clock | None = None
-    relays: bool = False  # whether whole regions may be laid out with their channels last
+    relays: bool = False  # whether whole regions may be converted to channels last
     vetoed: frozenset[Place] = frozenset()
 
     @classmethod
@@ -42,11 +42,11 @@ class Options:
         measure: bool,
         budget: float,
     ) -> "Options":
-        """The words of the public functions, understood. Raises `FusekitError` for a runtime or pass that there is not,
-        and for a budget below 0."""
+        """Options from the arguments of the public functions. Raises FusekitError for an unknown runtime or pass, and
+        for a budget below 0."""
         found = runtime(target)
         if not budget >= 0:
-            raise FusekitError(f"budget must be a number of seconds from 0 on, got {budget!r}")
+            raise FusekitError(f"budget must be a number of seconds, 0 or more, got {budget!r}")
         clock = Clock(found, budget, progress=progress) if measure and os.environ.get(NO_MEASURE, "1") != "0" else None
         relays = passes is None or CHANNELS_LAST in passes
         names = passes if passes is None or isinstance(passes, str) else [p for p in passes if p != CHANNELS_LAST]
@@ -54,29 +54,32 @@ class Options:
 
     @property
     def plainer(self) -> "Options":
-        """Without realizations."""
+        """These options without realizations."""
         return replace(self, stages=[stage for stage in self.stages if stage.name != CHOOSE], relays=False)
 
     @property
     def laid_out(self) -> "Options":
-        """Where the model has its channels last already: without what would convert them."""
+        """These options without the passes that convert to channels last, for a model whose inputs already are."""
         stages = [replace(s, passes=tuple(p for p in s.passes if p.name not in _LAYOUTS)) for s in self.stages]
         return replace(self, stages=stages, relays=False)
 
     @property
     def harmless(self) -> "Options":
-        """With only what can make nothing slower."""
+        """These options with only the passes that cannot make a model slower."""
         kept = (replace(s, passes=tuple(p for p in s.passes if p.name in HARMLESS)) for s in self.stages)
         return replace(self, stages=[stage for stage in kept if stage.passes], relays=False)
 
     def without(self, events: Iterable[Event]) -> "Options":
-        """Without what was applied in these events, where it was."""
+        """These options, with a veto on what these events applied, at the same places."""
         return replace(self, vetoed=self.vetoed | {(event.rewrite, event.where) for event in events})
 
 
 def select(passes: Sequence[str | Rewrite] | None) -> list[Stage]:
-    """The stages, with only the passes asked for, each in every stage it belongs to; an instance stands in for the pass
-    of its name. A new one competes in the choice of realizations if it is one, else gets a stage before that."""
+    """The stages, with only the given passes (None: all of them).
+
+    A pass is given by name or as an instance; an instance replaces the pass of the same name. A new realization is
+    added to the stage of choice; any other new pass gets a stage before it. Raises FusekitError for an unknown name.
+    """
     if passes is None:
         return list(STAGES)
     if isinstance(passes, str):

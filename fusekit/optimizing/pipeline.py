@@ -1,4 +1,4 @@
-"""capture -> lower -> stages -> emit: a whole model, or its children in place where its own forward is not traced."""
+"""capture -> lower -> stages -> emit, for a whole model, or for each of its children if it cannot be traced itself."""
 
 from dataclasses import dataclass, field, replace
 
@@ -24,7 +24,7 @@ from fusekit.rewriting import Driver
 
 @dataclass
 class Pipeline:
-    """One optimization: its options, and what it has to report."""
+    """One optimization: its options, and everything that goes into its report."""
 
     options: Options
     events: list[Event] = field(default_factory=list)
@@ -35,14 +35,14 @@ class Pipeline:
     times: tuple[float, float] | None = None  # milliseconds of the whole model and of the result
 
     def run(self, module: nn.Module, inputs: Inputs | None, path: str = "") -> nn.Module:
-        """The optimized module, made of one's own copy (`own_copy`)."""
+        """The optimized module. `module` may be changed: pass a copy (`own_copy`). `path`: where it is in the model."""
         options = self.options
         if reason := why_whole(module):
             self._left(path, reason)
             self.ways.append("nothing")
             return module
         try:
-            # a file may be of one size; what answers in place of a model may not
+            # a file may have fixed sizes; a module that replaces the model must accept the same sizes as the model
             captured = capture(module, inputs, fixed=options.runtime.reads_files)
         except CaptureError as error:
             return self._run_children(module, path, str(error))
@@ -81,7 +81,8 @@ class Pipeline:
         return emit(graph)
 
     def _run_children(self, module: nn.Module, path: str, reason: str) -> nn.Module:
-        """Optimize in place those children that the module's code does nothing with but call them."""
+        """Optimize, in place, those children that the code of the module only calls. (Code that reads their attributes
+        could notice that they were replaced.)"""
         self._left(path, f"{reason}; its sub-modules are optimized one by one")
         if not any(module.children()):
             self.ways.append("nothing")
@@ -102,7 +103,7 @@ class Pipeline:
         self.events.append(Event("capture", path or "model", Outcome.REFUSED, reason=reason))
 
     def roll_back(self, reason: str) -> None:
-        """The result was not good enough as a whole: nothing counts as applied."""
+        """Record that the result as a whole was not used: all applied rewrites count as rejected."""
         self.events = [
             replace(event, outcome=Outcome.REJECTED, reason="rolled back with the whole model")
             if event.outcome is Outcome.APPLIED

@@ -1,10 +1,12 @@
-"""What optimizing promises of the whole model: the same function, and never slower. What breaks it is undone.
+"""The promise for the whole model: it computes the same function and is not slower. Rewrites that break it are undone.
 
-Regions are checked one by one as they are rewritten; rounding adds up, and a layout that is faster alone may be slower
-among others. So the whole result is compared with the model in float64, here, and raced against it on its runtime, as
-a module (`promise_module.py`) or as a file (`promise_file.py`). A result that does not hold is made again without its
-realizations; one that is slower, without the one that gained least, again and again, then without all, and in the end
-it is the model itself.
+Each region is checked when it is rewritten. But rounding errors add up, and a layout that is faster for one layer may
+be slower among others. So the whole result is compared with the model in float64 (here), and timed against it on the
+runtime, as a module (`promise_module.py`) or as a file (`promise_file.py`).
+
+If the result is not accurate enough, it is made again without realizations. If it is slower, it is made again without
+the realization that gained least, several times if necessary, and then without all of them. If nothing helps, the
+model itself is the result.
 """
 
 import torch
@@ -19,9 +21,10 @@ from fusekit.validation import Reference, fault
 
 
 def judged(model: nn.Module, reference: Reference | None, options: Options) -> tuple[nn.Module, Pipeline, str]:
-    """The result of the passes and what is wrong with it; without realizations, if it holds only so.
+    """(result, pipeline, reason): the optimized module, how it was made, and what is wrong with it ("" if nothing).
 
-    Without a reference, which takes example inputs, nothing is known to be wrong.
+    If the result with realizations is not accurate enough, it is made again without them. Without a reference (there
+    are no example inputs) the result cannot be checked, and `reason` is "".
     """
     inputs = None if reference is None else reference.inputs
     last = not options.runtime.reads_files and inputs is not None and inputs.are_channels_last
@@ -32,9 +35,9 @@ def judged(model: nn.Module, reference: Reference | None, options: Options) -> t
     if reason and not options.strict and chosen(pipeline.events):
         first, pipeline = pipeline, Pipeline(options.plainer)
         result = pipeline.run(own_copy(model), inputs)
-        pipeline.events += rejected(chosen(first.events), f"the whole model did not hold with it: {reason}")
+        pipeline.events += rejected(chosen(first.events), f"with it, the whole model failed its check: {reason}")
         reason = _fault(reference, result, options)
-    # whoever brings channels last keeps them: the weights, too, would else be laid out anew at each call
+    # The inputs are channels_last, so the weights must be too; otherwise torch would convert them at each call.
     return result.to(memory_format=torch.channels_last) if last else result, pipeline, reason  # type: ignore[call-overload]
 
 

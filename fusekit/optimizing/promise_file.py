@@ -1,5 +1,5 @@
-"""The promise kept for a file: it holds, and is slower neither than the model's own export nor than the file without
-realizations."""
+"""Keeps the promise for a file: it passes validation, and it is slower neither than an export of the model as it is,
+nor than the file without realizations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +20,12 @@ from fusekit.report import Event, Report
 from fusekit.runtimes.timing import Call
 from fusekit.validation import Reference, Validation
 
-_OWN, _PLAINER = "the whole model", "the model without realizations"
+_OWN, _PLAINER = "an export of the model as it is", "the file without realizations"
 
 
 @dataclass(frozen=True)
 class Export:
-    """One model on its way to one file: `export_onnx` and its options, as often as the promise asks for it."""
+    """The export of one model to one file. It calls `export_onnx` again and again until the file keeps the promise."""
 
     reference: Reference
     path: str | Path
@@ -34,7 +34,8 @@ class Export:
     opset: int | None = None
 
     def run(self) -> Validation:
-        """The verdict on the file, which takes its place if it holds and not before: others are tried on the way."""
+        """Write the file and return the verdict on it. Attempts are written to a temporary folder; only a file that
+        passes is moved to `path`."""
         with beside(self.path) as stage:
             verdict = replace(self, path=stage)._best()
             if verdict.ok:
@@ -42,8 +43,7 @@ class Export:
             return verdict
 
     def _best(self) -> Validation:
-        """A file that holds; with a clock, one that is slower neither than the model's own export nor than the file
-        without realizations."""
+        """Write a file that passes validation; with a clock, one that is also not slower than the two other files."""
         verdict = self._held(self.options)
         risky = [event for event in _applied(verdict) if event.rewrite not in HARMLESS]
         if not verdict.ok or self.options.clock is None or not risky or not self.options.runtime.reads_files:
@@ -53,7 +53,7 @@ class Export:
             return self._raced(own, plainer, verdict)
 
     def _own(self, room: Path) -> Call | None:
-        """The model's own export; None where there is none."""
+        """An export of the model as it is, ready to be timed; None if it cannot be exported or run."""
         try:
             model, inputs, file = self.reference.model, self.reference.inputs, room / "original.onnx"
             free, opset, runtime = self.dynamic, self.opset, self.options.runtime
@@ -62,8 +62,9 @@ class Export:
             return None
 
     def _plainer(self, room: Path, verdict: Validation) -> Call | None:
-        """The file without realizations, if there are any: what is faster alone may be slower among others, whose
-        layout it shares in the runtime."""
+        """The file without realizations, ready to be timed; None if there are no realizations, or no such file. A
+        realization that is faster alone may be slower in the whole file, where the runtime chooses one layout for
+        neighbours."""
         if not chosen(_applied(verdict)):
             return None
         try:
@@ -73,7 +74,7 @@ class Export:
             return None
 
     def _raced(self, own: Call | None, plainer: Call | None, verdict: Validation) -> Validation:
-        """Undo realizations until the file is slower than neither."""
+        """Undo realizations until the file is slower than neither of the two others."""
         assert self.options.clock is not None
         undone: list[Event] = []
         options = self.options
@@ -97,7 +98,7 @@ class Export:
             if not gone:
                 return verdict
             whole, times = lost[0]
-            undone += rejected(gone, f"{whole} took {ratio(times)} its time with it")
+            undone += rejected(gone, f"with it, the file took {ratio(times)} as long as {whole}")
             verdict = self._held(options)
         return verdict
 
@@ -105,7 +106,7 @@ class Export:
         return self.options.runtime.load(path, spinning=False).bound(self.reference.inputs, self.reference.names)
 
     def _held(self, options: Options) -> Validation:
-        """The first file that holds: with realizations, else without."""
+        """Write the file with realizations; if it fails validation, write it without them."""
         result, report = self._result(options)
         if not chosen(report.events) or options.strict:
             return self._written(result, report)
@@ -116,7 +117,7 @@ class Export:
             reason = verdict.failures[0]
         except ExportError as error:
             reason = str(error)
-        undone = rejected(chosen(report.events), f"the whole model did not hold with it: {reason}")
+        undone = rejected(chosen(report.events), f"with it, the whole model failed its check: {reason}")
         result, report = self._result(options.plainer)
         return self._written(result, replace(report, events=(*report.events, *undone)))
 
@@ -146,7 +147,7 @@ class Export:
             left = [event.reason for event in report.refused if event.rewrite == LOWERING]
             if not left:
                 raise
-            raise ExportError(f"{left[0]}; and as it is: {error}") from error
+            raise ExportError(f"{left[0]}; and with complex operators: {error}") from error
         return replace(verdict, report=report)
 
 

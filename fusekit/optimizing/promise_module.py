@@ -1,4 +1,4 @@
-"""The promise kept for a module: it holds, and is not slower than the model in PyTorch."""
+"""Keeps the promise for a module: it is accurate enough, and not slower than the model in PyTorch."""
 
 from torch import nn
 
@@ -15,7 +15,8 @@ from fusekit.validation import Reference
 
 
 def optimized(model: nn.Module, inputs: Inputs | None, options: Options) -> tuple[nn.Module, Pipeline]:
-    """The optimized model and what was done; a plain copy, if nothing better keeps the promise."""
+    """The optimized model, and the pipeline that says what was done. A plain copy of the model if no result keeps the
+    promise. Raises VerificationError instead if `options.strict`."""
     reference = None if inputs is None else Reference(model, inputs)
     result, pipeline, reason = judged(model, reference, options)
     if reason:
@@ -45,7 +46,7 @@ def _raced(reference: Reference, options: Options, result: nn.Module, pipeline: 
         if not gone:
             pipeline.roll_back(f"the result takes {ratio(times)} the model's time; a plain copy is returned")
             return own_copy(model), pipeline
-        undone = [*undone, *rejected(gone, f"the whole model took {ratio(times)} its time with it")]
+        undone = [*undone, *rejected(gone, f"with it, the whole model took {ratio(times)} as long")]
         options = options.without(gone)
         result, pipeline, reason = judged(model, reference, options)
         if reason:

@@ -1,8 +1,8 @@
-"""Measures realizations of one operator on the runtime they are for, and remembers what it measured.
+"""Measures realizations of one operator on the target runtime, and remembers the results.
 
-Every candidate becomes the module, or the ONNX file, that the optimized model would hold, and is run on random input of
-the real shape, in turn with the others, in as many threads as the user has set. What would take longer than the budget
-is not begun.
+Each candidate becomes the module or ONNX file that the optimized model would contain. The candidates run in turn, on
+input of the real shape, with the number of threads that the user has set. When the budget is spent, no further
+measurement is started.
 """
 
 import time
@@ -29,17 +29,18 @@ from fusekit.runtimes.timing import Call, interleaved
 from fusekit.version import __version__
 
 ROUNDS = 9
-SECONDS = 0.6  # for all rounds of one contest
-WHOLE_SECONDS = 1.5  # for whole models
+SECONDS = 0.6  # for all rounds of one contest between realizations
+WHOLE_SECONDS = 1.5  # for all rounds of one comparison of whole models
 BUDGET = 60.0  # seconds for all contests of one model
 
 Said = Callable[[str, int, int], None]
 
 
 class Clock:
-    """Times maps, and whole modules, on one runtime.
+    """Times maps and whole modules on one runtime.
 
-    `budget`: seconds for all that is not known from before; `progress` is called as (what, done, seconds spent).
+    `budget`: seconds for all measurements that are not `known` already.
+    `progress`: called as (what, contests so far, seconds spent).
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Clock:
         self._contests = 0
 
     def times(self, maps: Sequence[Map], shape: Shape, dtype: torch.dtype) -> list[float] | None:
-        """Milliseconds of each map on an input of this shape; None where the budget is spent or one cannot run."""
+        """Milliseconds of each map on an input of this shape; None if the budget is spent or a map cannot run."""
         labels = [m.describe() for m in maps]
         key = {"maps": labels, "shape": list(shape), "dtype": str(dtype)}
         modules = {label: partial(module_of, m, dtype) for label, m in zip(labels, maps, strict=True)}
@@ -68,7 +69,8 @@ class Clock:
     def race(
         self, key: Mapping[str, object], modules: Mapping[str, Callable[[], nn.Module]], inputs: Inputs
     ) -> dict[str, float] | None:
-        """Milliseconds of each module by its label, measured or remembered under the key."""
+        """Milliseconds of each module by its label, measured now or remembered under this key. None if the budget is
+        spent or a module cannot run."""
         key = {**key, **self._place(inputs)}
         found = self.known.get(key)
         if found is not None and found.keys() == modules.keys():
@@ -84,15 +86,15 @@ class Clock:
             with self._as_configured():
                 found = self._measured(modules, inputs)
         except (FusekitError, RuntimeError, ValueError, OSError):
-            return None  # what cannot run here is not chosen here
+            return None  # a candidate cannot run here, so nothing is decided by time
         finally:
             self.spent += time.perf_counter() - started
         self.known.put(key, found)
         return found
 
     def compare(self, before: Call, after: Call) -> tuple[float, float]:
-        """Milliseconds of two whole programs, in turn. A first difference to the worse is looked at once more: another
-        process may have come in between."""
+        """Milliseconds of two whole programs, run in turn. If the second is slower, both are measured again, for
+        longer, because another process may have disturbed the first measurement."""
         if self.progress is not None:
             self.progress("comparing", 0, 1)
         with self._as_configured():
@@ -117,22 +119,23 @@ class Clock:
         return self.runtime.build(module, inputs, partial(export_plain, module, path, inputs, dynamic=False))
 
     def _place(self, inputs: Inputs) -> dict[str, object]:
-        """What times depend on beside the operators."""
+        """What times depend on besides the operators: versions, runtime, device, threads."""
         device = next((tensor.device for tensor in inputs.tensors()), torch.device("cpu"))
         return {"fusekit": __version__, "runtime": self.runtime.identity(device), "threads": self.threads}
 
     @contextmanager
     def _as_configured(self) -> Iterator[None]:
-        """In the user's threads: the driver's own checks run in one. Nobody else who measures is at it."""
+        """Measure with the user's number of threads (the driver's own checks run on one), and alone: no other thread
+        traces or measures meanwhile."""
         with alone(), quiet(), computing_threads(self.threads):
             yield
 
 
 def module_of(value: Map, dtype: torch.dtype) -> nn.Module:
-    """The module that the optimized model would hold for this map."""
+    """The module that the optimized model would contain for this map."""
     graph = Graph(fx.Graph(), name="Candidate")
     x = graph.fx.placeholder("x")
     note(x, Known(facts=Facts(None, dtype)))
     nodes = write(graph, value, [x], ["layer"])
     graph.fx.output(nodes[-1] if nodes else x)
-    return emit(graph).eval().requires_grad_(False).to(dtype)  # what is new is in float64 until it is committed
+    return emit(graph).eval().requires_grad_(False).to(dtype)  # constants of proposals are in float64 until committed

@@ -1,6 +1,6 @@
-"""Which realizations are undone where the whole model does not hold with them, or is slower.
+"""Decides which realizations are undone if the whole model is slower or not accurate enough.
 
-One at a time, the one that gained least first; after a few in vain all that are left.
+They are undone one at a time, the one that gained least first. If a few of them did not help, all others are undone.
 """
 
 from collections.abc import Iterable
@@ -8,20 +8,20 @@ from dataclasses import replace
 
 from fusekit.report import Event, Outcome
 
-NOISE = 0.03  # of the model's time: what two runs of the same program may differ by
-HARMLESS = {"drop-identity", "fold-constants", "fold-affine"}  # less work in every runtime, whatever the shapes
-_ONE_BY_ONE = 3  # realizations undone singly before all are
+NOISE = 0.03  # relative difference in time that two runs of the same program may have
+HARMLESS = {"drop-identity", "fold-constants", "fold-affine"}  # these save work on every runtime, for all shapes
+_ONE_BY_ONE = 3  # so many realizations are undone one at a time before all are
 
 Place = tuple[str, str]  # the name of a rewrite, and where
 
 
 def chosen(events: Iterable[Event]) -> tuple[Event, ...]:
-    """Realizations applied: the same map computed in another way, with rounding errors of another kind."""
+    """The realizations that were applied. They compute the same map in another way, so their rounding errors differ."""
     return tuple(event for event in events if event.outcome is Outcome.APPLIED and event.realizes)
 
 
 def least_gained(events: Iterable[Event], undone: int) -> tuple[Event, ...]:
-    """The realization that gained least; all that are left, once several have been undone in vain."""
+    """The realization that gained least; all that are left, if several have been undone already. `undone`: how many."""
     left = chosen(events)
     if undone >= _ONE_BY_ONE:
         return left
@@ -34,10 +34,10 @@ def is_slower(times: tuple[float, float]) -> bool:
 
 
 def ratio(times: tuple[float, float]) -> str:
-    """How many times the first one's time the second takes, in words."""
+    """The second time divided by the first, as text: "1.20 times"."""
     return f"{times[1] / times[0]:.2f} times"
 
 
 def rejected(events: Iterable[Event], reason: str) -> list[Event]:
-    """The events of what was applied, as it is told once it has been undone."""
+    """These events, recorded as rejected for this reason."""
     return [replace(event, outcome=Outcome.REJECTED, reason=reason) for event in events]

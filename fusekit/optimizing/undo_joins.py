@@ -1,8 +1,9 @@
-"""What was joined only to be cut again, at the same places, was never joined.
+"""Removes concatenations that are only split again at the same places.
 
     split(concat(x_1, ..., x_k)) = (x_1, ..., x_k)
 
-The lowering joins the parts of complex numbers so that laws may see them as one; where none did, this undoes it.
+The lowering concatenates real and imaginary parts so that laws can treat them as one tensor. Where no law applied, this
+undoes it.
 """
 
 from itertools import accumulate
@@ -16,7 +17,7 @@ from fusekit.rewriting.channel_paths import Part, part_of
 
 
 def unjoin(graph: Graph) -> None:
-    """Replace parts of concatenations by what was concatenated; bitwise the same."""
+    """Replace parts of concatenations by the tensors that were concatenated. The results are bitwise the same."""
     undone: dict[fx.Node, None] = {}
     for node in list(graph.nodes):
         part = part_of(node) if node.op == "call_function" else None
@@ -28,7 +29,7 @@ def unjoin(graph: Graph) -> None:
 
 
 def _joined(graph: Graph, part: Part) -> fx.Node | None:
-    """What is taken from a concatenation, if it is one of its parts, whole."""
+    """The concatenated tensor that is exactly this part; None if there is none."""
     found = concatenated(graph, part.whole)
     if found is None or found[1] != part.axis:
         return None

@@ -1,8 +1,8 @@
-"""Activations that the model computed in place are computed in place again, for PyTorch.
+"""Makes activations work in place again where the model did so. This is only for PyTorch.
 
-Capture makes every write plain, so that regions can move (`capture/inplace.py`). What is left in the end may write
-again where nobody can tell: the source is memory that a convolution, norm, sum or concatenation has just made, and
-nothing else reads it. Fresh memory for each activation costs PyTorch more than the activation.
+Capture replaces in-place operators by ordinary ones, so that regions can be moved (`capture/inplace.py`). At the end,
+an activation may write in place again if nothing can notice: its input was just created by a convolution, norm, sum or
+concatenation, and nothing else reads it. In PyTorch, new memory for each activation costs more than the activation.
 """
 
 import copy
@@ -16,7 +16,8 @@ from fusekit.ir import Graph, known
 
 aten = torch.ops.aten
 
-# their gradients are functions of their results, and those of what may stand before them are not of theirs
+# The gradients of these layers are computed from their results, so their overwritten inputs are not needed; and the
+# operators in _FRESH do not need their own results for their gradients.
 KINDS = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
 _FRESH = {
     *(aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.linear.default, aten.batch_norm.default),
@@ -27,7 +28,7 @@ _FRESH = {
 
 
 def overwrite(graph: Graph) -> None:
-    """Make the layers write in place that did so before, if all their calls may."""
+    """Make layers write in place that did so in the model, if this is safe for all their calls."""
     calls: dict[str, list[fx.Node]] = {}
     for node in graph.nodes:
         if node.op == "call_module" and type(graph.modules[str(node.target)]) in KINDS:

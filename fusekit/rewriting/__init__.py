@@ -1,6 +1,6 @@
-"""match -> propose -> cost -> verify -> commit: the one driver of all laws.
+"""match -> propose -> cost -> verify -> commit: the driver that applies all laws.
 
-Knows patterns, prices and the float64 check of a region. Must not know any single law, or which runtime is meant.
+Knows patterns, prices and the float64 check of a region. Must not know any particular law or runtime.
 """
 
 from fusekit.rewriting.driver import MARGIN, Driver, Progress

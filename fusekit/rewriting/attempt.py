@@ -1,7 +1,7 @@
 """One rewrite at one match: propose, price, check in float64, commit.
 
-A proposal that is not lawful or does not pay is *refused* with its reason or its price; one that does not verify is
-*rejected* and leaves no trace.
+A proposal is *refused* if its law does not hold here or if it does not pay; the event has the reason. It is *rejected*
+if the numerical check fails; then the graph is as it was before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ from fusekit.rewriting.row_cut import cheapest_cut
 from fusekit.rewriting.spoiled import HOLD_BEHIND, has_finite_constants, is_finite, weights_before
 from fusekit.rewriting.verify import AFFORDABLE, AFFORDABLE_FOR_PLANS, TOLERANCE, constant_error, region_error
 
-_LARGE = 50_000  # entries of a region's constants from which computing a proposal only to refuse it is a waste
+_LARGE = 50_000  # entries of a region's constants; beyond this, price the proposal from shapes before computing it
 
 
 class Attempt:
-    """One rewrite at one match, from proposal to commit or to no trace."""
+    """One rewrite at one match, from the proposal to the commit, the refusal or the rollback."""
 
     def __init__(
         self,
@@ -53,15 +53,16 @@ class Attempt:
 
     @property
     def where(self) -> str:
-        """The place as the report names it."""
+        """The module paths of the region, as the report shows them."""
         return " + ".join(self.sources)
 
     def run(self) -> Event:
-        """The whole way."""
+        """Propose, price, check and commit. The event says what happened."""
         return self.prepare(self.rewrite.gain) or self.carry_out()
 
     def prepare(self, gain: float) -> Event | None:
-        """Find the proposal, if its price is below `gain` times that of what is there; else say why not."""
+        """Compute the proposal. None if its price is below `gain` times the price of the region; else the event that
+        says why it was refused or rejected."""
         try:
             for value in self.match.maps:
                 if isinstance(value, Unread):
@@ -69,7 +70,7 @@ class Attempt:
             self.dtype = self.region.dtype()
             self._require_finite_weights()
             if self.region.weight_entries() > _LARGE and not self.rewrite.by_value:
-                # priced on shapes alone first: a large kernel that does not pay is never computed
+                # price it from shapes first, so that a large kernel that does not pay is never computed
                 self._settled(self.rewrite.propose(*(m.on_meta() for m in self.match.maps)), gain)
             self.proposal = self._settled(self.rewrite.propose(*self.match.maps), gain)
         except Inapplicable as refusal:
@@ -79,11 +80,11 @@ class Attempt:
         return None
 
     def refuse(self, reason: str) -> Event:
-        """Another was better."""
+        """The event of a refusal that was decided outside, for example because another realization is faster."""
         return self._event(Outcome.REFUSED, reason)
 
     def carry_out(self) -> Event:
-        """Write the proposal beside what is there, compare both, commit or leave no trace."""
+        """Write the proposal beside the region, compare the two, and commit the proposal or remove it again."""
         new: list[fx.Node] = []
         beyond = ""
         try:
@@ -92,7 +93,7 @@ class Attempt:
             beyond = self._leaves_the_range(new)
             self.error = float("inf") if beyond else self._error_of(new)
             reason = beyond or f"float64 error {self.error:.1e} exceeds {TOLERANCE:.0e}; rolled back"
-        except Exception as error:  # a proposal that cannot even run is as wrong as one that runs wrongly
+        except Exception as error:  # a proposal that cannot run is rejected like one with a wrong result
             self.error, reason = float("inf"), f"the check failed to run ({type(error).__name__}: {error}); rolled back"
         if not self.error <= TOLERANCE:
             self.error = None if beyond else self.error
@@ -102,7 +103,7 @@ class Attempt:
         return self._event(Outcome.APPLIED, "")
 
     def _settled(self, proposal: Map | Combination, gain: float) -> Map | Combination:
-        """The proposal, its cheapest form if it leaves that open; Inapplicable if it does not pay."""
+        """The proposal; if it offers several forms, the cheapest of them. Raises Inapplicable if it does not pay."""
         if self.rewrite.sized and not self.region.has_sizes():
             raise Inapplicable(
                 "whether it pays depends on the size of the input, which is unknown: pass example inputs"
@@ -113,7 +114,7 @@ class Attempt:
         if isinstance(proposal, Chain):
             kept = self.match.nodes[0] in self.region.alive()
             proposal, pays = cheapest_cut(proposal, shapes[0], dtype.itemsize, rates=self.rates, gain=gain, kept=kept)
-            gain = 1.0 if pays else gain  # each stretch has met it
+            gain = 1.0 if pays else gain  # `cheapest_cut` has applied the gain to each stretch already
         if isinstance(proposal, Choice):
             prices = [work_of(o, shapes, dtype.itemsize, self.rates).price for o in proposal.options]
             proposal = proposal.options[prices.index(min(prices))]
@@ -123,16 +124,17 @@ class Attempt:
     def _require_gain(
         self, proposal: Map | Combination, shapes: Sequence[Shape], dtype: torch.dtype, gain: float
     ) -> None:
-        """Price both sides; what the region computes for others too is paid on both."""
+        """Raise Inapplicable unless the proposal is cheaper than `gain` times the region. Nodes whose values are also
+        read outside the region are paid for on both sides, because they stay."""
         if not gain:
-            raise Inapplicable("whether it pays only measuring can tell")
+            raise Inapplicable("only a measurement can tell whether it pays")
         works = self.region.works(shapes, dtype.itemsize, self.rates)
         alive = self.region.alive()
         kept = [w for node, w in works if node in alive]
         self.before = sum((w for _, w in works), FREE)
         self.after = sum(kept, work_of(proposal, shapes, dtype.itemsize, self.rates))
         if self.after.price >= gain * self.before.price:
-            shared = "; the inner value is also used elsewhere and must be computed all the same" if kept else ""
+            shared = "; the inner value is also used elsewhere and must be computed anyway" if kept else ""
             raise Inapplicable(
                 f"does not pay: {self.before.macs:,} -> {self.after.macs:,} MACs, "
                 f"price x{self.after.price / self.before.price:.2f}{shared}"
@@ -143,15 +145,15 @@ class Attempt:
             return
         for node in constants_of(self.match.nodes):
             if not is_finite(self.graph.constants[str(node.target)]):
-                raise Inapplicable(f"{node.target} holds NaN or infinity, which would come out at other places")
+                raise Inapplicable(f"{node.target} holds NaN or infinity, which would spread to other outputs")
         if not all(has_finite_constants(value) for value in self.match.maps):
             raise Inapplicable(f"{self.where} scales by infinity or NaN, as after a variance of 0")
         spoiled = "" if self.rewrite.name in HOLD_BEHIND else weights_before(self.match.sources, self.spoiled)
         if spoiled:
-            raise Inapplicable(f"it is fed by {spoiled}, which holds NaN or infinity: these would come out elsewhere")
+            raise Inapplicable(f"it reads values computed from {spoiled}, whose NaN or infinity would spread")
 
     def _leaves_the_range(self, new: list[fx.Node]) -> str:
-        """Why a constant cannot be stored in the region's dtype; "" if all can."""
+        """Why a constant cannot be stored in the region's dtype (overflow or underflow); "" if all can."""
         for node in constants_of(new) if self.match.source is not None else ():
             value = self.graph.constants[str(node.target)].detach()
             stored = value.to(self.dtype or value.dtype)
@@ -170,7 +172,8 @@ class Attempt:
         return region_error(self.graph, match.nodes, new, match.sources, probes, len(match.outputs))
 
     def _commit(self, new: list[fx.Node]) -> None:
-        """Round the constants to the region's dtype, hand over what is known of the output, replace it, clean up."""
+        """Replace the region: round the new constants to its dtype, pass on what is known about its outputs, redirect
+        the outputs' users to the new nodes, and erase the old ones."""
         dtype = self.dtype
         outputs, constants = self.match.outputs, constants_of(self.match.nodes)
         trains = any(self.graph.constants[str(node.target)].requires_grad for node in constants)
@@ -185,10 +188,10 @@ class Attempt:
             supply(node, Known(where=where(outputs[-1])))
             note(node, Known(sources=self.region.sources_after(where(node))))
         results = new[-len(outputs) :] if new else list(self.match.sources[:1])
-        add = torch.ops.aten.add.Tensor  # whose operands are of the shape of the sum; a pad before a convolution is not
+        add = torch.ops.aten.add.Tensor  # the operands of an addition have the shape of the sum
         for node in new:
             if node.target is add or (results[-1].target is add and results[-1] in node.users):
-                note(node, known(outputs[-1]).of_tensor)  # what is known of the old value holds for the new one
+                note(node, known(outputs[-1]).of_tensor)  # so the facts of the old output hold for them, too
             elif node not in results:
                 self._note_shape(node, dtype)
         self.touched = [*(user for output in outputs for user in output.users), *(new or results)]
@@ -199,7 +202,7 @@ class Attempt:
         self.graph.erase_dead(self.match.nodes)
 
     def _note_shape(self, node: fx.Node, dtype: torch.dtype | None) -> None:
-        """The shape of a new value inside the region, for the prices and totals that ask for it later."""
+        """Note the shape of a new inner node, because prices and totals ask for it later."""
         reading = read(self.graph, node)
         if reading is not None:
             seen = known(reading.source).shape
@@ -210,7 +213,7 @@ class Attempt:
             supply(node, Known(Facts(None, dtype), shape))
 
     def _computed_shape(self, node: fx.Node) -> Shape | None:
-        """The shape of what the operator returns for inputs of the shapes that are known; None if they are not."""
+        """The shape of the operator's output, found by running it on meta tensors; None if an input's is unknown."""
         shapes = {source: known(source).shape for source in node.all_input_nodes}
         if node.op != "call_function" or None in shapes.values():
             return None

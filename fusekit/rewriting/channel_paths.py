@@ -1,8 +1,9 @@
-"""Finds what becomes of the parts of a tensor: cut along its channels, computed with, put together again.
+"""Finds regions that split a tensor along its channels, compute with the parts, and join the results again.
 
-The end of such a region is a concatenation of sums of linear maps of parts. Multiplied out, it is one sum of paths from
-its sources, each path a chain of linear maps that begins with the choice of some channels and ends at a place among
-others. Constants count once: of the terms of a sum, only the first takes along the shifts that stand behind it.
+Such a region ends in a concatenation of sums of linear maps of parts. Multiplied out, it is one sum over paths from its
+sources. Each path is a chain of linear maps: it starts with the selection of some channels and ends with the placement
+of its result among the output channels. Biases and shifts must count once: in a sum, only the path through the first
+term keeps the shifts of the maps applied after the sum.
 """
 
 import operator
@@ -24,12 +25,13 @@ from fusekit.ir.spellings.elementwise import read_activation
 from fusekit.rewriting.pattern import Match
 
 aten = torch.ops.aten
-MANY = 64  # paths, or steps of one, beyond which multiplying out is given up
+MANY = 64  # give up if there are more paths than this, or more steps on one path
 
 
 @dataclass(frozen=True)
 class Part:
-    """The channels [start, start + width) of `whole`, cut along `axis`; `cut`: the node that cuts several at once."""
+    """The channels [start, start + width) of `whole` along `axis`. `cut`: the split or chunk node, if one made several
+    parts at once."""
 
     whole: fx.Node
     axis: int
@@ -39,7 +41,8 @@ class Part:
 
 
 def part_of(node: fx.Node) -> Part | None:
-    """What a node takes from a tensor whose size along the axis is known; None if it is no such part."""
+    """The part that a node (slice, narrow, indexing, an output of split or chunk) takes of a tensor; None for another
+    node, or if the size of the tensor along the axis is unknown."""
     if node.target in (aten.slice.Tensor, aten.narrow.default):
         return _sliced(node)
     if node.target is not operator.getitem or not isinstance(node.args[0], fx.Node):
@@ -56,7 +59,7 @@ def part_of(node: fx.Node) -> Part | None:
 
 
 def _sizes(cut: fx.Node) -> tuple[int, list[int]] | None:
-    """(axis from the right, sizes) of the parts."""
+    """(axis, sizes) of the parts of a split or chunk, the axis counted from the right; None if not known."""
     if cut.target not in (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default):
         return None
     a = bind(cut)
@@ -85,7 +88,7 @@ def _sliced(node: fx.Node) -> Part | None:
 
 
 def _indexed(whole: fx.Node, index: tuple[Any, ...]) -> Part | None:
-    """x[..., a:b, :]: a range along one axis, the others whole."""
+    """The part x[..., a:b, :]: a range along one axis, and all of the others."""
     everything = slice(None)
     if any(i is not Ellipsis and not isinstance(i, slice) for i in index) or index.count(Ellipsis) > 1:
         return None
@@ -110,7 +113,7 @@ def _range(whole: fx.Node, dim: int, start: Any, end: Any) -> Part | None:
 
 @dataclass(frozen=True)
 class Step:
-    """A node on a path, and what it does to its `source`, the `operand` of those it joins."""
+    """One node on a path: `node` applies `map` to `source`, which is its operand number `operand`."""
 
     node: fx.Node
     map: Map
@@ -123,8 +126,11 @@ Path = tuple[Step, ...]  # outermost first
 
 @dataclass(frozen=True)
 class PartsOf:
-    """A concatenation of sums of linear maps of parts: of those of one tensor, or of two tensors, all of both.
-    `behind_layers`: every path begins with a convolution, and nothing behind it mixes channels."""
+    """A concatenation of sums of linear maps of parts. Either all parts are of one tensor, or there are two source
+    tensors and every part of the output depends on both.
+
+    `behind_layers`: match only if every path starts with a convolution and no later map mixes channels.
+    """
 
     behind_layers: bool = False
 
@@ -153,7 +159,7 @@ class PartsOf:
 
 
 class AlikeParts:
-    """A concatenation of one activation of parts of one tensor."""
+    """A concatenation of parts of one tensor, with the same activation applied to each part."""
 
     def match(self, graph: Graph, output: fx.Node) -> Match | None:
         found = concatenated(graph, output)
@@ -182,13 +188,13 @@ def _spelled(value: Elementwise) -> tuple[Any, ...]:
 
 
 def _axis_of(graph: Graph, output: fx.Node) -> int | None:
-    """Along which the output is put together, from the right."""
+    """The axis of the concatenation, counted from the right; None if the output is no concatenation."""
     found = concatenated(graph, output)
     return None if found is None else found[1]
 
 
 def _walk(graph: Graph, node: fx.Node, outer: Path, axis: int, device: torch.device | str) -> Iterator[Path]:
-    """Every path back from a node, for as long as what it meets is linear: at most three convolutions each."""
+    """Every path from a node back through linear maps. A path has at most three convolutions and `MANY` steps."""
     long = len(outer) >= MANY or sum(isinstance(step.map, Conv) for step in outer) > 2
     steps = [] if long else _joint(node, axis, device) or _linear_step(graph, node, axis, device)
     if not steps:
@@ -200,7 +206,7 @@ def _walk(graph: Graph, node: fx.Node, outer: Path, axis: int, device: torch.dev
 
 
 def _joint(node: fx.Node, axis: int, device: torch.device | str) -> list[Step]:
-    """The terms of a concatenation, a sum or a difference; nothing for other nodes."""
+    """One step for each term of a concatenation, a sum or a difference; empty for other nodes."""
     if node.target is aten.cat.default:
         a = bind(node)
         rank = facts(node).rank
@@ -245,13 +251,14 @@ def _linear_step(graph: Graph, node: fx.Node, axis: int, device: torch.device | 
 
 
 def _one_source(paths: Sequence[Path]) -> fx.Node | None:
-    """The nearest value that all paths come from."""
+    """The value nearest to the output that is on all paths; None if there is none."""
     common = [{step.source for step in path} for path in paths]
     return next((step.source for step in paths[0] if all(step.source in nodes for nodes in common)), None)
 
 
 def _until(paths: Sequence[Path], sources: Sequence[fx.Node]) -> list[Path]:
-    """The paths cut at their sources; those that part only behind one are one, the first, which has the shifts."""
+    """The paths, each cut at its source. Paths that differed only before the source become equal; the first of them is
+    kept, because it has the shifts."""
     found: dict[tuple[tuple[fx.Node, int], ...], Path] = {}
     for path, source in zip(paths, sources, strict=True):
         cut = path[: 1 + next(k for k, step in enumerate(path) if step.source is source)]
@@ -260,7 +267,8 @@ def _until(paths: Sequence[Path], sources: Sequence[fx.Node]) -> list[Path]:
 
 
 def _before(graph: Graph, source: fx.Node, paths: list[Path]) -> list[Path]:
-    """With the convolution that makes the source, where all that follows is pointwise: it takes that in for nothing."""
+    """The paths, extended by the convolution that computes the source, if all convolutions on them are pointwise: these
+    can be folded into it at no cost."""
     reading = read(graph, source)
     if reading is None or not isinstance(reading.map, Conv):
         return paths
@@ -270,13 +278,14 @@ def _before(graph: Graph, source: fx.Node, paths: list[Path]) -> list[Path]:
 
 
 def _is_layer_first(path: Path) -> bool:
-    """A convolution, and behind it nothing that mixes channels."""
+    """Whether the path starts with a convolution and no later map mixes channels."""
     return isinstance(path[-1].map, Conv) and not any(isinstance(step.map, Conv) for step in path[:-1])
 
 
 def _several_sources(paths: list[Path]) -> list[Path]:
-    """Two values, each of which all parts of the output are made of, by convolutions; nothing if there are no such."""
-    feeds: dict[fx.Node, set[int]] = {}  # which parts of the output
+    """The paths cut at two source tensors, if every part of the output is computed by convolutions from both of them;
+    empty otherwise."""
+    feeds: dict[fx.Node, set[int]] = {}  # for each value, the parts of the output that depend on it
     for path in paths:
         for step in path:
             feeds.setdefault(step.source, set()).add(path[0].operand)
@@ -291,7 +300,7 @@ def _several_sources(paths: list[Path]) -> list[Path]:
 
 
 def _from_layer(path: Path) -> Path:
-    """From the nearest convolution on."""
+    """The rest of the path from the convolution nearest to the output back to the source."""
     return path[next((k for k, step in enumerate(path) if isinstance(step.map, Conv)), len(path)) :]
 
 

@@ -1,7 +1,7 @@
-"""The one driver that applies rewrites: match -> propose -> cost -> verify -> commit, each stage to its fixpoint.
+"""The driver that applies rewrites: match -> propose -> cost -> verify -> commit, each stage until nothing changes.
 
-A value also read outside the region is still paid for, so sharing is no special case: it does not pay. Every commit
-lowers the cost, so a stage ends.
+A value that is also read outside the region stays, and its cost counts on both sides. So shared values need no special
+case: a fold that saves nothing does not pay. Every commit lowers the cost, so each stage ends.
 """
 
 from collections import deque
@@ -25,20 +25,23 @@ Progress = Callable[[str, int, int], None]
 
 
 class Clock(Protocol):
-    """Measures realizations on the runtime they are for."""
+    """Measures the time of realizations on the target runtime."""
 
     def times(self, maps: Sequence[Map], shape: Shape, dtype: torch.dtype) -> list[float] | None:
         """Milliseconds of each map on an input of this shape; None if they cannot be measured."""
         ...
 
 
-MARGIN = 0.9  # of the time of what is there: what does not win clearly stays out
+MARGIN = 0.9  # a realization must take less than 0.9 of the present time to replace it
 
 
 @dataclass
 class Driver:
-    """Runs stages over a graph and keeps the events. With a clock, a contest is decided by measuring; `vetoed` are
-    places (rewrite, where) at which a realization has been tried and found wanting."""
+    """Runs stages over a graph and collects the events.
+
+    With a `clock`, contests are decided by measured times, otherwise by price. `vetoed` holds pairs (rewrite, where) of
+    realizations that must not be used there, because the whole model was slower or less accurate with them.
+    """
 
     graph: Graph
     rates: Rates = EAGER
@@ -49,15 +52,15 @@ class Driver:
 
     def __post_init__(self) -> None:
         self.events: list[Event] = []
-        # by rewrite and region: what several stages refuse is refused once
+        # keyed by rewrite and region, so that a refusal by several stages is reported once
         self._refused: dict[tuple[str, tuple[fx.Node, ...]], Event] = {}
         self._spoiled = spoiled_layers(self.graph)
         self._settled: set[fx.Node] = set()  # nodes whose realization has been chosen
 
     @torch.no_grad()
     def run(self, stages: Iterable[Stage]) -> list[Event]:
-        """Each stage to its fixpoint, in order; the events of all."""
-        # probes are small: a second thread costs more to wait for than it brings, on a busy machine tenfold
+        """Run the stages in order, each until nothing changes, and return all events."""
+        # The probes are small. Waiting for a second thread costs more than it saves, up to ten times on a busy machine.
         with computing_threads(1):
             for stage in stages:
                 self._run_stage(stage)
@@ -68,7 +71,7 @@ class Driver:
         return self.events
 
     def _run_stage(self, stage: Stage) -> None:
-        """Each node once, in order; after a commit, what it touched again."""
+        """Visit each node in order; after a commit, visit the nodes that it touched again."""
         queue = deque(self.graph.nodes)
         waiting = set(queue)
         done = 0
@@ -87,7 +90,7 @@ class Driver:
                     queue.appendleft(again)
 
     def _rewrite_at(self, node: fx.Node, passes: Sequence[Rewrite]) -> list[fx.Node]:
-        """Try the passes at one node until one commits; the nodes to look at again."""
+        """Try the passes at one node until one is committed. Returns the nodes to visit again."""
         for rewrite in passes:
             match = rewrite.pattern.match(self.graph, node)
             if match is None:
@@ -106,7 +109,8 @@ class Driver:
         return []
 
     def _contest_at(self, node: fx.Node, passes: Sequence[Rewrite]) -> list[fx.Node]:
-        """All realizations of one node compete: the fastest is committed, if it clearly beats what is there."""
+        """All realizations of one node compete; the fastest is committed if it clearly beats the present one. Returns
+        the nodes to visit again."""
         if node in self._settled:
             return []
         entrants: list[Attempt] = []
@@ -146,7 +150,8 @@ class Driver:
         return winner.touched
 
     def _fastest(self, entrants: Sequence[Attempt]) -> Attempt | None:
-        """By the clock, among all and what is there; without one, by price, among those that clearly pay."""
+        """The best realization, or None if the present one stays. Decided by measured times if there are any, else by
+        price among those that clearly pay."""
         first = entrants[0]
         shapes, dtype = first.region.shapes(), first.dtype
         times = None

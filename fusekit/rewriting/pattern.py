@@ -1,7 +1,7 @@
-"""What may match, and the function each pattern stands for.
+"""Patterns: which regions of a graph a law may apply to.
 
-A pattern names kinds of maps. The maps found are the arguments of the law, outermost first, as the law is written:
-`Compose(Affine, Conv)` matches a(c(x)) and hands `propose(a, c)` its two maps.
+A pattern names kinds of maps. The maps that it finds become the arguments of the law, outermost first, in the order in
+which the law is written: `Compose(Affine, Conv)` matches a(c(x)), and the driver calls `propose(a, c)`.
 """
 
 import operator
@@ -22,9 +22,14 @@ from fusekit.rewriting.spoiled import has_finite_constants
 
 @dataclass(frozen=True)
 class Match:
-    """A region that reads as the pattern: its inputs (none for an expression of constants), its nodes in order, last
-    the output, and the arguments of the law. `branches`: the parts of a sum or concatenation, each with its nodes.
-    `several`: all nodes are outputs, the siblings of a fork."""
+    """A region that matches a pattern.
+
+    `sources`: its inputs; empty for an expression of constants.
+    `nodes`: its nodes in execution order; the last one is the output.
+    `maps`: the arguments of the law.
+    `branches`: the branches of a sum or concatenation, each with its nodes.
+    `several`: True if every node is an output, as for siblings that read one tensor.
+    """
 
     sources: tuple[fx.Node, ...]
     nodes: tuple[fx.Node, ...]
@@ -34,12 +39,12 @@ class Match:
 
     @property
     def source(self) -> fx.Node | None:
-        """The first input, which a chain has alone."""
+        """The first input (a chain has only one); None for an expression of constants."""
         return self.sources[0] if self.sources else None
 
     @property
     def output(self) -> fx.Node:
-        """The output, or the last one."""
+        """The output; the last one if there are several."""
         return self.nodes[-1]
 
     @property
@@ -48,7 +53,7 @@ class Match:
 
 
 class Pattern(Protocol):
-    """A shape of region, found from its output node."""
+    """A kind of region, found from its output node."""
 
     def match(self, graph: Graph, output: fx.Node) -> Match | None:
         """The region that ends at this node, or None."""
@@ -56,7 +61,8 @@ class Pattern(Protocol):
 
 
 class Compose:
-    """m1 ∘ m2 ∘ ... ∘ mk on a chain of nodes; `when` narrows it to maps for which there is something to do."""
+    """A chain of nodes m1 ∘ m2 ∘ ... ∘ mk of these kinds of maps. `when(*maps)` may exclude maps for which the law has
+    nothing to do."""
 
     def __init__(self, *kinds: type[Map], when: Callable[..., bool] | None = None) -> None:
         self.kinds, self.when = kinds, when
@@ -80,8 +86,8 @@ class Compose:
 
 
 class Row:
-    """As many maps of one kind in a row as there are, at least two: found from the last. Each is read by the next
-    alone, but for the first, which others may read too."""
+    """The longest chain of maps of one kind, of at least two, found from the last one. The value of each map is read
+    only by the next map; the value of the first (innermost) map may have other readers too."""
 
     def __init__(self, kind: type[Map]) -> None:
         self.kind = kind
@@ -111,7 +117,7 @@ class Row:
 
 
 class Siblings:
-    """Dense convolutions of one geometry that read one tensor: found from the last of them."""
+    """Convolutions with one group and equal geometry that read the same tensor, found from the last of them."""
 
     def match(self, graph: Graph, output: fx.Node) -> Match | None:
         own = self._conv(graph, output)
@@ -135,13 +141,14 @@ class Siblings:
 
 
 def _alike(a: Conv, b: Conv) -> bool:
-    """The same geometry."""
+    """Whether window, stride, padding, dilation and kind of two convolutions are equal."""
     geometries = ((c.n, c.window, c.stride, c.padding, c.dilation, c.transposed, c.output_padding) for c in (a, b))
     return next(geometries) == next(geometries)
 
 
 class Having:
-    """A map in which a law finds something to work on; where it finds nothing there is no match, and no refusal."""
+    """A single map to which `law` applies. Where `law` raises Inapplicable there is no match, so no refusal is
+    reported."""
 
     def __init__(self, kind: type[Map], law: Callable[[Any], object]) -> None:
         self.kind, self.law = kind, law
@@ -183,7 +190,7 @@ class Concat:
 
 
 class AfterConcat:
-    """A map behind a concatenation of convolutions along the axis it acts on."""
+    """A map applied to a concatenation of convolutions, along the axis on which the map acts."""
 
     def __init__(self, kind: type[Map]) -> None:
         self.kind = kind
@@ -209,31 +216,32 @@ class AfterConcat:
 
 
 def _joined(branches: list[Branch], joints: list[fx.Node], axis: int | None, shared: int = 2) -> Match | None:
-    """The match of branches and the nodes that join them; None if no source is shared by so many true branches."""
+    """The match of branches and of the nodes that join them (`joints`). None if fewer than `shared` branches have the
+    same source, or if no branch has a node."""
     whole, sources = combination(branches, axis)
     if sum(branch.source is sources[0] for branch in branches) < shared or not any(b.nodes for b in branches):
         return None
     nodes = dict.fromkeys(node for branch in branches for node in branch.nodes)
     if not nodes.keys().isdisjoint(sources):
-        return None  # one branch starts inside another: the sources would not be free of each other
+        return None  # one branch starts inside another, so one source would depend on another
     return Match(sources, tuple(dict.fromkeys((*sorted(nodes), *joints))), (whole,), tuple(branches))
 
 
 @dataclass(frozen=True)
 class Deferred:
-    """An expression not yet computed: its nodes, and how many numbers it is made of."""
+    """An expression that is not evaluated yet: its nodes, and the number of entries of the constants it reads."""
 
     graph: Graph
     nodes: tuple[fx.Node, ...]
     entries: int
 
     def value(self) -> Any:
-        """What the expression evaluates to, in its own dtype."""
+        """The value of the expression, in its own dtype."""
         return evaluate(self.graph, self.nodes, {})[self.nodes[-1]]
 
 
 class Expression:
-    """A value computed from constants alone, where something that is not such a value reads it."""
+    """A value computed from constants only, that is read by at least one node that is not."""
 
     def match(self, graph: Graph, output: fx.Node) -> Match | None:
         if not is_expression(graph, output) or all(is_expression(graph, user) for user in output.users):
@@ -250,7 +258,8 @@ class Expression:
 
 
 def is_expression(graph: Graph, node: fx.Node) -> bool:
-    """Constants, and pure functions of them. Remembered at the node: asked in order, it looks one step back."""
+    """Whether a node is a constant or a pure function of constants. The answer is stored at the node, so that asking
+    for all nodes in order takes linear time."""
     answer = known(node).expression
     if answer is None:
         answer = node.op == "get_attr" or (
@@ -261,7 +270,7 @@ def is_expression(graph: Graph, node: fx.Node) -> bool:
 
 
 def _is_pure(node: fx.Node) -> bool:
-    """ATen overloads that write nowhere and draw no random numbers, and element access on what they return."""
+    """Whether a node is an ATen overload without side effects and random numbers, or takes an item of a result."""
     if node.op != "call_function":
         return False
     if isinstance(node.target, torch._ops.OpOverload):

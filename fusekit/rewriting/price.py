@@ -1,5 +1,8 @@
-"""What rows, sums and concatenations of maps cost, at the shape of the example inputs, or at a nominal one if there is
-none. Each map knows its own work (`algebra/work.py`); the same functions price what is and what is proposed."""
+"""The cost of chains, sums and concatenations of maps.
+
+The shapes are those of the example inputs; if they are unknown, nominal ones are used. Each map computes its own work
+(`algebra/work.py`). The same functions price the present region and the proposal.
+"""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +27,7 @@ _NOMINAL = {0: (), 1: (4096,), 2: (56, 56), 3: (16, 28, 28)}
 
 
 def work_of(value: Map | Combination, shapes: Sequence[Shape], itemsize: int, rates: Rates) -> Work:
-    """The work of any proposal, on sources of these shapes."""
+    """The work of a map or combination on sources of these shapes. `itemsize`: bytes of one entry."""
     if isinstance(value, Combination):
         terms = (work_of(term.map, [shapes[term.source]], itemsize, rates) for term in value.terms)
         total = sum(terms, joint(value, shapes, itemsize) if len(value.terms) > 1 else FREE)
@@ -33,7 +36,8 @@ def work_of(value: Map | Combination, shapes: Sequence[Shape], itemsize: int, ra
 
 
 def joint(value: Combination, shapes: Sequence[Shape], itemsize: int) -> Work:
-    """Adding branches reads two tensors and writes one, each time; concatenating reads and writes everything once."""
+    """The work of joining the branches. Each addition reads two tensors and writes one; a concatenation reads and
+    writes everything once."""
     entries, count = math.prod(value.joint_shape(*shapes)), len(value.terms) - 1
     if value.axis is None:
         return Work(0, 3 * count * entries * itemsize, count)
@@ -53,10 +57,10 @@ def work_of_chain(maps: tuple[Map, ...], shape: Shape, itemsize: int, rates: Rat
 
 
 def _joined(outer: Map | None, inner: Map, rates: Rates) -> Conv | None:
-    """outer @ inner if the runtime joins this pad to the convolution behind it by itself.
+    """outer @ inner, if `inner` is a pad that the runtime merges into the convolution after it; else None.
 
-    A pad that differs between the sides is always written as an operator of its own (`ir/write.py`): if joining it
-    lowered the price, the driver would join it for ever.
+    A pad with different amounts on the two sides is always written as a separate operator (`ir/write.py`). If merging
+    it lowered the price, the driver would merge it again and again and never end.
     """
     if not rates.pads_each_side or not isinstance(inner, Pad) or not isinstance(outer, Conv):
         return None
@@ -69,8 +73,8 @@ def _joined(outer: Map | None, inner: Map, rates: Rates) -> Conv | None:
 
 
 def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
-    """An input shape for a chain (outer first) whose real one is unknown: batch 1 and a usual size, or as many times
-    larger as the windows need; None if the chain says nothing about its channels."""
+    """A plausible input shape for a chain (outer first) whose real one is unknown: batch 1 and a usual size, doubled
+    until all windows fit. None if no map of the chain fixes the number of channels."""
     flat = flat_sizes(maps)
     for value in reversed(maps):
         conv = value.plain()
@@ -87,8 +91,8 @@ def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
 
 
 def flat_sizes(maps: tuple[Map, ...]) -> Shape | None:
-    """The spatial sizes that a chain `linear ∘ flatten ∘ conv` (outer first) must have before it is flattened:
-    the fixed ones, or all positions on the last axis."""
+    """The spatial sizes before the flatten in a chain `linear ∘ flatten ∘ conv` (outer first). If only the number of
+    positions is fixed, all of them on the last axis. None if there is no flatten."""
     for outer, value, inner in zip(maps, maps[1:], maps[2:], strict=False):
         if isinstance(value, Flatten) and isinstance(outer, Conv) and isinstance(inner, Conv):
             return value.sizes or (*(1,) * (inner.n - 1), outer.in_channels // inner.out_channels)
@@ -96,8 +100,8 @@ def flat_sizes(maps: tuple[Map, ...]) -> Shape | None:
 
 
 def nominal_shapes(whole: Combination, outer: tuple[Map, ...] = ()) -> list[Shape] | None:
-    """Shapes for the sources of a sum or concatenation, and what stands behind it, whose real ones are unknown; None if
-    no branch says anything about its channels."""
+    """Plausible shapes for the sources of a sum or concatenation whose real ones are unknown. `outer`: the maps applied
+    after it. None if no branch fixes its number of channels."""
     chains = [nominal_shape(term.map.maps) for term in whole.terms]
     if not any(chains):
         return None
@@ -106,7 +110,7 @@ def nominal_shapes(whole: Combination, outer: tuple[Map, ...] = ()) -> list[Shap
 
 
 def _fits(maps: tuple[Map, ...], shape: Shape) -> bool:
-    """Every map of the chain has an output."""
+    """Whether every map of the chain has a non-empty output."""
     for value in reversed(maps):
         shape = value.output_shape(shape)
         if any(size < 1 for size in shape[2:]):

@@ -1,4 +1,4 @@
-"""A matched region of a graph: what must be known of it to price it, to probe it and to name what replaces it."""
+"""A matched region of a graph: its shapes, dtype, costs, probes, and the names for the nodes that replace it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,8 @@ class Region:
     match: Match
 
     def dtype(self) -> torch.dtype | None:
-        """The one floating dtype of the region's constants and input; None for constants, which keep their own."""
+        """The floating or complex dtype shared by the region's constants and inputs; None for an expression of
+        constants, which keeps its dtypes. Raises Inapplicable if the dtypes differ."""
         if not self.match.sources:
             return None
         values = [self.graph.constants[str(node.target)] for node in constants_of(self.match.nodes)]
@@ -34,16 +35,16 @@ class Region:
         return dtypes.pop() if dtypes else torch.float32
 
     def weight_entries(self) -> int:
-        """The size of all constants that a proposal is computed from."""
+        """The number of entries of all constants that a proposal is computed from."""
         maps: tuple[Map, ...] = self.match.maps if self.match.sources else ()
         return sum(c.numel() for m in maps for c in m.constants())
 
     def has_sizes(self) -> bool:
-        """Whether the example's shapes are known."""
+        """Whether the shapes of all sources are known from example inputs."""
         return None not in self._example()
 
     def shapes(self) -> list[Shape] | None:
-        """The shapes of the sources: the example's, else nominal ones; None if nothing fixes them."""
+        """The shapes of the sources, from the example inputs or else nominal ones; None if there are neither."""
         if self.match.sources and self.has_sizes():
             return [shape for shape in self._example() if shape is not None]
         if self.match.branches:
@@ -55,18 +56,19 @@ class Region:
         return [known(source).shape for source in self.match.sources]
 
     def probes(self, affordable: int) -> Sequence[Sequence[Shape]]:
-        """Shapes of the sources to compare both sides at; the example's too, up to `affordable` multiplications."""
+        """Shapes of the sources for comparing both sides. The example's shapes are included if the region needs at most
+        `affordable` multiply-accumulates for them."""
         match = self.match
         assert match.source is not None
         rank = facts(match.source).rank
         if match.branches:
             return probe_shapes_of_branches(match.maps[-1], rank, match.maps[:-1])
         if rank is None and match.maps[-1].plain() is not None:
-            rank = facts(match.nodes[0]).rank  # a convolution keeps it
+            rank = facts(match.nodes[0]).rank  # a convolution does not change the rank
         return [[s] for s in probe_shapes(self._chain(), rank, known(match.source).shape, affordable)]
 
     def works(self, shapes: Sequence[Shape], itemsize: int, rates: Rates) -> list[tuple[fx.Node, Work]]:
-        """What each node of the region costs."""
+        """The work of each node of the region."""
         match = self.match
         if match.several:
             fork: Fork = match.maps[0]
@@ -85,7 +87,7 @@ class Region:
         return [*found.items(), *((match.output, each) for each in outer)]
 
     def alive(self) -> set[fx.Node]:
-        """The nodes that must be computed all the same: those read from outside, and what they need."""
+        """The inner nodes that stay after the rewrite: those read outside the region, and the nodes they depend on."""
         inside = set(self.match.nodes)
         alive: set[fx.Node] = set()
         for node in reversed(self.match.nodes[: -len(self.match.outputs)]):
@@ -94,12 +96,12 @@ class Region:
         return alive
 
     def sources(self) -> tuple[str, ...]:
-        """The module paths it comes from."""
+        """The module paths that the region comes from."""
         return tuple(dict.fromkeys(path for node in self.match.nodes for path in sources_of(node)))
 
     def names(self) -> list[str]:
-        """The paths of the nodes with weights of their own, of the first in each branch if there are any; else the
-        output's."""
+        """The module paths to name new nodes after: of the nodes with weights; with branches, of the first such node
+        of each branch. If there is none, the path of the output."""
         if not self.match.branches:
             named: list[str | None] = [where(node) for node in self.match.nodes if self._has_weights(node)]
         else:
@@ -108,12 +110,13 @@ class Region:
         return [name for name in named if name is not None] or [where(self.match.output)]
 
     def sources_after(self, name: str) -> tuple[str, ...]:
-        """Where a new node comes from: what is called after one branch comes from that branch alone."""
+        """The module paths that a new node of this name comes from: those of the branch with this name, if there is
+        one, else those of the whole region."""
         nodes = [node for branch in self.match.branches for node in branch.nodes if where(node) == name]
         return tuple(dict.fromkeys(path for node in nodes for path in sources_of(node))) or self.sources()
 
     def _chain(self) -> tuple[Map, ...]:
-        """The maps on the way from the source; of convolutions side by side, one stands for all."""
+        """The chain of maps from the source, outer first; of a fork, its first convolution."""
         maps = self.match.maps
         return maps[0].convs[:1] if maps and isinstance(maps[0], Fork) else maps
 
@@ -122,6 +125,6 @@ class Region:
 
 
 def constants_of(nodes: Sequence[fx.Node]) -> list[fx.Node]:
-    """The constants that nodes read, or are."""
+    """The `get_attr` nodes among these nodes and their inputs."""
     read = (source for node in nodes for source in (*node.all_input_nodes, node) if source.op == "get_attr")
     return list(dict.fromkeys(read))

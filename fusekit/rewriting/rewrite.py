@@ -1,4 +1,4 @@
-"""Rewrites: a pattern, and the right-hand side of a law. What else is needed to apply one is the driver's business."""
+"""Rewrites: a pattern, and the right-hand side of a law. Everything else about applying a law is done by the driver."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -9,7 +9,8 @@ from fusekit.rewriting.pattern import Pattern
 
 
 class Exactness(Enum):
-    """What a law promises: the same bits, equality over the reals (rounding may differ), or a stated bound (opt-in)."""
+    """What a law guarantees: the same bits; equality in real arithmetic, so that only rounding may differ; or an error
+    within a stated bound (such a law must be asked for)."""
 
     BITWISE = "bitwise"
     REAL = "real"
@@ -18,14 +19,15 @@ class Exactness(Enum):
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A law. Subclasses give `name`, `pattern`, `exactness` and `propose`; dataclass fields are its options.
+    """A law. Subclasses define `name`, `pattern`, `exactness` and `propose`; dataclass fields are its options.
 
-    `gain`: the law is applied where price after / price before is at most this. `sized`: that ratio depends so much on
-    the size of the input that the law is not applied without example inputs. `hope`: where times can be measured, a
-    realization is measured if its ratio of prices is at most this, and the times decide. `by_value`: the law looks at
-    the numbers in the weights; from their shapes alone it can say nothing. `realizes`: the right-hand side is
-    the same map computed in another way: it competes with others in the stage of choice, and is undone where the whole
-    model does not hold with it, or is slower.
+    `gain`: the law is applied where price after / price before is below this.
+    `sized`: this ratio depends so much on the size of the input that the law is not applied without example inputs.
+    `hope`: where times can be measured, a realization is measured if its ratio of prices is below this; then the times
+        decide.
+    `by_value`: the law depends on the values of the weights, so it cannot be priced from their shapes alone.
+    `realizes`: the right-hand side is the same map computed in another way. It competes with other realizations in the
+        stage of choice, and is undone if the whole model is slower or less accurate with it.
     """
 
     name: ClassVar[str]
@@ -38,13 +40,15 @@ class Rewrite:
     realizes: ClassVar[bool] = False
 
     def propose(self, *maps: Any) -> Map | Combination:
-        """The right-hand side of the law for these maps, outermost first; raises Inapplicable where it fails."""
+        """The right-hand side of the law for these maps, outermost first. Raises Inapplicable where the law does not
+        hold."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Passes that run together to a fixpoint. In a `contest`, all that apply to a node compete: the fastest wins."""
+    """Passes that run together until nothing changes. In a `contest`, all that apply to a node compete, and the fastest
+    is used."""
 
     name: str
     passes: tuple[Rewrite, ...]

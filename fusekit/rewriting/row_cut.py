@@ -1,24 +1,29 @@
-"""Where to fold a row of convolutions: the cheapest cut, by dynamic programming.
+"""Decides which neighbours in a chain of convolutions are folded: the cheapest cut, by dynamic programming.
 
     best(j) = min over i < j of best(i) + price(c_j ∘ ... ∘ c_i+1)
 
-A stretch of one is what it is; a longer one must be lawful, and cost at most `gain` times its parts. Greedy folding of
-pairs takes the pair that pays and spoils a better one: 16 -> 8 -> 32 -> 128 channels, the last by 5x5, ends at twice
-the work. In 3,000 random rows of three or four it was never cheaper, and up to 2.7 times dearer.
+A cut divides the chain into stretches; each stretch becomes one convolution. A stretch of one convolution stays as it
+is. The fold of a longer one must be lawful and cost at most `gain` times its parts. Folding pairs greedily can spoil a
+better fold: with 16 -> 8 -> 32 -> 128 channels, the last convolution 5x5, it ends at twice the work. In 3,000 random
+chains of three or four convolutions, the greedy result was never cheaper and up to 2.7 times more expensive.
 """
 
 from fusekit.algebra import Chain, Composition, Rates, Shape
 from fusekit.algebra.chain import Cut
 from fusekit.errors import Inapplicable
 
-LONGEST = 12  # convolutions folded at once; what comes out can fold again
+LONGEST = 12  # at most so many convolutions are folded at once; the result can be folded again
 
 
 def cheapest_cut(
     chain: Chain, shape: Shape, itemsize: int, *, rates: Rates, gain: float, kept: bool
 ) -> tuple[Composition, bool]:
-    """The cheapest lawful composition for an input of this shape, and whether it folds anything at that gain; if not,
-    the fold that comes nearest. `kept`: the innermost value is computed in any case. Inapplicable if none is lawful."""
+    """The cheapest lawful composition for an input of this shape, and True; if no fold pays at this `gain`, the fold
+    that comes nearest to it, and False.
+
+    `kept`: the value of the innermost convolution is also read elsewhere, so that convolution stays and is paid for.
+    Raises Inapplicable if no fold is lawful.
+    """
     table = _Table(chain.on_meta(), shape, itemsize, rates, kept)
     while True:
         stretches = table.best(gain)
@@ -26,13 +31,13 @@ def cheapest_cut(
         stretches = stretches if pays else table.nearest()
         try:
             return chain.cut(stretches), pays
-        except Inapplicable as refusal:  # what shapes allow, a bias can forbid
+        except Inapplicable as refusal:  # the table looks at shapes only; a bias can make a fold unlawful
             for start, stop in stretches:
                 table.forbid_unlawful(chain, start, stop, refusal)
 
 
 class _Table:
-    """Prices of all stretches of a chain, from shapes alone."""
+    """The prices of all stretches of a chain, computed from shapes only."""
 
     def __init__(self, chain: Chain, shape: Shape, itemsize: int, rates: Rates, kept: bool) -> None:
         self.n = len(chain.convs)
@@ -66,7 +71,7 @@ class _Table:
         return cuts[-1]
 
     def nearest(self) -> Cut:
-        """The one stretch whose fold costs least beside its parts."""
+        """The cut with one fold: of the stretch whose fold costs least in relation to its parts."""
         if not self.prices:
             assert self.refusal is not None
             raise self.refusal

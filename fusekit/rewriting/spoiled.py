@@ -1,10 +1,10 @@
-"""Weights that hold NaN or infinity, and what may still be rewritten around them.
+"""Weights that hold NaN or infinity, and which rewrites are still allowed near them.
 
     0 · ∞ = NaN,  ∞ − ∞ = NaN
 
-so a law that multiplies by zero, leaves a zero out, or adds in another order, moves them to other places. A fold that
-reads such weights is refused; behind them, where activations are not finite either, only those laws hold that scale and
-shift channel by channel: s (K ⋆ x) + t is NaN or infinite where (s K) ⋆ x + t is.
+A law that multiplies by zero, leaves out a zero, or adds in another order would move NaN and infinity to other
+outputs. So a fold that reads such weights is refused. After such a layer activations are not finite either, and only
+laws that scale and shift each channel still hold: s (K ⋆ x) + t is NaN or infinite exactly where (s K) ⋆ x + t is.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,21 +19,21 @@ HOLD_BEHIND = {"fold-constants", "drop-identity", "fold-affine", "fold-affine-in
 
 
 def is_finite(value: Tensor) -> bool:
-    """Whether all its numbers are. A finite sum has finite terms, and is found ten times as fast; a sum that is not may
-    have gone beyond the range on the way."""
+    """Whether all entries are finite. If their sum is finite, all are, and the sum is ten times faster to compute. If
+    it is not, it may only have overflowed, so each entry is checked."""
     if not (value.is_floating_point() or value.is_complex()):
         return True
     return bool(value.sum().isfinite()) or bool(value.isfinite().all())
 
 
 def has_finite_constants(value: Map) -> bool:
-    """Whether all numbers of a map are finite; true where only its shapes are known."""
+    """Whether all constants of a map are finite. Constants on the meta device have no values and count as finite."""
     return all(constant.is_meta or is_finite(constant) for constant in value.constants())
 
 
 def spoiled_layers(graph: Graph) -> dict[fx.Node, str]:
-    """The nodes that read weights which are not finite, and the name of one of these. A mask of infinities that is
-    added is no weight."""
+    """The linear layers with weights that are not finite, each with the name of one such weight. A mask of infinities
+    that is added to a tensor is not a weight."""
     names = {name for name, value in graph.constants.items() if not is_finite(value)}
     found: dict[fx.Node, str] = {}
     for node in graph.nodes if names else ():
@@ -45,7 +45,7 @@ def spoiled_layers(graph: Graph) -> dict[fx.Node, str]:
 
 
 def weights_before(nodes: Iterable[fx.Node], spoiled: Mapping[fx.Node, str]) -> str:
-    """The name of such weights that these nodes depend on; "" if on none."""
+    """The name of a weight that is not finite and that these nodes depend on; "" if there is none."""
     waiting = list(nodes) if spoiled else []
     seen: set[fx.Node] = set()
     while waiting:

@@ -1,9 +1,9 @@
-"""Local check of a region against its proposal, in float64.
+"""Compares a region with its proposal, in float64.
 
-Both sides are affine in their input. If they differ, they differ on a Gaussian probe with probability 1, so one probe
-a size decides; sizes are what could hide a difference, so several are tried: odd and even, all stride residues up to
-four, each larger than the whole window and its ring. A kernel tap off by 1e-9 shows at 2e-9 against a noise of 1e-13,
-which no float32 comparison can do.
+Both sides are affine in their input. If they differ, they differ on a Gaussian input with probability 1, so one probe
+for each size is enough. A difference may show only at some sizes, so several are tried: odd and even ones, all
+remainders of the stride up to four, each larger than the whole window and its border ring. An error of 1e-9 in one
+kernel tap gives a relative error of 2e-9, far above the rounding noise of 1e-13; float32 could not show it.
 """
 
 import math
@@ -22,7 +22,7 @@ from fusekit.rewriting.price import flat_sizes
 
 TOLERANCE = 1e-10
 AFFORDABLE = 2_000_000
-AFFORDABLE_FOR_PLANS = 300_000_000  # where what is computed depends on the size, the real one is worth some 0.1 s
+AFFORDABLE_FOR_PLANS = 300_000_000  # for FFT plans, which depend on the size: the real size is checked, about 0.1 s
 
 
 def region_error(
@@ -33,8 +33,10 @@ def region_error(
     probes: Sequence[Sequence[Shape]],
     count: int = 1,
 ) -> float:
-    """The largest relative error of the new nodes' last `count` values against the old nodes' last ones, over the
-    probes, each of which gives a shape for every source."""
+    """The largest relative error of the last `count` values of `new` against those of `old`.
+
+    `probes`: each one gives a shape for every source. An empty `new` stands for the first source itself.
+    """
     constants = _wide_constants(graph, (*old, *new))
     dtype = next((v.dtype for v in constants.values()), torch.float64)
     generator = torch.Generator().manual_seed(len(old))
@@ -54,14 +56,14 @@ def region_error(
 
 
 def constant_error(graph: Graph, old: Sequence[fx.Node], new: fx.Node) -> float:
-    """0 if the constant has the bits of the expression run once more in its own dtype, infinite otherwise."""
+    """0 if the constant equals the expression, evaluated again in its own dtype, bit by bit; else infinity."""
     expected, given = evaluate(graph, old, {})[old[-1]], graph.constants[str(new.target)]
     same = given.dtype == expected.dtype and torch.equal(given.nan_to_num(), expected.nan_to_num())
     return 0.0 if same else float("inf")
 
 
 def relative_error(given: Tensor, expected: Tensor) -> float:
-    """||given - expected|| / ||expected||; infinite for another shape, and where a NaN hides the answer."""
+    """||given - expected|| / ||expected||; infinity if the shapes differ or the result is not finite."""
     if given.shape != expected.shape:
         return float("inf")
     scale = float(torch.linalg.vector_norm(expected))
@@ -78,8 +80,8 @@ def _wide_constants(graph: Graph, nodes: Sequence[fx.Node]) -> dict[fx.Node, Ten
 def probe_shapes(
     maps: tuple[Map, ...], rank: int | None, real: Shape | None, affordable: int = AFFORDABLE
 ) -> list[Shape]:
-    """Input shapes for a chain of maps, outer first, of the input's rank; the real one too where it takes no more
-    multiply-accumulates than `affordable`."""
+    """Input shapes for a chain of maps (outer first), of the given rank. The real input shape is included if the chain
+    needs at most `affordable` multiply-accumulates for it."""
     inner_first = maps[::-1]
     conv: Conv | None = next((plain for m in inner_first if (plain := m.plain()) is not None), None)
     if isinstance(inner_first[0], Mixing):
@@ -106,15 +108,18 @@ def probe_shapes(
 
 
 def _mixed_shapes(mixing: Mixing) -> list[Shape]:
-    """Blocks of as many channels as the bias has entries for, else of several sizes."""
+    """Input shapes for a mixing. A bias fixes the number of channels in a block; without one, several are tried."""
     out, inputs = mixing.matrix.shape
     channels = [1, 2, 3] if mixing.bias is None else [len(mixing.bias) // out] * 3
     return [(3 - k, inputs * c, *(2 + (k + i) % 3 for i in range(mixing.n))) for k, c in enumerate(channels)]
 
 
 def _flattened_sizes(maps: tuple[Map, ...], conv: Conv) -> list[Shape] | None:
-    """Where a flattened linear layer fixes the sizes: all that the convolution brings to them; where it fixes but how
-    many positions there are: ways to lay them out on the axes."""
+    """The input sizes of the convolution in a chain `linear ∘ flatten ∘ conv`; None for another chain.
+
+    Before a convolution with a window: all sizes for which its output has the sizes that the linear layer expects.
+    Before a pointwise one: several layouts of the number of positions on the axes.
+    """
     flat = flat_sizes(maps)
     if flat is None:
         return None
@@ -134,7 +139,8 @@ def _flattened_sizes(maps: tuple[Map, ...], conv: Conv) -> list[Shape] | None:
 
 
 def probe_shapes_of_branches(whole: Combination, rank: int | None, outer: tuple[Map, ...] = ()) -> list[list[Shape]]:
-    """Shapes for the sources of a sum or concatenation, large enough for every branch and what stands behind it."""
+    """Shapes for the sources of a sum or concatenation, large enough for every branch and for the maps `outer` that
+    follow."""
     probes = [probe_shapes((*outer, *term.map.maps), rank, None) for term in whole.terms if term.map.maps]
     grown = [tuple(map(max, *shapes)) if len(shapes) > 1 else shapes[0] for shapes in zip(*probes, strict=False)]
     channels = next((conv.in_channels for value in outer if (conv := value.plain()) is not None), None)
@@ -142,8 +148,8 @@ def probe_shapes_of_branches(whole: Combination, rank: int | None, outer: tuple[
 
 
 def _smallest(maps: tuple[Map, ...], axis: int) -> tuple[int, int]:
-    """(the whole window of the chain with its ring: what the paddings reach, and what negative ones crop; its stride)
-    on an axis counted from the right; maps whose span is not known count for nothing."""
+    """(size, stride) of the chain on an axis counted from the right. The size is that of the whole window with its
+    border ring: what paddings add, and what negative paddings crop. Maps without a known span are ignored."""
     total = POINT
     for value in maps:
         total = (value.span() or POINT).after(total)

@@ -1,10 +1,10 @@
-"""What runs a network: how it is built there, timed, priced, and what was measured of it before.
+"""The runtimes that run a network: how to load it there, time it and price it, and a cache of earlier measurements.
 
-Knows PyTorch, ONNX Runtime and OpenVINO, a file each. Must not know what is optimized, or why.
+Knows PyTorch, ONNX Runtime and OpenVINO, one file each. Must not know what is optimized, or why.
 
-A runtime is an object (`protocol.py` says what it answers). Those below are ours; a package brings another by an entry
-point in the group `fusekit.runtimes`, whose name is the runtime's and whose value is "module:Class". Their names are
-known without importing any of them: the command line asks for them before torch is there.
+A runtime is an object with the attributes and methods of `protocol.py`. Another package adds one by an entry point in
+the group `fusekit.runtimes`: its name is the runtime's name, its value is "module:Class". The names are known without
+importing the runtimes, because the command line needs them before it imports torch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OURS = {
 
 @cache
 def _entries() -> dict[str, EntryPoint]:
-    """All runtimes by name; ours stand first, and nobody else's takes the name of one of them."""
+    """All runtimes by name, fusekit's own first. An entry point of another package cannot replace one of these."""
     others = {entry.name: entry for entry in entry_points(group=GROUP)}
     ours = {name: EntryPoint(name, value, GROUP) for name, value in _OURS.items()}
     return {**others, **ours} if not others else {**ours, **{k: v for k, v in others.items() if k not in ours}}
@@ -44,8 +44,8 @@ def known() -> tuple[str, ...]:
 
 
 def runtime(name: str) -> Runtime:
-    """The runtime of this name, ready to run. FusekitError if there is none, if it cannot be loaded, or if what it
-    stands on is not installed."""
+    """The runtime of this `name`, ready to run. Raises FusekitError if there is none, if it cannot be loaded, or if a
+    package that it needs is not installed."""
     if name not in _entries():
         raise FusekitError(f"target must be one of {', '.join(known())}, got {name!r}")
     found = _loaded(name)
@@ -55,7 +55,8 @@ def runtime(name: str) -> Runtime:
 
 
 def runtimes() -> list[Runtime]:
-    """All that can be loaded, installed or not; of one that cannot a warning tells."""
+    """All runtimes whose class can be loaded, even if a package they need is not installed. A runtime that cannot be
+    loaded gives a warning."""
     found = []
     for name in known():
         try:
@@ -66,7 +67,7 @@ def runtimes() -> list[Runtime]:
 
 
 def available() -> list[Runtime]:
-    """Those that are ready to run."""
+    """The runtimes that are ready to run."""
     return [each for each in runtimes() if not each.missing()]
 
 
@@ -75,7 +76,7 @@ def _loaded(name: str) -> Runtime:
     entry = _entries()[name]
     try:
         made: Runtime = getattr(import_module(entry.module), entry.attr)()
-    except Exception as error:  # another package's: whatever it raises must not take ours along
+    except Exception as error:  # code of another package, which may raise anything
         reason = f"{type(error).__name__}: {error}"
         raise FusekitError(f"the runtime {name!r} ({entry.value}) cannot be loaded: {reason}") from error
     return made

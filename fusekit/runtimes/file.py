@@ -1,4 +1,4 @@
-"""An ONNX file that some runtime has loaded: its inputs, which of their sizes are free, and how it is fed."""
+"""An ONNX file that a runtime has loaded: its inputs, which of their sizes may vary, and how to run it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -17,24 +17,24 @@ from fusekit.model import Inputs
 
 @dataclass(frozen=True)
 class Port:
-    """An input of a file: its name, its element type as torch has it (None if torch has none), and its sizes, a free
-    one by its name or None."""
+    """An input of a file: its name, its element type as a torch dtype (None if torch has no such type), and its sizes.
+    A size that may vary is given by its name, or None if it has no name."""
 
     name: str
     dtype: torch.dtype | None
     shape: tuple[int | str | None, ...]
 
     def fits(self, tensor: Tensor) -> bool:
-        """Whether it could be fed with this tensor: element type and number of axes."""
+        """Whether this tensor can be passed to the input: its element type and number of axes are right."""
         tensor = in_reals(tensor)
         return self.dtype in (None, tensor.dtype) and len(self.shape) == tensor.dim()
 
 
 class RunnableFile(ABC):
-    """A loaded file. A runtime says what its ports are and runs it on arrays."""
+    """A loaded file. The subclass of each runtime gives its inputs and outputs, and runs it on arrays."""
 
     def __init__(self, path: str | Path) -> None:
-        """FusekitError if there is no such file."""
+        """Raises FusekitError if there is no such file."""
         self.path = Path(path)
         if not self.path.is_file():
             raise FusekitError(f"no ONNX file at {self.path}")
@@ -42,24 +42,24 @@ class RunnableFile(ABC):
     @property
     @abstractmethod
     def inputs(self) -> Sequence[Port]:
-        """What it must be fed with, in the order of the file."""
+        """The inputs, in the order of the file."""
 
     @property
     @abstractmethod
     def output_names(self) -> list[str]:
-        """In the order of the file."""
+        """The names of the outputs, in the order of the file."""
 
     @abstractmethod
     def run_arrays(self, feed: Mapping[str, Any]) -> list[Any]:
-        """The outputs for numpy arrays by input name. FusekitError with the runtime's reason."""
+        """The outputs for `feed`, numpy arrays by input name. Raises FusekitError with the runtime's reason."""
 
     @property
     def input_names(self) -> list[str]:
         return [port.name for port in self.inputs]
 
     def free_axes(self) -> dict[str, dict[int, str]]:
-        """Per input, the axes whose size is free and the name each has: `{"x": {0: "batch", 2: "height"}}`. A size
-        without a name gets one of its own."""
+        """For each input, the axes whose size may vary, with the names of these sizes, for example
+        `{"x": {0: "batch", 2: "height"}}`. A size without a name gets a unique one."""
         return {
             port.name: {
                 axis: size or f"{port.name}_dim{axis}"
@@ -70,9 +70,11 @@ class RunnableFile(ABC):
         }
 
     def assign(self, inputs: Inputs, names: Sequence[str]) -> dict[str, int]:
-        """Which tensor feeds which graph input: by name, then the first one left that has its rank and element type.
+        """For each input of the file, the number of the tensor to pass to it.
 
-        An exporter drops inputs that the model does not use, so there may be more tensors than graph inputs.
+        Tensors are matched by name; then each remaining input takes the first remaining tensor of its rank and element
+        type. There may be more tensors than inputs, because exporters drop inputs that the model does not use. Raises
+        FusekitError if no tensor fits an input.
         """
         tensors = inputs.tensors()
         places = {name: index for index, name in enumerate(names) if name in self.input_names}
@@ -91,23 +93,23 @@ class RunnableFile(ABC):
         return places
 
     def feed(self, inputs: Inputs, names: Sequence[str]) -> dict[str, Any]:
-        """The arrays by the names of the graph inputs they go to."""
+        """The inputs as numpy arrays, by the names of the file's inputs."""
         tensors = inputs.tensors()
         return {name: _array(tensors[index]) for name, index in self.assign(inputs, names).items()}
 
     def run(self, inputs: Inputs, names: Sequence[str]) -> list[tuple[str, Tensor]]:
-        """The named outputs. FusekitError with the runtime's reason."""
+        """The outputs as (name, tensor). Raises FusekitError with the runtime's reason."""
         arrays = self.bound(inputs, names)()
         return [(name, torch.as_tensor(array)) for name, array in zip(self.output_names, arrays, strict=True)]
 
     def bound(self, inputs: Inputs, names: Sequence[str]) -> Callable[[], list[Any]]:
-        """A run with these inputs, to be called as often as one likes: the outputs as arrays."""
+        """A function without arguments that runs the file on these inputs and returns the outputs as arrays."""
         feed = self.feed(inputs, names)
         return lambda: self.run_arrays(feed)
 
 
 def declared_inputs(path: str | Path) -> list[Port]:
-    """What the file itself says of its inputs, without its weights being read."""
+    """The inputs as the file declares them. Weights stored outside the file are not read."""
     graph = onnx.load(str(path), load_external_data=False).graph
     weights = {initializer.name for initializer in graph.initializer}
     ports = []
@@ -121,18 +123,19 @@ def declared_inputs(path: str | Path) -> list[Port]:
 
 
 def in_reals(tensor: Tensor) -> Tensor:
-    """torch's exporter turns a complex [*] into a real [*, 2]: ONNX runtimes have no complex numbers."""
+    """A complex tensor [*] as a real one [*, 2], as torch's exporter represents it; ONNX runtimes have no complex
+    numbers. A real tensor is returned unchanged."""
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error that says something."""
+    """The first non-empty line of an error's text, at most 300 characters; its class if it has no text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]
 
 
 def _array(tensor: Tensor) -> Any:
-    """As numpy, which has no bfloat16."""
+    """The tensor as a numpy array. Raises FusekitError for bfloat16, which numpy does not have."""
     if tensor.dtype == torch.bfloat16:
-        raise FusekitError("files take no bfloat16 input on the CPU: export the model with .float()")
+        raise FusekitError("ONNX files cannot take bfloat16 inputs on the CPU: export the model with .float()")
     return in_reals(tensor.detach()).cpu().contiguous().numpy()

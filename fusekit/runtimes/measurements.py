@@ -1,9 +1,9 @@
-"""What was measured before, on disk: times of competing realizations, by what was measured, where and how.
+"""A cache on disk of earlier measurements: the times of competing realizations, by what was measured, where and how.
 
-One SQLite file in the user's cache folder (or in `FUSEKIT_CACHE_DIR`), shared by all processes; the version of the
-table is in the file's name. A cache may lose and never harm: what cannot be read is measured again, what cannot be
-written is forgotten, a damaged file is replaced. An entry that lies changes no result, and the speed of the whole model
-is measured anew.
+It is one SQLite file in the user's cache folder (or in `FUSEKIT_CACHE_DIR`), shared by all processes. The version of
+the table is in the file's name. The cache may lose entries but never does harm: what cannot be read is measured again,
+what cannot be written is dropped, a damaged file is replaced. A wrong time changes no numerical result, and the speed
+of the whole model is always measured anew.
 """
 
 import json
@@ -19,17 +19,17 @@ from pathlib import Path
 import platformdirs
 
 FILE = "measurements-1.sqlite"
-_WAIT = 5.0  # seconds for another process that writes
+_WAIT = 5.0  # seconds to wait for another process that is writing
 
 
 def folder() -> Path:
-    """Where measurements are kept: $FUSEKIT_CACHE_DIR, else the platform's cache folder."""
+    """The folder of the cache: $FUSEKIT_CACHE_DIR, else the platform's cache folder."""
     return Path(os.environ.get("FUSEKIT_CACHE_DIR") or platformdirs.user_cache_path("fusekit"))
 
 
 @lru_cache(maxsize=1)
 def processor() -> str:
-    """The model of the processor, as the system names it."""
+    """The model name of the processor, as the system reports it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -38,13 +38,13 @@ def processor() -> str:
 
 
 class Measurements:
-    """Milliseconds by label, under a key that names everything they depend on."""
+    """A cache of times. Each entry maps labels to milliseconds; its key holds everything that the times depend on."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or folder() / FILE
 
     def get(self, key: Mapping[str, object]) -> dict[str, float] | None:
-        """What is known; None if nothing is, or what is there is not a list of times."""
+        """The times stored under this key; None if there are none, or if they cannot be read."""
         if not self.path.exists():
             return None
         try:
@@ -55,7 +55,7 @@ class Measurements:
             return None
 
     def put(self, key: Mapping[str, object], times: Mapping[str, float]) -> None:
-        """Keep them, if that is possible."""
+        """Store the times under this key, if possible; errors are ignored."""
         for attempt in range(2):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ class Measurements:
                         "INSERT OR REPLACE INTO measurements VALUES (?, ?)", (_spell(key), json.dumps(dict(times)))
                     )
                 return
-            except sqlite3.OperationalError:  # locked, read-only, full: not damaged
+            except sqlite3.OperationalError:  # locked, read-only or full; the file is not damaged
                 return
             except sqlite3.DatabaseError:
                 if attempt == 0:

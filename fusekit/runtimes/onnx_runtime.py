@@ -17,11 +17,12 @@ from fusekit.runtimes.file import Port, RunnableFile, first_line
 from fusekit.runtimes.measurements import processor
 from fusekit.runtimes.timing import Call
 
-onnxruntime.disable_telemetry_events()  # nothing leaves the machine
-SILENT = 4  # ONNX Runtime's severities end with 4, fatal: whatever it has to say arrives as an exception
+onnxruntime.disable_telemetry_events()  # no data leaves the machine
+SILENT = 4  # log only fatal errors, the highest severity; everything else arrives as an exception
 
-# Measured on one thread of a core with AVX-512, `direct` on 107 shapes. It has no kernels for volumes, slow ones for
-# depthwise convolutions of one axis (1.3 to 6 times the time of a plane), and takes 0.02 ms for each side of a ring.
+# Measured on one thread of a core with AVX-512; `direct` on 107 shapes. ONNX Runtime has no fast kernels for 3d
+# convolutions, slow ones for 1d depthwise convolutions (1.3 to 6 times the time of 2d ones), and takes 0.02 ms for each
+# side of a border ring.
 RATES = Rates(
     direct=(50.0, 30.0),
     lanes=(16, 8),
@@ -36,7 +37,7 @@ RATES = Rates(
     batched_rows=2,
 )
 
-# ONNX Runtime's spelling of an element type -> torch's.
+# ONNX Runtime's name of an element type -> torch's dtype.
 _ELEMENT = {
     "tensor(float)": torch.float32,
     "tensor(double)": torch.float64,
@@ -51,7 +52,7 @@ _ELEMENT = {
 
 
 class OnnxRuntime:
-    """The runtime of most files."""
+    """ONNX Runtime, which runs ONNX files on the CPU."""
 
     name = "onnxruntime"
     title = "ONNX Runtime"
@@ -76,7 +77,7 @@ ONNX_RUNTIME = OnnxRuntime()
 
 
 class OnnxFile(RunnableFile):
-    """A session of ONNX Runtime, with as many threads as torch has now."""
+    """A session of ONNX Runtime, with the number of threads that torch has now."""
 
     def __init__(self, path: str | Path, *, spinning: bool = True) -> None:
         super().__init__(path)
@@ -107,8 +108,8 @@ class OnnxFile(RunnableFile):
         return any(node.op_type in ("LSTM", "GRU", "RNN") for node in nodes)
 
     def run_arrays(self, feed: Mapping[str, Any]) -> list[Any]:
-        if not all(array.size for array in feed.values()) and self._is_recurrent:  # it would end the process
-            raise FusekitError("ONNX Runtime has no recurrent layers for inputs of size 0: take inputs of at least 1")
+        if not all(array.size for array in feed.values()) and self._is_recurrent:  # this would crash the process
+            raise FusekitError("ONNX Runtime cannot run recurrent layers on inputs of size 0: sizes must be at least 1")
         try:
             return list(self._session.run(None, feed, self._run_options))
         except Exception as error:

@@ -31,7 +31,7 @@ RATES = Rates(
 
 
 class OpenVino:
-    """The runtime of Intel's processors."""
+    """OpenVINO, Intel's runtime for ONNX files, on the CPU."""
 
     name = "openvino"
     title = "OpenVINO"
@@ -60,17 +60,17 @@ def _core() -> Any:
 
 
 class OpenVinoFile(RunnableFile):
-    """A compiled model, with as many threads as torch has now."""
+    """A compiled model, with the number of threads that torch has now."""
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",  # else it takes bfloat16 where the processor has it
+            "INFERENCE_PRECISION_HINT": "f32",  # without it, OpenVINO uses bfloat16 if the processor has it
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         try:
-            # OpenVINO keeps no names of sizes, by which those that change together are known: the file has them
+            # Equal names show which sizes change together. OpenVINO drops these names, so they are read from the file.
             self._inputs = declared_inputs(self.path)
             self._request = _core().compile_model(str(self.path), "CPU", settings).create_infer_request()
         except Exception as error:

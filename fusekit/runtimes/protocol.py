@@ -1,4 +1,4 @@
-"""What a runtime answers. Another one is a class with these answers, named in an entry point."""
+"""The interface of a runtime. Another package implements it in a class, and names the class in an entry point."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +14,14 @@ from fusekit.runtimes.timing import Call
 
 
 class Runtime(Protocol):
-    """Where a network runs.
+    """A runtime, on which a network runs.
 
     Attributes:
-        name: the word for it, as in `target="onnxruntime"`.
-        title: its name for people.
-        rates: how it runs linear operators, for prices.
-        reads_files: it runs ONNX files; else it runs modules in this process.
-        has_complex: it computes with complex numbers itself; else they are pairs of reals there.
+        name: its name in options, as in `target="onnxruntime"`.
+        title: its name in texts for people.
+        rates: how fast it runs linear operators; used to estimate costs.
+        reads_files: True if it runs ONNX files; False if it runs modules in this process.
+        has_complex: True if it has complex numbers; False if they must be written as pairs of real ones.
     """
 
     name: str
@@ -31,21 +31,24 @@ class Runtime(Protocol):
     has_complex: bool
 
     def missing(self) -> str:
-        """ "" if it can run here; else one line that says what to install."""
+        """ "" if the runtime can run here; else one line that says what to install."""
         ...
 
     def identity(self, device: torch.device) -> str:
-        """What its times depend on besides the operators and the threads: its version, and the processor or the
-        `device` where the model lies. Times of another identity are not used."""
+        """A text with everything that its times depend on, besides the operators and the number of threads: its
+        version, and the processor or the `device` of the model. Times stored for another identity are not used."""
         ...
 
     def load(self, path: str | Path, *, spinning: bool = True) -> RunnableFile:
-        """The ONNX file at `path`, ready to run in as many threads as torch has now. `spinning`: threads that wait keep
-        their core busy, which is faster alone and slows down whatever runs in turn. FusekitError if it cannot be
-        loaded, or if this runtime reads no files."""
+        """The ONNX file at `path`, ready to run with the number of threads that torch has now.
+
+        `spinning`: waiting threads keep their cores busy. This is faster for one program alone, but slows down other
+        programs that run in turn with it. Raises FusekitError if the file cannot be loaded, or if this runtime does not
+        read files.
+        """
         ...
 
     def build(self, module: nn.Module, inputs: Inputs, write: Callable[[], Path]) -> Call:
-        """The `module` on these `inputs` as a call without arguments, as at inference. `write` makes an ONNX file of
-        the module, for runtimes that read files."""
+        """A function without arguments that runs the `module` on these `inputs`, as at inference. `write` exports the
+        module to an ONNX file and returns its path, for runtimes that read files."""
         ...

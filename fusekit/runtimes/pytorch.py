@@ -15,8 +15,8 @@ from fusekit.runtimes.timing import Call
 
 
 class PyTorch:
-    """The runtime in this process. Its rates are those that prices are given in where nothing else is said: `direct`
-    was measured on 107 shapes on one thread of a core with AVX-512, a side of a ring takes 0.16 ms."""
+    """PyTorch in this process. Its rates are the default ones: `direct` was measured on 107 shapes, on one thread of a
+    core with AVX-512; one side of a border ring takes 0.16 ms."""
 
     name = "torch"
     title = "PyTorch"
@@ -39,7 +39,8 @@ class PyTorch:
 
 
 def torch_call(module: nn.Module, inputs: Inputs) -> Call:
-    """A module as a call without arguments, as at inference."""
+    """A function without arguments that runs the module on these inputs in inference mode; on a GPU, it waits until the
+    result is computed."""
     on_gpu = any(tensor.is_cuda for tensor in inputs.tensors())
 
     def call() -> object:

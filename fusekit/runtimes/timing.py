@@ -1,4 +1,4 @@
-"""Interleaved timing: one call of each in turn, so that a slow moment of the machine falls on all of them."""
+"""Interleaved timing: the candidates are called in turn, so that a slow moment of the machine affects all of them."""
 
 import statistics
 import time
@@ -10,7 +10,7 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True)
 class Times:
-    """What one call took, in milliseconds, round by round; at least one."""
+    """The times of one call in milliseconds, one for each round; there is at least one."""
 
     rounds: tuple[float, ...]
 
@@ -20,13 +20,13 @@ class Times:
 
     @property
     def p95(self) -> float:
-        """What 95 of 100 rounds stay below."""
+        """The 95th percentile in milliseconds."""
         ordered = sorted(self.rounds)
         return ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
 
     @property
     def spread(self) -> float:
-        """Half the distance between the quartiles, relative to the median."""
+        """Half the interquartile range, relative to the median."""
         if len(self.rounds) < 2:
             return 0.0
         low, _, high = statistics.quantiles(self.rounds, n=4)
@@ -36,9 +36,12 @@ class Times:
 def interleaved(
     calls: Mapping[str, Call], rounds: int = 9, seconds: float = 3.0, least: int = 3, warm: bool = False
 ) -> dict[str, Times]:
-    """Every call once to warm up, then `rounds` times in turn; fewer, but at least `least`, where that would take
-    longer than `seconds` together. `warm`: each is called once more, untimed, right before it is timed: what takes a
-    fraction of a millisecond otherwise pays for the caches its predecessor left behind, or profits from them."""
+    """The times of each call. Each is called once to warm up; then all are called in turn, `rounds` times.
+
+    There are fewer rounds, but at least `least`, if they would take longer than `seconds` in total. `warm`: call each
+    once more, untimed, right before it is timed. Without that, the state in which the previous call left the caches
+    changes the time of very short calls.
+    """
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}

@@ -1,6 +1,6 @@
-"""Whether two things compute the same, judged by a run in float64.
+"""Decides whether two modules, files or graphs compute the same, by comparing both with a run in float64.
 
-Knows modules, files and numbers. Must not know how one was made of the other.
+Knows modules, files and numbers. Must not know how one was made from the other.
 """
 
 from fusekit.validation.judge import fault, validate

@@ -21,8 +21,8 @@ def difference(graph: Graph, other: Graph, inputs: Inputs) -> float:
 
 
 def distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
-    """The largest error of any of the second, relative to the largest entry of its counterpart; infinite for other
-    shapes, other dtypes and what is not finite elsewhere."""
+    """The largest error of any tensor of `second`, relative to the largest entry of its counterpart in `first`.
+    Infinite if shapes or dtypes differ, or if NaN and infinity are at other places."""
     if [(t.shape, t.dtype) for t in first] != [(t.shape, t.dtype) for t in second]:
         return float("inf")
     worst = 0.0
@@ -37,14 +37,14 @@ def distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
 
 
 def outputs(graph: Graph, inputs: Inputs) -> list[Tensor]:
-    """What the graph returns, flattened, with every operator in float64 and complex128."""
+    """The outputs of the graph as a flat list, with every operator run in float64 or complex128."""
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     wide = inputs.map(widened)
     given = {**dict(zip((str(n.target) for n in placeholders), wide.args, strict=False)), **wide.kwargs}
     values: dict[fx.Node, Any] = {n: given.get(str(n.target), (*n.args, None)[0]) for n in placeholders}
-    values |= {node: None for node in graph.nodes if is_guard(graph, node)}  # which insists on complex64
+    values |= {node: None for node in graph.nodes if is_guard(graph, node)}  # guards require complex64: skip them
     constants = {name: widened(t.detach()) for name, t in graph.constants.items()}
-    # fused kernels, recurrent ones, compare dtypes before they can be widened on the way
+    # fused kernels (recurrent layers) compare dtypes early, so their weights must be widened beforehand
     modules = {name: copy.deepcopy(m)._apply(widened) if _holds(m) else m for name, m in graph.modules.items()}
     wide_graph = replace(graph, constants=constants, modules=modules)
     with torch.no_grad(), in_float64():
@@ -55,7 +55,7 @@ def outputs(graph: Graph, inputs: Inputs) -> list[Tensor]:
 
 
 def is_guard(graph: Graph, node: fx.Node) -> bool:
-    """The check at the entrance reads the inputs as they come."""
+    """Whether the node calls a ShapeGuard, which checks the conditions that the program's inputs must meet."""
     return node.op == "call_module" and isinstance(graph.modules[str(node.target)], ShapeGuard)
 
 

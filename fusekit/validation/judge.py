@@ -1,10 +1,10 @@
-"""Whether a candidate computes what the reference computes, judged by the reference run in float64.
+"""Decides whether a candidate computes the same as the reference, by comparing both with the reference in float64.
 
     error           = ‖candidate − r64‖ / ‖r64‖      worst over outputs and probes
-    reference_error = ‖reference − r64‖ / ‖r64‖      at that same place
-    ok              ⇔  error ≤ max(16 · reference_error, 32 · eps)  everywhere (tolerance.py says why)
+    reference_error = ‖reference − r64‖ / ‖r64‖      for the same output and probe
+    ok              ⇔  error ≤ max(16 · reference_error, 32 · eps)  for all of them (tolerance.py says why)
 
-The candidate is a module or an ONNX file. What the reference itself refuses to run is skipped; what it runs, the
+The candidate is a module or an ONNX file. Inputs that the reference itself cannot run are skipped. On all others the
 candidate must run too.
 """
 
@@ -41,25 +41,26 @@ def validate(
     tolerance: float | None = None,
     target: str = ONNX_RUNTIME.name,
 ) -> Validation:
-    """Compare a module or an ONNX file with the reference, both in eval mode; neither is changed.
+    """Compare a module or an ONNX file with the reference, both in eval mode. Neither is changed.
 
-    Tried are the given inputs, batches of 1 and 3, odd and even sizes where these are free, and a wide dynamic range.
+    They are compared on the given inputs, on batches of 1 and 3, on odd and even sizes where sizes may vary, and on
+    inputs of wide dynamic range.
 
     Args:
-        reference: the module that says what is right.
+        reference: the module whose results are right.
         candidate: a module, or the path of an ONNX file.
         example_inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments.
-        tolerance: a bound on the relative error in place of the one derived from the reference's own. It then holds for
-            the quiet region of the wide range by itself too, where a convolution by FFT is less accurate than a direct
-            one.
-        target: the runtime that runs the file, by name.
+        tolerance: a bound on the relative error, in place of the one derived from the reference's own error. It is then
+            also applied to the small elements of the outputs for the wide dynamic range, by themselves: a convolution
+            by FFT is less accurate there than a direct one.
+        target: the name of the runtime that runs the file.
 
     Returns:
-        The Validation. Anything the candidate gets wrong is in it.
+        The Validation. It contains everything that is wrong with the candidate.
 
     Raises:
-        FusekitError: there is nothing to compare. The reference refuses the given inputs, the file does not load, or
-            there is no such runtime.
+        FusekitError: nothing could be compared: the reference fails on the given inputs, the file cannot be loaded, or
+            the runtime is unknown.
     """
     return judge(Reference(reference, example_inputs), candidate, tolerance, runtime_called(target))
 
@@ -70,7 +71,7 @@ def judge(
     tolerance: float | None = None,
     runtime: Runtime = ONNX_RUNTIME,
 ) -> Validation:
-    """The same, by a reference that has judged others before."""
+    """The same as `validate`, with a Reference that may have been used before and keeps its results."""
     inputs, names = reference.inputs, reference.names
     if isinstance(candidate, nn.Module):
         sizes: Sizes = guess_sizes(inputs)
@@ -91,8 +92,11 @@ def judge(
 
 
 def fault(reference: Reference, result: nn.Module, tolerance: float | None = None) -> str:
-    """What is wrong with a module on the given inputs, whose error is judged by the reference's own; with a tolerance,
-    on every probe, too. "" if nothing is. Raises `FusekitError` if the reference refuses the given inputs."""
+    """What is wrong with a module, in one sentence; "" if nothing is.
+
+    It is compared on the given inputs, with a bound derived from the reference's own error. If a tolerance is given, it
+    is also compared on all probes with this bound. Raises FusekitError if the reference fails on the given inputs.
+    """
     answer = reference.given
     try:
         given = run(result, reference.inputs)
@@ -117,7 +121,7 @@ class _Judge:
     tolerance: float | None
 
     def results(self, probe: Probe) -> Iterator[tuple[Probe, ProbeResult]]:
-        """The result of this probe, or, where the reference refuses it, of those to try instead."""
+        """The result of this probe; if the reference cannot run it, those of the probes to try instead."""
         if probe.name == WIDE_RANGE and not any(map(is_float, probe.inputs.tensors())):
             yield probe, ProbeResult(probe.name, skipped="no floating input")
             return
@@ -158,19 +162,20 @@ def _compared(
     tolerance: float | None = None,
     noise: Sequence[float] = (),
 ) -> Iterator[OutputError]:
-    """Each output of a candidate against the answer."""
+    """The error of each output of a candidate."""
     for named, own in zip(_named(answer, candidate), noise or [0.0] * len(candidate), strict=True):
         yield compare(*named, tolerance, own, reference.longest_sum)
 
 
 def _named(answer: Answer, candidate: Outputs) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-    """The name of each output of the candidate, its value, and the reference's own and exact ones."""
+    """For each output: its name, the candidate's value, the reference's value, and the exact (float64) value."""
     for (name, ours), (_, theirs), (_, truth) in zip(candidate, answer.own, answer.exact, strict=True):
         yield name, ours, theirs, truth
 
 
 def _free_sizes(file: RunnableFile, inputs: Inputs, names: Sequence[str]) -> Sizes:
-    """The sizes that the file leaves free: equal names change together, those on a first axis are batches."""
+    """The sizes that may vary in the file, as (batches, others). Sizes with equal names change together; those on a
+    first axis are batches."""
     places = file.assign(inputs, names)
     named: dict[str, list[tuple[int, int]]] = {}
     for value, axes in file.free_axes().items():

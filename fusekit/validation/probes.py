@@ -1,7 +1,7 @@
-"""Which inputs to compare two models on: the given ones, other batches, odd and even sizes, a wide dynamic range.
+"""Plans the inputs for comparing two models: the given ones, other batches, odd and even sizes, a wide dynamic range.
 
-Where a size may vary is a `Size`: the (tensor, axis) places that must change together. An ONNX file says it (equal
-`dim_param`, equal size); of a module it is guessed and the reference asked: what it refuses is skipped.
+A `Size` is a size that may vary: the (tensor, axis) places that must change together. An ONNX file lists them (equal
+`dim_param` means equal size). For a module they are guessed, and inputs that the reference cannot run are skipped.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,8 @@ COARSE_STEP = 32
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """Inputs to try, and the probes to try in their place where the reference refuses them."""
+    """Inputs to compare on. `varied`: the places with a changed size. `instead`: the probes to try if the reference
+    cannot run these inputs."""
 
     name: str
     inputs: Inputs
@@ -31,15 +32,16 @@ class Probe:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What its inputs depend on beside the given ones."""
+        """A key that is equal for probes with equal inputs (all made from the same given inputs)."""
         return self.name == WIDE_RANGE, *(tuple(tensor.shape) for tensor in self.inputs.tensors())
 
 
 def plan_probes(inputs: Inputs, batches: Sequence[Size], sizes: Sequence[Size]) -> Iterator[Probe]:
     """All probes for inputs whose batch and other sizes may vary at these places.
 
-    Joint changes first (the model is likelier to accept them, and they are cheap); each size on its own where the
-    reference refuses the joint change, and a multiple of 32 further where it insists on divisibility.
+    First all sizes are changed together: the model is more likely to accept that, and it takes one run. If the
+    reference cannot run it, each size is changed alone. If even sizes fail too, sizes larger by up to 32 are tried,
+    because a model may need sizes divisible by 32.
     """
     yield Probe(GIVEN, inputs)
     for batch in BATCHES:
@@ -55,10 +57,11 @@ def plan_probes(inputs: Inputs, batches: Sequence[Size], sizes: Sequence[Size]) 
 
 
 def guess_sizes(inputs: Inputs) -> tuple[list[Size], list[Size]]:
-    """The batches and other sizes a module may leave free.
+    """Guess the batches and the other sizes that may vary for a module.
 
-    A batch is the first size of all tensors that share it (then: of those with more axes than one). Another size is
-    any axis from the third on of a floating tensor; equal sizes on the same axis of several tensors go together.
+    The batch is the first axis of all tensors with the same size there; as an alternative, only of those with more than
+    one axis. Other sizes are the axes from the third on of floating-point and complex tensors; equal sizes on the same
+    axis of several tensors change together.
     """
     tensors = inputs.tensors()
     first = next((tensor.shape[0] for tensor in tensors if tensor.dim() > 1), None)

@@ -1,11 +1,11 @@
-"""One model and its example inputs as the yardstick by which everything made of the model is judged.
+"""One model and its example inputs, as the reference for everything that is made from the model.
 
     r(x)     the model's own run on inputs x, in its dtype
     r64(x)   its run in float64
 
-Both are made once for the given inputs, and once for each other probe whose numbers are few, however many candidates
-are judged. That is right because every run begins alike: in the state that the model came with, on inputs of its own.
-Neither a state that a model keeps, nor what it or a candidate writes into its inputs, is seen by another run.
+Both are computed once for the given inputs and kept, and also for other probes as long as their results fit in memory
+(`ROOM`), however many candidates are compared. That is correct because every run starts in the same state: a fresh copy
+of the model (unless it keeps no state) and a copy of the inputs. So no run sees what another run has written.
 """
 
 from collections.abc import Sequence
@@ -22,19 +22,18 @@ from fusekit.model.float64 import WIDENED
 from fusekit.validation.probes import GIVEN, Probe
 from fusekit.validation.tolerance import Outputs, is_float, longest_sum, outputs_of, relative_error
 
-ROOM = 1 << 26  # bytes for the answers on other probes than the given inputs; what finds no room is computed again
+ROOM = 1 << 26  # bytes for keeping the results of probes other than the given inputs; others are computed again
 
-# The rounding error of a single number is a matter of luck: of an output this small, further draws are taken.
+# The rounding error of a few numbers is random. For outputs with fewer elements, it is measured several times.
 FEW_ELEMENTS = 4
 DRAWS = (1 + 2**-5, 1 - 2**-6, 1 + 2**-7)
 
 
 class Reference:
-    """A model in eval mode on example inputs, and what it answers on these and on probes made of them.
+    """A model in eval mode with example inputs, and its results on them and on probes made from them.
 
-    `model`: as it came; it is not changed. `inputs`: the given ones. `names`: one for each of their tensors. The
-    answer on the given inputs is kept as long as the Reference is, others as long as all of them take at most `room`
-    bytes.
+    `model`: the model, which is not changed. `inputs`: the given ones. `names`: one for each of their tensors.
+    `room`: bytes for keeping results of other probes; the result on the given inputs is always kept.
     """
 
     def __init__(self, model: nn.Module, example_inputs: object, room: int = ROOM) -> None:
@@ -48,16 +47,16 @@ class Reference:
 
     @cached_property
     def longest_sum(self) -> int:
-        """Products in the longest sum of one of its layers."""
+        """The number of products in the longest sum of any of its layers."""
         return longest_sum(self.model)
 
     @property
     def given(self) -> "Answer":
-        """What the model answers on the given inputs. Raises `FusekitError` if it refuses them."""
+        """The model's result on the given inputs. Raises FusekitError if it cannot run them."""
         return self.on(Probe(GIVEN, self.inputs))
 
     def on(self, probe: Probe) -> "Answer":
-        """What the model answers on a probe, or why it refuses it; `FusekitError` if it refuses the given inputs."""
+        """The model's result on a probe, or its `refusal`. Raises FusekitError if it cannot run the given inputs."""
         key = probe.key
         if key in self._kept:
             return self._kept[key]
@@ -76,14 +75,14 @@ class Reference:
 
     @cached_property
     def _original(self) -> nn.Module:
-        """The state in which every run begins."""
+        """A copy of the model, in the state in which every run starts."""
         return evaluation_copy(self.model)
 
 
 class Answer:
-    """What the model answers on some inputs: `own`, in its dtype; `exact`, in float64, computed when first asked for.
+    """The model's result on some inputs: `own` in its dtype; `exact` in float64, computed when first needed.
 
-    `refusal`: why there is none.
+    `refusal`: why the model could not run them; "" if it could.
     """
 
     def __init__(self, original: nn.Module, inputs: Inputs, own: Outputs, refusal: str = "") -> None:
@@ -97,8 +96,8 @@ class Answer:
 
     @cached_property
     def noise(self) -> Sequence[float]:
-        """Of each output of fewer than `FEW_ELEMENTS`, the model's own error at its worst where the inputs are scaled
-        a little, thrice; 0 for others, which show it in one draw."""
+        """For each output with fewer than `FEW_ELEMENTS` elements, the largest rounding error of the model on three
+        slightly scaled inputs. 0 for other outputs: one run is enough to measure their error."""
         worst = [0.0] * len(self.own)
         few = [index for index, (_, tensor) in enumerate(self.own) if _is_few(tensor)]
         for scale in DRAWS if few else ():
@@ -111,21 +110,21 @@ class Answer:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes to keep this: inputs and outputs, those in float64 included."""
+        """Bytes needed to keep this result: inputs, outputs, and outputs in float64."""
         own = [tensor for _, tensor in self.own]
         wide = sum(t.numel() * WIDENED.get(t.dtype, t.dtype).itemsize for t in own)
         return wide + sum(t.untyped_storage().nbytes() for t in (*own, *self._inputs.tensors()))
 
 
 def run(module: nn.Module, inputs: Inputs) -> Outputs:
-    """What a module returns in eval mode. Neither the inputs nor a state that the module keeps are changed."""
+    """The outputs of a module in eval mode. Neither the inputs nor the state of the module are changed."""
     fresh = module if _leaves_no_trace(module) else evaluation_copy(module)
     with torch.no_grad(), quiet():
         return outputs_of(inputs.cloned().call(fresh))
 
 
 def _leaves_no_trace(module: nn.Module) -> bool:
-    """Whether it is in eval mode, and all its modules are of kinds known to keep nothing of a call."""
+    """Whether the module is in eval mode and consists only of modules that are known to keep no state between calls."""
     return not any(
         getattr(part, "training", True)
         or has_hooks(part)

@@ -1,12 +1,14 @@
-"""How far one output is from the truth, norm-wise and relative, and how far it may be.
+"""The relative error of one output in the Euclidean norm, and its tolerance.
 
     error(c) = ‖c − r64‖ / ‖r64‖        r64: the reference run in float64
 
-The original has such an error itself, from rounding. An exact rewrite only reorders roundings and was measured to cost
-2 to 4 times the original's error; a wrong rewrite costs orders of magnitude. FACTOR stands between the two. The
-original's error can be zero by luck (few operations, short dyadic weights), so FLOOR grants some roundings to everyone;
-fewer in half precision, where kernels accumulate in float32 and only round what they store.
-Never compare two float32 results with each other: their difference is neither one's error.
+The reference itself has such an error, from rounding. An exact rewrite only rounds in another order; its measured error
+is up to 2 to 4 times the reference's. A wrong rewrite has an error that is larger by orders of magnitude. FACTOR lies
+between the two. The reference's error can be zero by chance (few operations, weights with short binary fractions), so
+the tolerance is at least FLOOR roundings; fewer in half precision, where kernels accumulate in float32 and round only
+the stored results.
+
+Two float32 results are never compared with each other: their difference is the error of neither.
 """
 
 import math
@@ -23,20 +25,22 @@ from fusekit.model.inputs import spell
 FACTOR = 16.0
 FLOOR = 32.0
 FLOOR_HALF = 4.0
-# A float64 model is its own yardstick and its own error reads as zero: it gets what verifying a rewrite grants.
+# The float64 run of a float64 model is the model itself, so its error reads as zero. It gets the tolerance that the
+# check of a single rewrite has.
 FLOOR_FLOAT64 = 1e-10
-# Classes and masks flip where two scores tie: the share of elements that may, even where the reference has no flip.
+# Integers and booleans (classes, masks) may change where two scores are equal up to rounding. This share of elements
+# may differ, even if the reference in float32 and in float64 agree.
 FLOOR_FLIPPED = 1e-4
-# The quiet region of a wide range: elements that the norm does not see, as many as make a fair sample.
+# The quiet region: elements so small that they hardly change the norm. It is judged only if it has enough elements.
 QUIET_BELOW = 1e-3
 QUIET_ELEMENTS = 16
 
-Outputs = list[tuple[str, Tensor]]  # of one run, each under its name, on the CPU
+Outputs = list[tuple[str, Tensor]]  # (name, value on the CPU) of each output of one run
 
 
 @dataclass(frozen=True)
 class OutputError:
-    """One output on one probe. `shape` is the reference's; `reason` says why it is not `ok`."""
+    """The error of one output on one probe. `shape` is the reference's. `reason`: why it is not `ok`; "" if it is."""
 
     name: str
     shape: tuple[int, ...]
@@ -51,8 +55,8 @@ class OutputError:
 
 
 def outputs_of(result: Any) -> Outputs:
-    """The leaves of a nested output under the names of their places, those of dataclasses included; numbers become
-    tensors, None is no output."""
+    """The tensors in a nested output (containers and dataclasses), each named after its place. Numbers become tensors;
+    None is left out."""
     leaves = [
         (spell(path), leaf if isinstance(leaf, Tensor) else torch.tensor(leaf))
         for path, leaf in pytree.tree_leaves_with_path(_opened(result))
@@ -64,7 +68,7 @@ def outputs_of(result: Any) -> Outputs:
 
 
 def _opened(result: Any) -> Any:
-    """Dataclasses that torch does not look into, as dicts of their fields."""
+    """The result with dataclasses replaced by dicts of their fields, because pytree does not look into them."""
 
     def is_closed(value: Any) -> bool:
         return is_dataclass(value) and not isinstance(value, type | Mapping)
@@ -86,14 +90,15 @@ def compare(
     noise: float = 0.0,
     longest: int = 1,
 ) -> OutputError:
-    """The candidate's output against the reference's in its own dtype and in float64 (`exact`).
+    """Compare the candidate's output with the reference's, in its own dtype and in float64 (`exact`).
 
-    `tolerance`: an absolute bound on the relative error, in place of the one derived from the reference's own error;
-    `noise`: what else is known of the reference's own error on this output; `longest`: products in the longest sum.
+    `tolerance`: a fixed bound on the relative error, in place of the one derived from the reference's own error.
+    `noise`: a lower bound on the reference's own error, from other measurements.
+    `longest`: the number of products in the longest sum of the model.
     """
     shape = tuple(reference.shape)
     if reference.is_complex() and candidate.is_floating_point() and candidate.shape == (*shape, 2):
-        candidate = torch.view_as_complex(candidate.contiguous())  # as ONNX files give it
+        candidate = torch.view_as_complex(candidate.contiguous())  # an ONNX file returns [*, 2] for complex [*]
     for what, ours, theirs in (
         ("shape", tuple(candidate.shape), shape),
         ("dtype", str(candidate.dtype).removeprefix("torch."), str(reference.dtype).removeprefix("torch.")),
@@ -115,9 +120,9 @@ def compare(
 def compare_quiet(
     name: str, candidate: Tensor, reference: Tensor, exact: Tensor, tolerance: float
 ) -> OutputError | None:
-    """The same over the elements alone that are small, below `QUIET_BELOW` times the largest: beside it their errors
-    vanish in the norm of the whole. Bounded by `tolerance`, or by 16 times what the reference gets wrong there itself.
-    None if there are too few of them to judge."""
+    """Compare only the elements below `QUIET_BELOW` times the largest one. In the norm of the whole tensor their errors
+    would vanish. The bound is `tolerance`, or 16 times the reference's own error on them if that is larger. None if
+    there are too few of them to judge."""
     if not is_float(reference) or candidate.shape != reference.shape:
         return None
     size = exact.abs().nan_to_num()
@@ -130,10 +135,11 @@ def compare_quiet(
 
 
 def derived_tolerance(reference_error: float, dtype: torch.dtype, longest: int = 1) -> float:
-    """max(16 · the reference's own error, 32 · eps, eps √K), with other floors for half precision and float64.
+    """max(16 · reference_error, 32 · eps, eps √K), with other floors for half precision and float64.
 
-    K, `longest`: products in the longest sum. Added one after the other, as some kernels do, they are off by some
-    eps/2 √K, however well the reference adds (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2).
+    K (`longest`) is the number of products in the longest sum. Added one after the other, as some kernels do, they have
+    an error of about eps/2 √K, even if the reference adds more accurately (Higham, Accuracy and Stability of Numerical
+    Algorithms, section 4.2).
     """
     eps = torch.finfo(dtype).eps
     if eps <= torch.finfo(torch.float64).eps:
@@ -144,7 +150,7 @@ def derived_tolerance(reference_error: float, dtype: torch.dtype, longest: int =
 
 
 def longest_sum(model: nn.Module) -> int:
-    """How many products the longest sum in one of its convolutions and linear layers has."""
+    """The number of products in the longest sum of any of the model's convolutions and linear layers."""
     layers = (module for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd | nn.Linear))
     weights = [layer.weight for layer in layers if layer.weight.numel()]
     return max((weight[0].numel() for weight in weights), default=1)
@@ -161,7 +167,7 @@ def relative_error(value: Tensor, reference: Tensor, exact: Tensor) -> float:
 
 
 def is_float(tensor: Tensor) -> bool:
-    """Whether it holds real or complex numbers, which round."""
+    """Whether the dtype is floating-point or complex, so that values are rounded."""
     return tensor.is_floating_point() or tensor.is_complex()
 
 
@@ -177,6 +183,6 @@ def _flipped(value: Tensor, reference: Tensor) -> float:
 
 
 def _kind(value: Tensor) -> Tensor:
-    """0 finite, 1 NaN, 2 and 3 the infinities, element by element (real and imaginary part apart)."""
+    """For each element: 0 if finite, 1 for NaN, 2 for +∞, 3 for -∞. Real and imaginary parts are separate elements."""
     real = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
     return real.isnan() * 1 + real.isposinf() * 2 + real.isneginf() * 3

@@ -1,4 +1,4 @@
-"""What `validate` found: a verdict with all its evidence. Text for people, JSON for machines."""
+"""The result of `validate`: a verdict with all measured errors, printed as text or written as JSON."""
 
 import io
 import json
@@ -18,7 +18,7 @@ REFUSED = "the reference refuses it"
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """One probe: its outputs' errors, or why it was skipped, or why the candidate failed on it."""
+    """The result of one probe: the errors of the outputs, or why it was skipped, or why the candidate failed on it."""
 
     name: str
     outputs: tuple[OutputError, ...] = ()
@@ -46,9 +46,9 @@ class Validation:
     """The verdict. `error`, `reference_error` and `tolerance` belong to the output and probe with the largest error.
 
     Args:
-        probes: what was tried, and what came of it.
-        dynamic_axes: for each input by name, the axes that were given other sizes and worked.
-        report: of the optimization, where there was one.
+        probes: the result of each probe.
+        dynamic_axes: for each input by name, the axes whose sizes were changed and for which the candidate ran.
+        report: the report of the optimization, if there was one.
     """
 
     probes: tuple[ProbeResult, ...]
@@ -57,17 +57,17 @@ class Validation:
 
     @property
     def ok(self) -> bool:
-        """Whether anything was compared, and nothing failed."""
+        """True if something was compared and nothing failed."""
         return any(probe.outputs for probe in self.probes) and not self.failures
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Everything wrong on all probes, one line each."""
+        """Everything that is wrong on any probe, one line each."""
         return tuple(line for probe in self.probes for line in probe.failures)
 
     @property
     def outputs(self) -> tuple[OutputError, ...]:
-        """Each output of the model, as it was at its worst probe."""
+        """Each output of the model, on the probe where its error was largest."""
         worst: dict[str, OutputError] = {}
         for output in (output for probe in self.probes for output in probe.outputs):
             known = worst.get(output.name)
@@ -77,23 +77,24 @@ class Validation:
 
     @property
     def error(self) -> float:
-        """‖candidate − r64‖ / ‖r64‖, r64 being the reference run in float64; infinite if the candidate did not run."""
+        """‖candidate − r64‖ / ‖r64‖, where r64 is the reference run in float64. Infinite if the candidate failed to
+        run."""
         worst = self._worst
         return math.inf if worst is None or any(probe.failure for probe in self.probes) else worst.error
 
     @property
     def reference_error(self) -> float:
-        """‖reference − r64‖ / ‖r64‖ at the same output and probe: what rounding costs the reference itself."""
+        """‖reference − r64‖ / ‖r64‖ for the same output and probe: the rounding error of the reference itself."""
         return 0.0 if self._worst is None else self._worst.reference_error
 
     @property
     def tolerance(self) -> float:
-        """The largest error that was allowed at the same output and probe."""
+        """The largest error allowed for the same output and probe."""
         return 0.0 if self._worst is None else self._worst.tolerance
 
     @property
     def ratio(self) -> float:
-        """How many times the reference's own error the candidate's is; 1 where both are zero."""
+        """`error` / `reference_error`; 1 if both are zero."""
         if not self.reference_error:
             return math.inf if self.error else 1.0
         return self.error / self.reference_error
@@ -103,7 +104,7 @@ class Validation:
         return max((output for probe in self.probes for output in probe.outputs), key=_badness, default=None)
 
     def to_json(self, indent: int | None = 2) -> str:
-        """Everything as one JSON object; infinities and NaN, which JSON lacks, as strings. `indent`: as for
+        """Everything as one JSON object. Infinity and NaN, which JSON does not have, become strings. `indent`: as for
         `json.dumps`."""
         verdict = (
             "ok",
@@ -152,12 +153,12 @@ class Validation:
 
 
 def _badness(output: OutputError) -> float:
-    """NaN counts as infinite: a comparison that cannot be made is not a good one."""
+    """The error, with NaN counted as infinite, so that a failed comparison never looks good."""
     return math.inf if math.isnan(output.error) else output.error
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses with their verdicts (properties `ok`), tuples as lists, non-finite numbers as strings."""
+    """The value for JSON: dataclasses become dicts with their `ok`, tuples lists, infinity and NaN strings."""
     if is_dataclass(value) and not isinstance(value, type):
         named = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         return {**named, "ok": getattr(value, "ok", None)}

@@ -152,7 +152,7 @@ def test_a_network() -> None:
 def test_not_without_a_clock_and_not_for_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = wide(torch.float32), torch.randn(1, 384, 14, 28)
     for target, gain, reason in (
-        ("onnxruntime", 0.0, "only measuring can tell"),
+        ("onnxruntime", 0.0, "only a measurement can tell"),
         ("torch", 3.0, "copies"),
     ):
         monkeypatch.setattr(UseWinograd, "gain", gain)

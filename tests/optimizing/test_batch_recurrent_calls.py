@@ -106,7 +106,7 @@ def test_in_a_file_of_any_length(tmp_path: Path) -> None:
 def test_large_batches_stay_apart_in_files() -> None:
     report = report_of(fusekit.optimize(Naive().eval(), torch.randn(5, 8, 4, dtype=C64), target="onnxruntime"))
     assert [event.reason for event in report.refused if event.rewrite == "batch-calls"] == [
-        "of 8 rows each, one call after the other is as fast"
+        "with 8 rows in each call, separate calls are as fast as one"
     ] * 2
 
 

@@ -1,6 +1,8 @@
-"""torch.export archives, read as data: what a strict grammar allows is written anew, and only that reaches torch.
+"""Loads torch.export archives safely: an archive is parsed by a strict grammar and written anew, and torch reads only
+the new one.
 
     listing -> strict_json -> program (grammar, size_expression, operators, guards, ...) -> weights -> write -> torch
 
-What is none of it is refused by name (`Refused`). docs/files.md says what is promised.
+Everything that the grammar does not allow is refused, and the message names it (`Refused`). What is promised is in
+docs/files.md.
 """

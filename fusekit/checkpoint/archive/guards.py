@@ -1,7 +1,8 @@
-"""What a program assumes of its inputs: conditions that torch runs as Python code, so they are read by a grammar.
+"""Parses the conditions that a program assumes of its inputs. torch runs them as Python code, so they must be checked.
 
-`2 <= L['x'].size()[2]`, `L['x'].size()[2] % 4 == 0`: sizes of the arguments `L`, numbers, arithmetic and comparisons.
-A condition that cannot be read is no reason to read on without it: the program would take what it is wrong for.
+Examples: `2 <= L['x'].size()[2]`, `L['x'].size()[2] % 4 == 0`. Allowed are sizes of the arguments `L`, numbers,
+arithmetic and comparisons. A program with a condition that cannot be parsed is refused: without the condition it would
+accept inputs for which its results are wrong.
 """
 
 import ast
@@ -12,7 +13,7 @@ from fusekit.checkpoint.archive.refused import Refused, shown
 
 MOST_TEXT = 1 << 14
 MOST_DEPTH = 96
-MOST_BITS = 8_192  # of a value whose inputs have 64
+MOST_BITS = 8_192  # of any value in a condition; sizes of inputs have 64 bits
 _MOST_POWER = 4
 _TEXT = re.compile(r"[A-Za-z0-9_'., ()\[\]=+\-*/%<>!]+", re.ASCII)
 _KEY = re.compile(r"[A-Za-z0-9_ .\-]{1,100}", re.ASCII)
@@ -27,7 +28,7 @@ _READINGS = ("size", "stride", "storage_offset", "dim")
 
 
 def rewrite_guard(value: Any, where: str) -> str:
-    """The same condition, written from what was read; raises Refused if it is none."""
+    """The same condition, written anew from its syntax tree. Raises Refused if it is not allowed."""
     if not isinstance(value, str) or len(value) > MOST_TEXT or not _TEXT.fullmatch(value):
         raise Refused(f"{where} is {shown(value)}; expected a comparison of the sizes of inputs")
     try:
@@ -42,8 +43,8 @@ def rewrite_guard(value: Any, where: str) -> str:
 
 
 def _check(node: ast.expr, depth: int) -> int:
-    """Every node of the tree is one of these kinds, and no text stands in it but keys of inputs; the bits of its value,
-    at most."""
+    """Check that every node of the tree is of an allowed kind, and that the only strings are keys of inputs. Returns an
+    upper bound for the number of bits of the value. Raises Refused."""
     if depth == 0:
         raise Refused(f"it is nested deeper than {MOST_DEPTH}")
     inner: list[ast.expr]
@@ -68,7 +69,7 @@ def _check(node: ast.expr, depth: int) -> int:
         case _ if _is_input(node):
             inner = []
         case _:
-            raise Refused(f"a condition has no part {shown(ast.unparse(node))}")
+            raise Refused(f"a condition must not contain {shown(ast.unparse(node))}")
     bits = [_check(child, depth - 1) for child in inner] or [64]
     product = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
     most = sum(bits) if product else max(bits) * power + 1
@@ -87,7 +88,7 @@ def _is_function(node: ast.expr) -> bool:
 
 
 def _is_input(node: ast.expr) -> bool:
-    """`L['x']`, an entry of it, or what is read of a tensor: `L['d']['u'][0].size()[2]`."""
+    """Whether the node is an input `L['x']`, an entry of it, or a property of a tensor: `L['d']['u'][0].size()[2]`."""
     entry = False
     while True:
         match node:

@@ -1,8 +1,9 @@
-"""What a zip archive says it holds, judged before anything in it is unpacked.
+"""Checks the directory of a zip archive before anything in it is unpacked.
 
-Two readers of one zip may see two files: entries of one name, or names that differ by case, local headers that say
-other than the directory, bytes before or between or behind. Such archives are refused, and so are those that unpack to
-far more than they weigh, links, encrypted entries, and names that lead out of a folder.
+Two readers of one zip archive may see different contents: if two entries have the same name, or names that differ only
+by case; if local headers differ from the directory; if there are bytes before, between or after the entries. Such
+archives are refused. So are archives that unpack to far more bytes than they have, links, encrypted entries, and names
+that lead out of the folder.
 """
 
 import re
@@ -14,25 +15,27 @@ from typing import IO
 
 from fusekit.checkpoint.archive.refused import Refused, shown
 
-MOST_DIRECTORY = 16 << 20  # bytes of names, sizes and places; a Python object for an entry weighs ten times as much
-MOST_UNPACKED = 256 << 20  # bytes that any archive may unpack to; more needs an archive of half of that size
+MOST_DIRECTORY = 16 << 20  # bytes of the directory; the Python objects for it need ten times as much
+MOST_UNPACKED = 256 << 20  # bytes that any archive may unpack to; a large archive may unpack to twice its size
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _LOCATOR = 20
-_FLAGS = 0x080E  # how hard the writer tried (two bits), sizes behind the data, names in UTF-8: these change no content
+_FLAGS = 0x080E  # allowed flags: compression level (two bits), sizes after the data, names in UTF-8
 _NAME = re.compile(r"(?=.{1,200}$)[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*")
 _ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError, LookupError)
 
 
 def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
-    """A zip archive whose directory is small enough to be read and whose entries are small enough to be unpacked.
+    """The zip archive in a file, after its directory and its unpacked size were checked.
 
-    All entries together may unpack to twice the file; raises Refused if they would to more, or if there are none."""
+    All entries together may unpack to twice the size of the file, or to `MOST_UNPACKED` if that is more. Raises Refused
+    if they unpack to more, or if the directory is too large or cannot be read.
+    """
     size = file.seek(0, 2)
     length = _directory_length(file, size)
     if length > MOST_DIRECTORY:
-        raise Refused(f"the zip directory is of {length:,} bytes; expected at most {MOST_DIRECTORY:,}")
+        raise Refused(f"the zip directory has {length:,} bytes; expected at most {MOST_DIRECTORY:,}")
     try:
         archive = zipfile.ZipFile(file)
     except _ERRORS as error:
@@ -49,7 +52,8 @@ def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
 
 
 class Archive:
-    """The entries of a zip archive by their names within its one folder; raises Refused when it is no plain one."""
+    """The entries of a zip archive, by their names within its only folder. Raises Refused if the archive is unusual in
+    one of the ways listed above."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._zip = open_zip(file)
@@ -57,7 +61,7 @@ class Archive:
         infos = self._zip.infolist()
         file.seek(-_END.size, 2)
         if self._zip.comment or file.read(4) != b"PK\5\6":
-            raise Refused("something stands behind the zip directory")
+            raise Refused("there are bytes after the zip directory")
         for info in infos:
             _check_kind(info)
         _check_places(infos, file, self._zip.start_dir)
@@ -70,15 +74,16 @@ class Archive:
         return name in self._entries
 
     def length(self, name: str) -> int:
-        """The bytes that an entry unpacks to."""
+        """The number of bytes that an entry unpacks to."""
         return self._info(name).file_size
 
     def read(self, name: str) -> bytes:
-        """An entry, whole."""
+        """The content of an entry."""
         return b"".join(self.chunks(name))
 
     def chunks(self, name: str, step: int = 1 << 20) -> Iterator[bytes]:
-        """An entry piece by piece: never more is unpacked than was declared, and the checksum is compared."""
+        """The content of an entry in pieces of at most `step` bytes. Never unpacks more bytes than declared; checks the
+        checksum. Raises Refused if the entry is damaged."""
         info = self._info(name)
         left = info.file_size
         try:
@@ -99,7 +104,7 @@ class Archive:
 
 
 def _directory_length(file: IO[bytes], size: int) -> int:
-    """The bytes of the zip directory, as its end says; the end stands last, but for a comment."""
+    """The number of bytes of the zip directory, from the end record. Only a comment may follow that record."""
     file.seek(max(0, size - (1 << 16) - _END.size - _END64.size - _LOCATOR))
     tail = file.read()
     at = tail.rfind(b"PK\5\6")
@@ -113,10 +118,10 @@ def _directory_length(file: IO[bytes], size: int) -> int:
 
 
 def _check_kind(info: zipfile.ZipInfo) -> None:
-    """A plain file, stored or deflated."""
+    """Check that an entry is a plain file, stored or deflated."""
     name = shown(info.filename)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise Refused(f"{name} is packed by method {info.compress_type}; expected stored")
+        raise Refused(f"{name} is packed by method {info.compress_type}; expected stored or deflated")
     if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
         raise Refused(f"{name} has two sizes, {info.file_size:,} and {info.compress_size:,}")
     if info.flag_bits & ~_FLAGS:
@@ -126,10 +131,11 @@ def _check_kind(info: zipfile.ZipInfo) -> None:
 
 
 def _check_places(infos: list[zipfile.ZipInfo], file: IO[bytes], directory: int) -> None:
-    """Each entry has bytes of its own, the first at the start, and says there what the directory says of it."""
+    """Check that the first entry is at the start of the file, that no entries overlap, and that each local header
+    agrees with the directory."""
     ordered = sorted(infos, key=lambda info: info.header_offset)
     if ordered and ordered[0].header_offset:
-        raise Refused("something stands before the first entry")
+        raise Refused("there are bytes before the first entry")
     ends = [info.header_offset for info in ordered[1:]] + [directory]
     for info, end in zip(ordered, ends, strict=True):
         file.seek(info.header_offset)
@@ -137,17 +143,18 @@ def _check_places(infos: list[zipfile.ZipInfo], file: IO[bytes], directory: int)
         if len(head) < _LOCAL.size or head[:4] != b"PK\3\4":
             raise Refused(f"{shown(info.filename)} is not where the directory says")
         _, _, flags, method, _, _, _, packed, unpacked, name, extra = _LOCAL.unpack(head)
-        follow = bool(flags & 8)  # the sizes stand behind the data, and nothing here
+        follow = bool(flags & 8)  # the sizes are after the data, not in this header
         known = packed in (info.compress_size, 0xFFFFFFFF) and unpacked in (info.file_size, 0xFFFFFFFF)
         same = (flags, method) == (info.flag_bits, info.compress_type) and (follow or known)
         if not same or file.read(name) != info.orig_filename.encode("utf-8" if flags & 0x800 else "cp437"):
-            raise Refused(f"{shown(info.filename)} is called or packed otherwise where it stands")
+            raise Refused(f"the header of {shown(info.filename)} differs from the zip directory")
         if info.header_offset + _LOCAL.size + name + extra + info.compress_size > end:
             raise Refused(f"{shown(info.filename)} shares its bytes with another entry")
 
 
 def _by_name(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
-    """The entries without the folder that torch puts all of them into; it is named after the file first written."""
+    """The entries by name, without the folder that torch puts all of them into (its name is that of the file when it
+    was first written)."""
     roots = {info.filename.partition("/")[0] for info in infos if "/" in info.filename}
     inside = len(roots) == 1 and all("/" in info.filename for info in infos)
     entries: dict[str, zipfile.ZipInfo] = {}
@@ -157,9 +164,9 @@ def _by_name(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
         if info.orig_filename != info.filename or not _NAME.fullmatch(name):
             raise Refused(f"an entry is called {shown(info.orig_filename)}; expected letters, digits and _.-/")
         if {".", ".."} & {*name.split("/")}:
-            raise Refused(f"an entry is called {shown(info.orig_filename)}, which leads elsewhere")
+            raise Refused(f"an entry is called {shown(info.orig_filename)}, which leads out of the folder")
         if name.lower() in seen:
-            raise Refused(f"the entry {name} stands twice (it may differ by case)")
+            raise Refused(f"there are two entries {name} (their case may differ)")
         seen.add(name.lower())
         entries[name] = info
     return entries

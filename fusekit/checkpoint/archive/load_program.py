@@ -1,9 +1,9 @@
-"""A torch.export archive becomes a module again.
+"""Loads a torch.export archive as a module.
 
-`torch.export.load` unpickles what an archive asks it to, evaluates its symbolic sizes and the conditions on its inputs
-as Python, and follows any path to a function. So the archive never reaches it: it is read once, as data; what a strict
-grammar allows is written into an archive of our own; and torch loads that one. What is none of it is refused by name.
-Only with `unsafe` torch is given the file itself.
+`torch.export.load` unpickles parts of an archive, evaluates its symbolic sizes and conditions as Python code, and looks
+up functions by any path. So it must not get a file that is not trusted. Instead, the archive is parsed as data; what a
+strict grammar allows is written into a new archive; and torch loads that one. Everything else is refused, and the
+message names it. Only with `unsafe`, torch loads the file itself.
 """
 
 import json
@@ -28,7 +28,7 @@ from fusekit.errors import CheckpointError
 
 _MODEL, _EXAMPLES = "models/model.json", "data/sample_inputs/model.pt"
 _WORDS = {"archive_format": b"pt2", "archive_version": b"0", "byteorder": b"little"}
-# Entries that torch writes; those that say nothing of the network are not read.
+# The entries that torch writes. Those without information on the network are allowed but not read.
 _MAY_STAND = re.compile(
     r"models/model\.json|data/sample_inputs/model\.pt|archive_format|archive_version|byteorder|\.data/\w+|extra/.+|"
     r"data/weights/(weight_\d+|model_weights_config\.json|model\.pt)|"
@@ -41,16 +41,17 @@ _MAY_STAND_BEFORE_2_8 = re.compile(
 
 
 def load_program(path: Path, unsafe: bool = False) -> nn.Module:
-    """The archive's program as a module in evaluation mode, with its input checks; CheckpointError if it has none."""
+    """The archive's program as a module in eval mode, with the checks of its inputs. `unsafe`: let torch load the file
+    itself. Raises CheckpointError if the archive is refused or damaged, or was exported in training mode."""
     try:
         module = torch.export.load(path).module() if unsafe else _module_of(path)
     except Refused as error:
         raise CheckpointError(
-            f"{path}: {error}. Of a torch.export archive only what torch writes for a network of tensors is read, "
-            "since anything else can run any code; export the program again, or pass unsafe=True (--unsafe-pickle) "
+            f"{path}: {error}. In a torch.export archive, only what torch writes for a network of tensors is allowed, "
+            "because anything else can run any code; export the program again, or pass unsafe=True (--unsafe-pickle) "
             "if you trust its source"
         ) from error
-    except Exception as error:  # the format is private to torch, and so are the errors of a damaged file
+    except Exception as error:  # torch does not document which errors a damaged file raises
         raise CheckpointError(f"{path} is a torch.export archive that cannot be read ({brief(error)})") from error
     _refuse_training(path, module)
     return _as_module(module)
@@ -66,7 +67,7 @@ def _module_of(path: Path) -> fx.GraphModule:
 
 
 def _since_2_8(archive: Archive) -> tuple[dict[str, Any], Tensors, Tensors]:
-    """An archive of torch 2.8 and later; since 2.9 its tensors are raw bytes."""
+    """(program, weights, constants) of an archive of torch 2.8 or later. Since 2.9 its tensors are raw bytes."""
     _check_names(archive, _MAY_STAND)
     for name, word in _WORDS.items():
         if name in archive and archive.read(name) != word:
@@ -83,7 +84,7 @@ def _since_2_8(archive: Archive) -> tuple[dict[str, Any], Tensors, Tensors]:
 
 
 def _before_2_8(archive: Archive) -> tuple[dict[str, Any], Tensors, Tensors]:
-    """An archive of torch 2.5 to 2.7: four files, its tensors in torch.save files."""
+    """(program, weights, constants) of an archive of torch 2.5 to 2.7, whose tensors are in torch.save files."""
     _check_names(archive, _MAY_STAND_BEFORE_2_8)
     check_pickle(archive.read("serialized_example_inputs.pt"), "serialized_example_inputs.pt")
     weights, constants = (
@@ -99,7 +100,7 @@ def _before_2_8(archive: Archive) -> tuple[dict[str, Any], Tensors, Tensors]:
 def _check_names(archive: Archive, expected: re.Pattern[str]) -> None:
     for name in archive:
         if not expected.fullmatch(name):
-            raise Refused(f"the entry {name} is none that torch.export writes for a network of tensors")
+            raise Refused(f"torch.export writes no entry {name} for a network of tensors")
 
 
 def _tensors(archive: Archive, folder: str, prefix: str, config: str) -> Tensors:
@@ -110,7 +111,8 @@ def _tensors(archive: Archive, folder: str, prefix: str, config: str) -> Tensors
 
 
 def _program(archive: Archive, name: str) -> dict[str, Any]:
-    """The program, written anew. Bounds of symbols that no size has are left out: torch warns of them, no more."""
+    """The program, parsed and ready to be written. Bounds of symbols that no size uses are left out, because torch
+    would warn about them."""
     program: dict[str, Any] = grammar(parse_json(archive.read(name), name), name)
     text = json.dumps(program["graph_module"]["graph"])
     if (calls := text.count('"target": ')) > MOST_NODES:
@@ -122,10 +124,10 @@ def _program(archive: Archive, name: str) -> dict[str, Any]:
 
 
 def _as_module(module: fx.GraphModule) -> nn.Module:
-    """An exported module that can be set to evaluation like any other.
+    """The exported module in eval mode, changed to be like any other module.
 
-    The instance carries a `train` and an `eval` that raise, and hooks that check the inputs once more than `_guards_fn`
-    in its graph. A copy would lose them all; so does this one, to be no special case later.
+    torch sets `train` and `eval` methods on the instance that raise, and hooks that check the inputs a second time (the
+    first check is `_guards_fn` in the graph). A copy of the module does not have them, so they are removed here too.
     """
     for name in ("train", "eval"):
         module.__dict__.pop(name, None)
@@ -136,7 +138,8 @@ def _as_module(module: fx.GraphModule) -> nn.Module:
 
 
 def _refuse_training(path: Path, module: fx.GraphModule) -> None:
-    """Dropout and batch norm were fixed when the program was written: `eval()` cannot reach them any more."""
+    """Raise CheckpointError for a program exported in training mode. Its dropout and batch norm are fixed in that mode,
+    and `eval()` does not change them."""
     for node in module.graph.nodes:
         overload = getattr(node.target, "_schema", None)
         if node.op != "call_function" or overload is None:

@@ -1,6 +1,6 @@
-"""How large the sizes can become that a program computes from those of its inputs.
+"""Bounds the integers that a program computes from the sizes of its inputs.
 
-A size of 64 bits squared forty times has no place in any memory: such a program is refused before it runs.
+A 64-bit size squared forty times does not fit in any memory. Such a program is refused before it runs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,11 +11,11 @@ from fusekit.checkpoint.archive.refused import Refused, shown
 
 MOST_BITS = 8_192
 MOST_POWER = 8
-_BITS = 64  # of a size of an input, or of one that a tensor holds
+_BITS = 64  # of the size of an input, or of an integer read from a tensor
 
 
 def check_magnitudes(nodes: Iterable[Mapping[str, Any]], where: str) -> None:
-    """Raises Refused if a value of the calls in `nodes`, in order, may have more than `MOST_BITS` bits."""
+    """Raises Refused if the result of any call in `nodes` (in execution order) may have more than `MOST_BITS` bits."""
     known: dict[str, int] = {}
     for node in nodes:
         target = node["target"]

@@ -1,6 +1,7 @@
-"""What torch notes at the nodes of a program: kept where it only says which module and line a node is from.
+"""Filters the metadata of nodes: only the module and the source line of a node are kept.
 
-Torch parses these texts, resolves names in them and writes them into generated code as comments.
+torch parses these texts, looks up names in them, and writes them into generated code as comments, so they could be
+misused.
 """
 
 import re
@@ -13,7 +14,7 @@ _MODULE = re.compile(r"[\w.\-\[\]()'<>@ ]*(,[\w.\-\[\]()'<>@ ]*){2}", re.ASCII)
 
 
 def rewrite_metadata(value: Any, where: str) -> dict[str, str]:
-    """The lines and modules a node is from, as far as they have the form that torch gives them; nothing else."""
+    """The source lines and the modules of a node, if they have the form that torch writes; all else is dropped."""
     if not isinstance(value, dict):
         raise refuse(where, value, "an object")
     kept: dict[str, str] = {}
@@ -26,7 +27,7 @@ def rewrite_metadata(value: Any, where: str) -> dict[str, str]:
 
 
 def _is_balanced(text: str) -> bool:
-    """Torch counts brackets to find the commas."""
+    """Whether brackets are balanced and no comma is inside them: torch splits the text at commas outside brackets."""
     depth = 0
     for sign in text:
         depth += (sign in "([") - (sign in ")]")

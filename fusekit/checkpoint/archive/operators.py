@@ -1,7 +1,8 @@
-"""Which operators a program may call: ATen's on plain values, arithmetic of sizes, and a few that hold inner programs.
+"""The operators that a program may call: ATen operators on plain values, arithmetic of sizes, and a few that contain
+inner programs.
 
-A name is looked up in torch's registry of operators and never followed through attributes: `torch.os.system` is a path,
-too. Operators that take the name of a file, a storage, a stream or code are refused by the types of their arguments.
+A name is looked up only in torch's registry of operators, never by following attributes: `torch.os.system` would be
+such a path. Operators that take a file name, a storage, a stream or code are refused by the types of their arguments.
 """
 
 import re
@@ -17,12 +18,12 @@ _OPERATOR = re.compile(r"torch\.ops\.(\w+)\.(\w+)\.(\w+)", re.ASCII)
 _TYPE = re.compile(
     r"(Optional\[|List\[)*(Tensor|int|float|bool|number|complex|Device|Layout|MemoryFormat|ScalarType|SymInt|Generator)\]*"
 )
-# Texts that choose between ways to compute, by the names of their arguments; never the name of a file.
+# Arguments of type str that only select a variant of the computation. No file names are among them.
 _CHOICES = {
     *("padding", "padding_side", "pad_mode", "mode", "interpolation", "approximate", "rounding_mode", "reduce", "norm"),
     *("ord", "driver", "UPLO", "side", "equation", "indexing", "assert_msg"),
 }
-# Private operators that torch's own layers and decompositions write.
+# Private operators that torch's own layers and decompositions call.
 _PRIVATE = re.compile(
     r"_(adaptive_avg_pool\d|assert_|functional_|batch_norm_|cdist_forward|pdist_forward|conj|neg_view|convolution|"
     r"euclidean_dist|fft_|fused_rms_norm|linalg_|local_scalar_dense|log_softmax|softmax|safe_softmax|masked_softmax|"
@@ -60,7 +61,7 @@ INNER_PROGRAMS = {f"torch.ops.higher_order.{name}" for name in (*_WITH_PROGRAMS,
 
 
 def check_operator(target: str, where: str) -> None:
-    """Raises Refused unless `target` names an operator that may stand in a program."""
+    """Raises Refused unless `target` names an operator that a program may call. `where`: its place, for the message."""
     if target in SIZE_OPERATORS or target in INNER_PROGRAMS:
         return
     if reason := _reason_against(target):
@@ -68,7 +69,7 @@ def check_operator(target: str, where: str) -> None:
 
 
 def arguments_of(target: str) -> Mapping[str, object] | None:
-    """The names of an operator's arguments; None where torch has no schema of it."""
+    """The names and types of an operator's arguments; None if torch has no schema for it."""
     matched = _OPERATOR.fullmatch(target)
     if matched is None or target in INNER_PROGRAMS:
         return None
@@ -89,10 +90,10 @@ def _reason_against(target: str) -> str:
         return "which this torch does not have"
     for value in (*schema.arguments, *schema.returns):
         if not _TYPE.fullmatch(str(value.type)) and not (_is_text(value) and value.name in _CHOICES):
-            return f"which takes or gives a {value.type}"
+            return f"which takes or returns a {value.type}"
     tensors = any("Tensor" in str(value.type) for value in (*schema.arguments, *schema.returns))
     if not tensors and name not in _CONDITIONS:
-        return "which has to do with no tensor"
+        return "which neither takes nor returns a tensor"
     return ""
 
 

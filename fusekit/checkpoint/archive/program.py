@@ -1,7 +1,7 @@
-"""The schema of an exported program, as rules: what torch 2.9 to 2.13 write for a network of tensors, and no more.
+"""The schema of an exported program as rules: exactly what torch 2.9 to 2.13 write for a network of tensors.
 
-Every text is a name, a size, an operator or a message, each with a form of its own, because torch makes code of them.
-Objects of anybody's own classes, tokens and namedtuples are refused: their classes are not in the file.
+Every string is a name, a size, an operator or a message, and has a rule of its own, because torch generates code from
+them. Objects of other classes, tokens and namedtuples are refused, because their classes are not in the file.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ from fusekit.checkpoint.archive.refused import Refused, shown
 from fusekit.checkpoint.archive.size_expression import rewrite_size
 from fusekit.checkpoint.archive.treespec import rewrite_treespec
 
-MOST_NODES = 20_000  # in all programs; torch takes some 30 KB for each
+MOST_NODES = 20_000  # in all programs together; torch needs about 30 KB for each
 MOST_INNER = 8  # programs within programs
 SCALAR_TYPES = (*range(1, 14), *range(28, 36))
 STRIDED = 7
@@ -39,12 +39,13 @@ STRIDED = 7
 _PATH = matching(r"(?=.{1,500}$)[\w\-/ :]+(\.[\w\-/ :]+)*", "the path of a parameter")
 _WORD = matching(r"[\w .,:+\-/]{0,200}", "a word")
 _MESSAGE = matching(r"[ -~\n]{0,2000}", "printable ASCII")
-# A key that torch only compares: s0, or 2*s0 of a size that depends on another. What begins with u or z it counts.
+# torch only compares these keys: s0, or 2*s0 for a size that depends on another one. After u or z it reads a number.
 _SIZE = matching(r"[uz][a-z]{0,3}\d{1,6}|[s\d(\-][\w +\-*/(),]{0,199}", "a symbol such as s0")
 
 
 def path(value: Any, where: str) -> str:
-    """The path of a parameter: names that a module can have, so that nothing is reached that stands there already."""
+    """The path of a parameter. No part of it may be an attribute that every module has, because such an attribute must
+    not be replaced."""
     text: str = _PATH(value, where)
     for part in text.split("."):
         if part.startswith("__") or hasattr(nn.Module, part):
@@ -55,7 +56,7 @@ def path(value: Any, where: str) -> str:
 
 
 def _module(value: Any, where: str) -> str:
-    """The path of a module, with the number of its call."""
+    """The path of a module, perhaps followed by @ and the number of its call."""
     return "" if value == "" else str(matching(r"[\w\-/ :.]{1,500}(@\d{1,6})?", "the path of a module")(value, where))
 
 
@@ -69,7 +70,7 @@ device = record({"type": one_of("cpu", "cuda", "mps", "xpu")}, {"index": maybe(i
 
 
 def tensor_meta(size: Rule) -> Rule:
-    """A tensor without numbers, whose sizes are under a rule."""
+    """The description of a tensor (dtype, sizes, strides, ...) without its values. `size`: the rule for its sizes."""
     return record(
         {
             "dtype": one_of(*SCALAR_TYPES),
@@ -121,7 +122,7 @@ _keyword = matching(r"[A-Za-z_]\w{0,99}|", "the name of an argument")
 
 
 def _node(depth: int) -> Rule:
-    """A call of an operator; `depth` says how many programs may stand within each other in its arguments."""
+    """A call of an operator. `depth`: how deep programs in its arguments may be nested."""
     arms = (
         {**_argument_arms, "as_graph": record({"name": name, "graph": graph(depth - 1)})} if depth else _argument_arms
     )
@@ -155,7 +156,7 @@ def _node(depth: int) -> Rule:
 
 
 def graph(depth: int) -> Rule:
-    """A program's calls in order, and what each value is."""
+    """The calls of a program in order, and the descriptions of all values. `depth`: as for `_node`."""
     inputs = union({**_scalars, "as_tensor": _tensor, "as_sym_int": union({"as_name": name}), "as_string": _WORD})
     rule = record(
         {

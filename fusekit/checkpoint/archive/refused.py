@@ -1,12 +1,14 @@
-"""Why a part of an archive is not taken. Whoever knows the file's name makes a CheckpointError of it."""
+"""The error for a part of an archive that is not allowed. Code that knows the file's name turns it into a
+CheckpointError."""
 
 
 class Refused(Exception):
-    """What stands in an archive is none of what may stand there: where it is, what came, and what is expected."""
+    """An archive contains something that is not allowed. The message says where it is, what was found, and what was
+    expected."""
 
 
 def shown(value: object, most: int = 60) -> str:
-    """What came, in a form that fits a message of one line, however large it is."""
+    """A value as text for a one-line message, of at most `most` characters."""
     if isinstance(value, dict):
         return f"an object of {len(value):,} fields"
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""A program to a `.pt2` archive, on a disk that may be full."""
+"""Writes a program to a `.pt2` archive. A full disk gives an error, not a crash of the process."""
 
 from io import RawIOBase
 from pathlib import Path
@@ -10,7 +10,8 @@ from fusekit.files import staged
 
 
 def save_program(program: ExportedProgram, out: Path) -> None:
-    """Write the archive whole, or leave what stands there. ExportError where it cannot be written."""
+    """Write the archive. If that fails, an old file at `out` stays unchanged. Raises ExportError if it cannot be
+    written."""
     with staged(out) as stage, stage.open("wb", buffering=0) as file:
         patient = _Patient(file)
         torch.export.save(program, patient)  # type: ignore[arg-type]
@@ -19,15 +20,16 @@ def save_program(program: ExportedProgram, out: Path) -> None:
 
 
 class _Patient:
-    """What torch writes to. It keeps the first error for later: torch closes its archive in a destructor, where an
-    error ends the whole process."""
+    """The file object that torch writes to. It stores the first error and raises nothing, because torch closes its
+    archive in a C++ destructor, where an exception would end the process."""
 
     def __init__(self, file: RawIOBase) -> None:
         self._file = file
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """All of the data, or nothing once a write has failed; what is missing is told by `error`."""
+        """Write all of the data; write nothing more after the first error, which is kept in `error`. Always returns the
+        length of the data."""
         left = memoryview(data)
         while left and self.error is None:
             try:
@@ -37,4 +39,4 @@ class _Patient:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing, because nothing is buffered."""

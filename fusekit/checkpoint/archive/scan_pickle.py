@@ -1,4 +1,4 @@
-"""Pickles inside an archive: what they would call is listed without calling it, and tensors are all they may hold."""
+"""Checks pickles inside an archive without running them: they may only build tensors."""
 
 import io
 import pickletools
@@ -15,7 +15,7 @@ _TENSORS = {
     *(f"torch._utils {name}" for name in ("_rebuild_tensor_v2", "_rebuild_parameter")),
     *(f"torch {name}" for name in ("Size", "Tensor", "device", "UntypedStorage")),
     "torch.storage UntypedStorage",
-    *("torch._tensor _rebuild_from_type_v2", "torch.nn.parameter Parameter", "__builtin__ set"),  # marks of free sizes
+    *("torch._tensor _rebuild_from_type_v2", "torch.nn.parameter Parameter", "__builtin__ set"),  # marked free sizes
 }
 _REAL = ("Byte", "Char", "Short", "Int", "Long", "Half", "Float", "Double", "BFloat16")
 _KINDS = (*_REAL, "ComplexFloat", "ComplexDouble", "Bool")
@@ -23,7 +23,7 @@ _STORAGES = {f"torch {kind}Storage" for kind in _KINDS}
 
 
 def check_pickle(content: bytes, name: str) -> None:
-    """Raises Refused unless the torch.save file `content` calls nothing but what builds tensors; runs nothing of it."""
+    """Raises Refused unless the torch.save file `content` only calls functions that build tensors. Runs none of it."""
     if not content:
         return
     try:
@@ -41,16 +41,16 @@ def check_pickle(content: bytes, name: str) -> None:
 
 
 def read_tensors(content: bytes, name: str) -> Mapping[str, torch.Tensor]:
-    """A dict of tensors, on the CPU, out of a torch.save file."""
+    """The dict of tensors in a torch.save file, on the CPU. Raises Refused if it holds anything else."""
     check_pickle(content, name)
     if not content:
         return {}
     try:
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # the zip reader, the unpickler and the storages each have errors of their own
+    except Exception as error:  # the zip reader, the unpickler and the storages raise errors of many types
         raise Refused(f"{name} is damaged, or holds more than tensors") from error
     if not isinstance(found, Mapping) or not all(_is_plain(value) for value in found.values()):
-        raise Refused(f"{name} holds {type(found).__name__}; expected names to plain tensors")
+        raise Refused(f"{name} holds {type(found).__name__}; expected a dict from names to plain tensors")
     return found
 
 

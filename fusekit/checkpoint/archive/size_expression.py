@@ -1,8 +1,9 @@
-"""Symbolic sizes, read by a grammar of their own and written anew from what was read.
+"""Parses symbolic sizes by a grammar, and writes them anew.
 
-Torch writes them as calls of sympy's constructors, `Add(Mul(Integer(2), Symbol('s0', integer=True)), Integer(1))`, and
-evaluates what it finds as Python. Here only such calls are read, of functions that a size can need. Their values and
-their expanded sums are bounded while reading, so that nothing is left that evaluates for long: 9**9**9 is too large.
+torch writes them as calls of sympy's constructors, `Add(Mul(Integer(2), Symbol('s0', integer=True)), Integer(1))`, and
+evaluates such a text as Python code. Here, only such calls are accepted, of functions that sizes need. The values and
+the number of terms after expansion are bounded while parsing, so that no expression takes long to evaluate, as 9**9**9
+would.
 """
 
 import ast
@@ -16,11 +17,11 @@ from fusekit.checkpoint.archive.refused import Refused, shown
 MOST_TEXT = 1 << 14
 MOST_DEPTH = 48
 MOST_NODES = 1_000
-MOST_BITS = 4_096  # of a value whose symbols have 63
-MOST_TERMS = 256  # of a sum, multiplied out
-MOST_CHOICES = 8  # of a maximum of maxima: each is compared with each
-MOST_OPAQUE = 40  # of quotients, maxima and the like in one expression
-MOST_DIVISOR = 4
+MOST_BITS = 4_096  # of any value; symbols have 63 bits
+MOST_TERMS = 256  # of a sum, after products are expanded
+MOST_CHOICES = 8  # arguments of nested maxima: sympy compares each with each
+MOST_OPAQUE = 40  # quotients, maxima and the like in one expression, which cannot be expanded
+MOST_DIVISOR = 4  # terms of a divisor
 _SYMBOL_BITS = 63
 _TEXT = re.compile(r"[A-Za-z0-9_'., ()=+\-]+", re.ASCII)
 _SYMBOL = re.compile(r"[a-z]{1,4}[0-9]{1,6}", re.ASCII)
@@ -30,8 +31,8 @@ _FLOAT = re.compile(r"[+-]?\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,2})?", re.ASCII)
 
 @dataclass(frozen=True)
 class Bound:
-    """An expression written anew, and what it can cost at most: log2 of its magnitude, its terms multiplied out, what
-    its maxima choose from, and the functions in it that do not multiply out."""
+    """An expression written anew (`text`), with upper bounds: `bits`, log2 of its magnitude; `terms` after expansion;
+    `choices`, the arguments of nested maxima; `opaque`, the number of functions in it that cannot be expanded."""
 
     text: str
     bits: int
@@ -40,7 +41,7 @@ class Bound:
     opaque: int = 0
 
 
-_Law = Callable[[list[Bound]], tuple[int, int, int]]  # bits, terms and choices by those of the arguments
+_Law = Callable[[list[Bound]], tuple[int, int, int]]  # (bits, terms, choices) from the bounds of the arguments
 
 
 def _sum(parts: list[Bound]) -> tuple[int, int, int]:
@@ -60,10 +61,10 @@ def _closed(parts: list[Bound]) -> tuple[int, int, int]:
 
 
 def _quotient(parts: list[Bound]) -> tuple[int, int, int]:
-    """Sympy looks for common factors: by a divisor that multiplies out to little, soon."""
+    """The bounds of a quotient. sympy searches for common factors, which is fast only if the divisor has few terms."""
     divisor = parts[1]
     if divisor.opaque or divisor.terms > MOST_DIVISOR:
-        raise Refused(f"it divides by {shown(divisor.text)}; expected a divisor of at most {MOST_DIVISOR} products")
+        raise Refused(f"it divides by {shown(divisor.text)}; expected a divisor of at most {MOST_DIVISOR} terms")
     return _closed(parts)
 
 
@@ -71,7 +72,7 @@ def _most(parts: list[Bound]) -> int:
     return max(part.bits for part in parts)
 
 
-# The least and the most arguments of each function, and the law of its cost.
+# For each function: the smallest and largest number of arguments, and the rule for its bounds.
 _FUNCTIONS: dict[str, tuple[int, int, _Law]] = {
     "Add": (2, 64, _sum),
     "Mul": (2, 64, _product),
@@ -87,7 +88,7 @@ _MOST_POWER = 16
 
 
 def rewrite_size(value: object, where: str) -> str:
-    """The same size, written by us; raises Refused if it is none."""
+    """The same size, written anew from its syntax tree. Raises Refused if it is not allowed."""
     if not isinstance(value, str) or len(value) > MOST_TEXT or not _TEXT.fullmatch(value):
         raise Refused(
             f"{where} is {shown(value)}; expected a size: sympy's constructors of sums, products and the like"
@@ -110,7 +111,7 @@ def _read(node: ast.expr, depth: int) -> Bound:
     if isinstance(node, ast.Name) and node.id in ("true", "false"):
         return Bound(node.id, 1)
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-        raise Refused(f"a size has no part {shown(ast.unparse(node))}")
+        raise Refused(f"a size must not contain {shown(ast.unparse(node))}")
     function = node.func.id
     if function in ("Integer", "Symbol", "Float", "Rational"):
         return _atom(function, node)
@@ -130,7 +131,7 @@ def _read(node: ast.expr, depth: int) -> Bound:
 
 
 def _power(function: str, node: ast.Call, depth: int) -> Bound:
-    """A power with a small exponent that stands there as a number."""
+    """A power whose exponent is a small number."""
     if len(node.args) != 2:
         raise Refused(f"{function} takes 2 arguments, not {len(node.args)}")
     base, exponent = (_read(argument, depth - 1) for argument in node.args)
@@ -145,8 +146,8 @@ def _power(function: str, node: ast.Call, depth: int) -> Bound:
 def _bounded(bound: Bound) -> Bound:
     for name, value, most in (
         ("bits", bound.bits, MOST_BITS),
-        ("terms multiplied out", bound.terms, MOST_TERMS),
-        ("values to choose from", bound.choices, MOST_CHOICES),
+        ("terms after expansion", bound.terms, MOST_TERMS),
+        ("arguments of nested maxima", bound.choices, MOST_CHOICES),
         ("quotients, maxima and the like", bound.opaque, MOST_OPAQUE),
     ):
         if value > most:
@@ -155,7 +156,7 @@ def _bounded(bound: Bound) -> Bound:
 
 
 def _atom(function: str, node: ast.Call) -> Bound:
-    """A number or a symbol: the only calls whose arguments are no sizes."""
+    """A number or a symbol. These are the only calls whose arguments are literals, not sizes."""
     values = [_literal(argument) for argument in node.args]
     keywords = {keyword.arg: _literal(keyword.value) for keyword in node.keywords}
     match function, values, keywords:
@@ -169,7 +170,7 @@ def _atom(function: str, node: ast.Call) -> Bound:
         case "Symbol", [str(text)], _ if _SYMBOL.fullmatch(text) and _are_assumptions(keywords):
             told = "".join(f", {key}={value}" for key, value in keywords.items())
             return Bound(f"Symbol({text!r}{told})", _SYMBOL_BITS)
-    raise Refused(f"{shown(ast.unparse(node))} is no number and no symbol of a size")
+    raise Refused(f"{shown(ast.unparse(node))} is neither a number nor a symbol")
 
 
 def _are_assumptions(keywords: dict[str | None, object]) -> bool:

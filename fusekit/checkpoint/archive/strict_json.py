@@ -1,4 +1,4 @@
-"""JSON of an archive, read with bounds: its objects are counted in the text before there are any."""
+"""Parses the JSON of an archive, with a limit on memory that is checked before any object is created."""
 
 import json
 from typing import Any
@@ -6,21 +6,21 @@ from typing import Any
 from fusekit.checkpoint.archive.refused import Refused, shown
 
 MOST_MEMORY = 256 << 20  # bytes of Python objects
-_OBJECT = 90  # bytes that a bracket, a colon or a comma of JSON stands for, at most
+_OBJECT = 90  # at most so many bytes of Python objects for each bracket, colon or comma in the text
 
 
 def parse_json(content: bytes | str, where: str) -> Any:
-    """The value that `content` (UTF-8) stands for; raises Refused for what is no JSON, is too much, or says one key
-    twice. NaN and Infinity, which JSON does not know, are refused, too."""
+    """The parsed value of `content` (UTF-8). Raises Refused if it is not valid JSON (NaN and Infinity are not), needs
+    too much memory, or has an object with the same key twice."""
     data = content.encode() if isinstance(content, str) else content
     memory = len(data) + _OBJECT * sum(data.count(sign) for sign in (b"{", b"[", b",", b":"))
     if memory > MOST_MEMORY:
-        raise Refused(f"{where} takes up to {memory:,} bytes once read; expected at most {MOST_MEMORY:,}")
+        raise Refused(f"{where} takes up to {memory:,} bytes once read into memory; expected at most {MOST_MEMORY:,}")
     try:
         return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
     except RecursionError as error:
         raise Refused(f"{where} is nested too deeply") from error
-    except (ValueError, Refused) as error:  # no UTF-8, no JSON, a number of thousands of digits
+    except (ValueError, Refused) as error:  # not UTF-8, not JSON, or a number of thousands of digits
         raise Refused(f"{where} is no plain JSON ({error})") from error
 
 
@@ -30,10 +30,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise Refused(f"{shown(key)} stands twice in one object")
+                raise Refused(f"the key {shown(key)} occurs twice in one object")
             seen.add(key)
     return entries
 
 
 def _no_constant(name: str) -> Any:
-    raise Refused(f"{name} is no number of JSON")
+    raise Refused(f"{name} is not a JSON number")

@@ -1,6 +1,7 @@
-"""How the arguments and results of a program are nested: tuples, lists and dicts, and no class of anybody's own.
+"""Parses the nesting of the arguments and results of a program: tuples, lists and dicts, but no other classes.
 
-The text names classes, and torch imports some of them to read it. Here it is read as data and written anew.
+The text contains names of classes, and torch imports some of them when it reads the text. Here it is parsed as data and
+written anew.
 """
 
 import json
@@ -19,12 +20,12 @@ _KEY = matching(r"[A-Za-z0-9_ .\-]{1,100}", "a key of ASCII letters, digits, bla
 
 
 def rewrite_treespec(value: Any, where: str) -> str:
-    """The same nesting, written by us; raises Refused if it holds anything but builtin containers."""
+    """The same nesting, written anew. Raises Refused if it has anything but built-in containers."""
     return json.dumps([_VERSION, _read(_tree(value, where), where, MOST_DEPTH)])
 
 
 def example_of(text: str) -> Any:
-    """Containers nested as a rewritten text says, with 0 for each leaf."""
+    """Containers with the nesting of a text from `rewrite_treespec`, and 0 for each leaf."""
     return _fill(json.loads(text)[1])
 
 

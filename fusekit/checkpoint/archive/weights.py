@@ -1,7 +1,7 @@
-"""The tensors of an archive: records of raw bytes, cut to tensors by sizes and strides that stay within them.
+"""Reads the tensors of an archive: records of raw bytes, and sizes and strides that are checked to stay within them.
 
-Nothing is unpickled. Archives of before torch 2.9 hold their tensors in a torch.save file; of such a file the tensors
-alone are read (`scan_pickle.py`), and laid out as records like the others.
+Nothing is unpickled here. Archives of torch before 2.9 have their tensors in torch.save files; from these, only tensors
+are read (`scan_pickle.py`), and they are stored as records like the others.
 """
 
 import math
@@ -19,7 +19,7 @@ from fusekit.checkpoint.archive.refused import Refused, shown
 from fusekit.checkpoint.archive.scan_pickle import read_tensors
 from fusekit.checkpoint.archive.strict_json import parse_json
 
-# Torch's numbers for the kinds of number, as they stand in archives.
+# torch's numbers for dtypes in archives.
 SCALARS: dict[int, torch.dtype] = {
     1: torch.uint8,
     2: torch.int8,
@@ -47,7 +47,7 @@ _NUMBERS = {dtype: scalar for scalar, dtype in SCALARS.items()}
 
 
 def _raw(value: Any, where: str) -> bool:
-    """Torch unpickles a record where this is anything but false, "no" included."""
+    """False, and nothing else: torch unpickles a record for any other value, even "no"."""
     if value is not False:
         raise Refused(f"{where} is {shown(value)}: it names pickled tensors; expected false")
     return False
@@ -69,14 +69,15 @@ Pieces = Callable[[], Iterable[bytes]]
 
 @dataclass(frozen=True)
 class Tensors:
-    """What the tensors are called and how they lie in the records, as written in an archive; the records themselves."""
+    """`config`: the names of the tensors and their layouts in the records, as an archive stores them. `records`: the
+    content of each record, in pieces."""
 
     config: Mapping[str, Any]
     records: dict[str, Pieces] = field(default_factory=dict)
 
 
 def read_records(archive: Archive, folder: str, config: str) -> Tensors:
-    """The tensors that the entry `config` describes, each checked to lie within its record."""
+    """The tensors that the entry `config` describes. Raises Refused if one of them does not lie within its record."""
     name = f"{folder}/{config}"
     content = _config(parse_json(archive.read(name), name), name)
     kinds: dict[str, int] = {}
@@ -85,20 +86,20 @@ def read_records(archive: Archive, folder: str, config: str) -> Tensors:
         record_name, meta = f"{folder}/{payload['path_name']}", payload["tensor_meta"]
         spread += _check_layout(meta, archive.length(record_name), f"{name}: {key}")
         if kinds.setdefault(record_name, meta["dtype"]) != meta["dtype"]:
-            raise Refused(f"{name}: {key} reads {record_name} as numbers of two kinds")
+            raise Refused(f"{name}: {key} reads {record_name} with a second dtype")
     if spread > (most := max(2 * archive.size, MOST_UNPACKED)):
-        raise Refused(f"{name}: the tensors have {spread:,} bytes written out; expected at most {most:,}")
+        raise Refused(f"{name}: the tensors have {spread:,} bytes in total; expected at most {most:,}")
     return Tensors(content, {record_name: partial(archive.chunks, record_name) for record_name in kinds})
 
 
 def records_of(content: bytes, name: str, folder: str, prefix: str) -> Tensors:
-    """The tensors of a torch.save file as records; those that share their storage go on sharing it."""
+    """The tensors of a torch.save file as records. Tensors that share a storage share a record."""
     records: dict[str, Pieces] = {}
     names: dict[int, str] = {}
     config: dict[str, Any] = {}
     for key, tensor in read_tensors(content, name).items():
         storage = tensor.untyped_storage()
-        same = storage.data_ptr() or -len(config) - 1  # empty storages have no place, and share nothing
+        same = storage.data_ptr() or -len(config) - 1  # empty storages have no address and share nothing
         record_name = names.setdefault(same, f"{prefix}_{len(names)}")
         records[f"{folder}/{record_name}"] = partial(_bytes_of, tensor)
         config[path(key, name)] = {
@@ -111,7 +112,7 @@ def records_of(content: bytes, name: str, folder: str, prefix: str) -> Tensors:
 
 
 def _check_layout(meta: Mapping[str, Any], length: int, where: str) -> int:
-    """The bytes of the tensor written out; Refused if it reaches beyond its record of `length` bytes."""
+    """The number of bytes of the tensor's entries. Raises Refused if it reaches beyond its record of `length` bytes."""
     sizes: list[int]
     strides: list[int]
     sizes, strides = ([size["as_int"] for size in meta[key]] for key in ("sizes", "strides"))
@@ -119,13 +120,13 @@ def _check_layout(meta: Mapping[str, Any], length: int, where: str) -> int:
     if len(sizes) != len(strides):
         raise Refused(f"{where} has {len(sizes)} sizes and {len(strides)} strides")
     if length % width:
-        raise Refused(f"{where} is of numbers of {width} bytes; its record has {length:,}")
+        raise Refused(f"{where} has entries of {width} bytes, but its record has {length:,} bytes")
     if not all(sizes):
         return 0
     reach: int = meta["storage_offset"]["as_int"] + 1
     reach += sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
     if reach * width > length:
-        raise Refused(f"{where} reaches to byte {reach * width:,} of a record of {length:,}")
+        raise Refused(f"{where} reaches to byte {reach * width:,}, but its record has {length:,}")
     return math.prod(sizes) * width
 
 

@@ -1,6 +1,6 @@
-"""An archive of our own, in memory: what was read, checked and written anew, in the layout of torch 2.13.
+"""Writes a new archive in memory, from the parsed and checked content of the original, in the layout of torch 2.13.
 
-Torch reads this one and never the file it came from.
+torch reads this archive and never the original file.
 """
 
 import io
@@ -19,10 +19,11 @@ WEIGHTS, CONSTANTS = "data/weights", "data/constants"
 
 
 def write_archive(program: Mapping[str, Any], weights: Tensors, constants: Tensors) -> io.BytesIO:
-    """The program with its tensors, ready for torch.
+    """The archive of the program and its tensors.
 
-    The example inputs are numbers in the nesting of the arguments: torch takes from them only how arguments are
-    called, for its checks of their sizes, and ours are made without a pickle from the file."""
+    The example inputs are zeros in the nesting of the arguments. torch only takes the names of the arguments from them,
+    for its checks of sizes. So no pickle from the file is needed.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, text in _texts(program, weights, constants).items():
@@ -41,7 +42,7 @@ def _texts(program: Mapping[str, Any], weights: Tensors, constants: Tensors) -> 
         "archive_format": "pt2",
         "archive_version": "0",
         "byteorder": "little",
-        ".data/version": "6\n",  # of the zip layout
+        ".data/version": "6\n",  # the version of the zip layout
         "models/model.json": json.dumps(program),
         f"{WEIGHTS}/model_weights_config.json": json.dumps(weights.config),
         f"{CONSTANTS}/model_constants_config.json": json.dumps(constants.config),
