@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Inapplicable,
         VerificationError,
     )
+    from fusekit.model.preprocess import Preprocess
     from fusekit.report import Event, Outcome, Report
     from fusekit.validation import Validation, validate
 
@@ -40,6 +41,7 @@ __all__ = [
     "FusekitError",
     "Inapplicable",
     "Outcome",
+    "Preprocess",
     "Report",
     "Validation",
     "VerificationError",
@@ -54,6 +56,7 @@ _HOMES = {
     "api": ("export", "optimize"),
     "checkpoint.load": ("load",),
     "errors": ("CaptureError", "CheckpointError", "ExportError", "FusekitError", "Inapplicable", "VerificationError"),
+    "model.preprocess": ("Preprocess",),
     "report": ("Event", "Outcome", "Report"),
     "validation.judge": ("validate",),
     "validation.verdict": ("Validation",),

@@ -9,6 +9,7 @@ from torch import nn
 from fusekit.errors import ExportError, FusekitError, told_as
 from fusekit.model import Inputs, plain_modes
 from fusekit.model.alone import alone
+from fusekit.model.preprocess import Preprocess
 from fusekit.model.unwrapped import unwrapped
 from fusekit.onnx_export import INTERLEAVED, between_real_ends
 from fusekit.optimizing import Export, Options, optimized
@@ -31,6 +32,7 @@ def optimize(
     tolerance: float | None = None,
     measure: bool = True,
     budget: float = BUDGET,
+    preprocess: Preprocess | None = None,
 ) -> nn.Module:
     """A module that computes the same function as `model` in eval mode, with its linear layers folded.
 
@@ -51,6 +53,8 @@ def optimize(
             environment, nothing is timed: the formulas of `fusekit/rewriting/price.py` decide. They are conservative
             and give the same result every time.
         budget: seconds to spend on measurements that this machine has not made before.
+        preprocess: what is done to an image before the model sees it. The result takes images as they come, and so do
+            the example inputs; the preprocessing is folded into the model where that is exact.
 
     Returns:
         A module with a `.report`. Its parameters can be trained. Batch and spatial sizes that vary in the model may
@@ -60,6 +64,7 @@ def optimize(
     if not isinstance(model, nn.Module):
         raise FusekitError(f"expected an nn.Module to optimize, got {type(model).__name__}")
     model, wrapped = unwrapped(model)
+    model = _behind(preprocess, model)
     inputs = None if example_inputs is None else Inputs.of(example_inputs)
     options = Options.of(target, passes, strict, progress, tolerance, measure and inputs is not None, budget)
     result, pipeline = optimized(model, inputs, options)
@@ -89,6 +94,7 @@ def export(
     measure: bool = True,
     budget: float = BUDGET,
     io: str = INTERLEAVED,
+    preprocess: Preprocess | None = None,
 ) -> Validation:
     """Optimize for ONNX Runtime, write `path`, run it and compare it with `model` in float64.
 
@@ -106,6 +112,7 @@ def export(
         io: how the file's inputs and outputs represent a complex tensor of shape [*]. "interleaved": one real tensor
             [*, 2]; "planar": the real channels, then the imaginary ones, [N, 2C, *]; "pair": two tensors, NAME_re and
             NAME_im.
+        preprocess: as for `optimize`. The file's input is then called `image`.
 
     Returns:
         The Validation, with the optimization's `.report`. If it is not `ok`, no file was written.
@@ -114,5 +121,15 @@ def export(
         ExportError: the file could not be written or did not pass its checks.
     """
     options = Options.of(target, passes if optimize else (), strict, progress, tolerance, measure and optimize, budget)
-    model, inputs = between_real_ends(unwrapped(model)[0], Inputs.of(example_inputs), io)
+    model = _behind(preprocess, unwrapped(model)[0])
+    model, inputs = between_real_ends(model, Inputs.of(example_inputs), io)
     return Export(Reference(model, inputs), path, options, dynamic, opset).run()
+
+
+def _behind(preprocess: Preprocess | None, model: nn.Module) -> nn.Module:
+    """The model, behind its preprocessing if there is any."""
+    if preprocess is None:
+        return model
+    if not isinstance(preprocess, Preprocess):
+        raise FusekitError(f"preprocess must be a fusekit.Preprocess, got {type(preprocess).__name__}")
+    return preprocess(model)
