@@ -30,7 +30,7 @@ def owned_folder(parent: Path, prefix: str = f".{PREFIX}") -> Iterator[Path]:
 
     Raises OSError if no folder can be made.
     """
-    yield from _held(*_made(parent, prefix))
+    yield from _work_folder(*_made(parent, prefix))
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def scratch() -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise FusekitError(f"no temporary files can be made ({reason}); set TMPDIR to another folder") from error
-    yield from _held(*made)
+    yield from _work_folder(*made)
 
 
 def remove_all() -> None:
@@ -73,7 +73,7 @@ def _made(parent: Path, prefix: str) -> tuple[Path, FileLock]:
     raise OSError(f"each new folder in {parent} is removed by another process")
 
 
-def _held(root: Path, lock: FileLock) -> Iterator[Path]:
+def _work_folder(root: Path, lock: FileLock) -> Iterator[Path]:
     """A sub-folder to work in, without the lock file. The whole folder is removed when the block ends."""
     try:
         room = root / "work"

@@ -101,7 +101,7 @@ class _Interpreter:
             if not touched or is_guard(self.graph, node):
                 continue
             if node.op == "output":
-                self._put_together(node)
+                self._join_outputs(node)
                 continue
             here = last[0].next if node.op == "placeholder" else node
             start = here.prev
@@ -233,7 +233,7 @@ class _Interpreter:
     def _constant(self, value: Tensor) -> fx.Proxy:
         return self._proxy(self.graph.add_constant(value, "transform"))
 
-    def _put_together(self, node: fx.Node) -> None:
+    def _join_outputs(self, node: fx.Node) -> None:
         def whole(source: fx.Node) -> Any:
             value = self.values.get(source)
             if value is None:
@@ -245,7 +245,7 @@ class _Interpreter:
         def complex_of(source: fx.Node, value: Any) -> fx.Node:
             if not isinstance(value, Pair):
                 raise self._refusal(source, operator_name(source))
-            if (untouched := _taken_apart(value)) is not None:
+            if (untouched := _original_of(value)) is not None:
                 return untouched
             return torch.complex(*value.full()).node  # type: ignore[attr-defined,no-any-return]
 
@@ -258,7 +258,7 @@ class _Interpreter:
         return CaptureError(f"no real form of {name} on complex numbers at {where(node)}{line}{why}")
 
 
-def _taken_apart(value: Pair) -> fx.Node | None:
+def _original_of(value: Pair) -> fx.Node | None:
     """The complex node of which the pair holds the unchanged real and imaginary part; None if they were changed."""
     if not (isinstance(value.re, fx.Proxy) and isinstance(value.im, fx.Proxy)):
         return None

@@ -106,7 +106,7 @@ def _pow(input: Any, exponent: Any) -> Pair:
 
 def _power_of_constant(constant: complex, exponent: Pair) -> Pair:
     if constant == 0:
-        raise TypeError("powers of the number 0")
+        raise TypeError("powers of the number 0 are not supported")
     return functions.exp(scaled(exponent, cmath.log(constant)))
 
 

@@ -29,8 +29,8 @@ def negative(x: Part) -> Any:
 
 
 def angle(z: Pair) -> Real:
-    """atan2(b, a) by the one-argument arctangent, exact in every quadrant, at ±0 and at ±∞: ∠(-1 + 0j) = π, ∠(0j) = 0,
-    ∠(∞ + j∞) = π/4."""
+    """∠z = atan2(b, a), computed by the one-argument arctangent. It is right in every quadrant, at ±0 and at ±∞:
+    ∠(-1 + 0j) = π, ∠(0j) = 0, ∠(∞ + j∞) = π/4."""
     x, y = z.full()
     origin, corner = (x == 0) & (y == 0), torch.isinf(x) & torch.isinf(y)
     ratio = torch.where(corner, torch.sign(x) * torch.sign(y), y / torch.where(origin, torch.ones_like(x), x))
@@ -131,13 +131,13 @@ def cos(z: Pair) -> Pair:
 
 
 def sinh(z: Pair) -> Pair:
-    """-j sin(jz)."""
+    """sinh z = -j sin(jz)."""
     a, b = z.full()
     return Pair(torch.sinh(a) * torch.cos(b), _times(torch.sin(b), torch.cosh(a)))
 
 
 def cosh(z: Pair) -> Pair:
-    """cos(jz)."""
+    """cosh z = cos(jz)."""
     a, b = z.full()
     return Pair(torch.cosh(a) * torch.cos(b), _times(torch.sin(b), torch.sinh(a)))
 
@@ -152,7 +152,7 @@ def tanh(z: Pair) -> Pair:
 
 
 def tan(z: Pair) -> Pair:
-    """-j tanh(jz)."""
+    """tan z = -j tanh(jz)."""
     a, b = z.full()
     turned = tanh(Pair(-b, a))
     return Pair(turned.im, -turned.re)
@@ -174,7 +174,7 @@ def sign(z: Pair) -> Pair:
 
 
 def square(z: Pair) -> Pair:
-    """(a² - b²) + 2jab: three products instead of four."""
+    """z² = (a² - b²) + 2jab: three products instead of four."""
     twice = None if z.re is None or z.im is None else 2 * z.re * z.im
     return Pair(minus(*(None if p is None else p * p for p in (z.re, z.im))), twice)
 

@@ -57,7 +57,7 @@ def _chain(*matrices: Any) -> Pair:
 
 def _matrix_power(A: Any, n: int) -> Pair:
     if not isinstance(n, int) or n < 1:
-        raise TypeError(f"the power {n} of a matrix")
+        raise TypeError(f"the power {n} of a matrix is not supported")
     half = A if n == 1 else _matrix_power(A, n // 2)
     if n == 1:
         return half

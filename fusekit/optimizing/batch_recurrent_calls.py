@@ -53,11 +53,11 @@ def batch_calls(graph: Graph, inputs: Inputs, rates: Rates) -> list[Event]:
     events = []
     for layer in _layers(graph):
         calls = _layers(graph)[layer]  # read again: an earlier join has replaced nodes of the graph
-        if len(calls) < 2 or _wait(graph, calls):
+        if len(calls) < 2 or _depend_on_each_other(graph, calls):
             continue
         rows = min(call.shape[call.batch] for call in calls)
         if rows <= rates.batched_rows:
-            events.append(_tried(graph, calls, inputs))
+            events.append(_try_joined(graph, calls, inputs))
         else:
             reason = f"with {rows} rows in each call, separate calls are as fast as one"
             events.append(Event(NAME, where(calls[0].node), Outcome.REFUSED, reason=reason))
@@ -111,7 +111,7 @@ def _is_pair(graph: Graph, node: fx.Node) -> bool:
     return node.op == "call_module" and type(graph.modules[str(node.target)]) is nn.LSTM
 
 
-def _wait(graph: Graph, calls: Sequence[_Call]) -> bool:
+def _depend_on_each_other(graph: Graph, calls: Sequence[_Call]) -> bool:
     """Whether one of the calls depends on the result of another."""
     nodes = {call.node for call in calls}
     behind: set[fx.Node] = set()
@@ -124,7 +124,7 @@ def _wait(graph: Graph, calls: Sequence[_Call]) -> bool:
     return False
 
 
-def _tried(graph: Graph, calls: Sequence[_Call], inputs: Inputs) -> Event:
+def _try_joined(graph: Graph, calls: Sequence[_Call], inputs: Inputs) -> Event:
     """Join the calls in a copy of the graph; the copy replaces the graph if both compute the same, also at other
     sizes."""
     place = where(calls[0].node)
@@ -181,7 +181,7 @@ def _batched(graph: Graph, calls: Sequence[_Call]) -> Graph:
         start: Any = 0
         for call, size in zip(calls, sizes, strict=True):
             end = size if start == 0 else made(operator.add, start, size)
-            _hand_out(made, copies[call.node], whole, call.batch, start, end, pair=_is_pair(graph, call.node))
+            _redirect_readers(made, copies[call.node], whole, call.batch, start, end, pair=_is_pair(graph, call.node))
             start = end
     for call in calls:
         for node in reversed([copies[n] for n in _parts(graph, call.node)]):
@@ -205,7 +205,9 @@ class _Writer:
         return node
 
 
-def _hand_out(made: _Writer, old: fx.Node, new: fx.Node, batch: int, start: Any, end: Any, *, pair: bool) -> None:
+def _redirect_readers(
+    made: _Writer, old: fx.Node, new: fx.Node, batch: int, start: Any, end: Any, *, pair: bool
+) -> None:
     """Redirect the readers of the old call's results to rows [start, end) of the new one's: along axis `batch` of the
     output, along axis 1 of states. `pair`: the states come as one pair (an nn.LSTM)."""
     for user in list(old.users):

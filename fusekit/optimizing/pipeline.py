@@ -38,7 +38,7 @@ class Pipeline:
         """The optimized module. `module` may be changed: pass a copy (`own_copy`). `path`: where it is in the model."""
         options = self.options
         if reason := why_whole(module):
-            self._left(path, reason)
+            self._note_refusal(path, reason)
             self.ways.append("nothing")
             return module
         try:
@@ -50,12 +50,12 @@ class Pipeline:
         graph = captured.graph
         self.ways.append(captured.way)
         for reason in captured.reasons:
-            self._left(path, reason)
+            self._note_refusal(path, reason)
         for name in captured.untraced:
             graph.modules[name] = self.run(graph.modules[name], None, _join(path, name))
         for name, opaque in graph.modules.items():
             if reason := why_whole(opaque):
-                self._left(_join(path, name), reason)
+                self._note_refusal(_join(path, name), reason)
         self.events += [
             Event("fold-constants", name.rpartition(".")[0] or name, Outcome.APPLIED, error=0.0, reason="while tracing")
             for name in graph.constants
@@ -83,7 +83,7 @@ class Pipeline:
     def _run_children(self, module: nn.Module, path: str, reason: str) -> nn.Module:
         """Optimize, in place, those children that the code of the module only calls. (Code that reads their attributes
         could notice that they were replaced.)"""
-        self._left(path, f"{reason}; its sub-modules are optimized one by one")
+        self._note_refusal(path, f"{reason}; its sub-modules are optimized one by one")
         if not any(module.children()):
             self.ways.append("nothing")
             return module
@@ -99,7 +99,7 @@ class Pipeline:
     def _run_child(self, child: nn.Module, path: str) -> nn.Module:
         return child if next(child.parameters(), None) is None else self.run(child, None, path)
 
-    def _left(self, path: str, reason: str) -> None:
+    def _note_refusal(self, path: str, reason: str) -> None:
         self.events.append(Event("capture", path or "model", Outcome.REFUSED, reason=reason))
 
     def roll_back(self, reason: str) -> None:

@@ -44,7 +44,7 @@ class Export:
 
     def _best(self) -> Validation:
         """Write a file that passes validation; with a clock, one that is also not slower than the two other files."""
-        verdict = self._held(self.options)
+        verdict = self._write_valid(self.options)
         risky = [event for event in _applied(verdict) if event.rewrite not in HARMLESS]
         if not verdict.ok or self.options.clock is None or not risky or not self.options.runtime.reads_files:
             return verdict
@@ -85,7 +85,7 @@ class Export:
                 for whole, other in ((_OWN, own), (_PLAINER, plainer))
                 if other is not None and (whole == _OWN or chosen(_applied(verdict)))
             }
-            verdict = _told(verdict, undone, races.get(_OWN))
+            verdict = _with_events(verdict, undone, races.get(_OWN))
             lost = [(whole, times) for whole, times in races.items() if is_slower(times)]
             if not lost:
                 return verdict
@@ -99,13 +99,13 @@ class Export:
                 return verdict
             whole, times = lost[0]
             undone += rejected(gone, f"with it, the file took {ratio(times)} as long as {whole}")
-            verdict = self._held(options)
+            verdict = self._write_valid(options)
         return verdict
 
     def _call(self, path: str | Path) -> Call:
         return self.options.runtime.load(path, spinning=False).bound(self.reference.inputs, self.reference.names)
 
-    def _held(self, options: Options) -> Validation:
+    def _write_valid(self, options: Options) -> Validation:
         """Write the file with realizations; if it fails validation, write it without them."""
         result, report = self._result(options)
         if not chosen(report.events) or options.strict:
@@ -155,7 +155,7 @@ def _applied(verdict: Validation) -> tuple[Event, ...]:
     return verdict.report.applied if verdict.report is not None else ()
 
 
-def _told(verdict: Validation, undone: Sequence[Event], times: tuple[float, float] | None) -> Validation:
+def _with_events(verdict: Validation, undone: Sequence[Event], times: tuple[float, float] | None) -> Validation:
     assert verdict.report is not None
     events = tuple(dict.fromkeys((*verdict.report.events, *undone)))
     return replace(verdict, report=replace(verdict.report, events=events, times=times))

@@ -147,7 +147,7 @@ class Attempt:
             if not is_finite(self.graph.constants[str(node.target)]):
                 raise Inapplicable(f"{node.target} holds NaN or infinity, which would spread to other outputs")
         if not all(has_finite_constants(value) for value in self.match.maps):
-            raise Inapplicable(f"{self.where} scales by infinity or NaN, as after a variance of 0")
+            raise Inapplicable(f"{self.where} scales by infinity or NaN, for example because a variance is 0")
         spoiled = "" if self.rewrite.name in HOLD_BEHIND else weights_before(self.match.sources, self.spoiled)
         if spoiled:
             raise Inapplicable(f"it reads values computed from {spoiled}, whose NaN or infinity would spread")

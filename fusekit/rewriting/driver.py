@@ -40,7 +40,7 @@ class Driver:
     """Runs stages over a graph and collects the events.
 
     With a `clock`, contests are decided by measured times, otherwise by price. `vetoed` holds pairs (rewrite, where) of
-    realizations that must not be used there, because the whole model was slower or less accurate with them.
+    realizations that must not be used there, because the whole model was slower with them.
     """
 
     graph: Graph

@@ -13,7 +13,7 @@ from rich.text import Text
 from fusekit.report import Report
 from fusekit.validation.tolerance import OutputError
 
-REFUSED = "the reference refuses it"
+REFUSED = "the reference cannot run it"
 
 
 @dataclass(frozen=True)

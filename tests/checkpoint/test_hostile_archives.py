@@ -148,7 +148,7 @@ EDITS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "name that is code": (PROGRAM, _rename("conv2d", f"conv2d\n    {CODE}"), "expected an identifier"),
     "name of a keyword": (PROGRAM, _rename("conv2d", "lambda"), "is not reserved"),
     "name of ours": (PROGRAM, _rename("conv2d", "torch"), "is not reserved"),
-    "parameter that is an attribute": (PROGRAM, _rename("conv.weight", "__class__.forward"), "no attribute of every"),
+    "parameter that is an attribute": (PROGRAM, _rename("conv.weight", "__class__.forward"), "an attribute of every"),
     "parameter that is code": (PROGRAM, _rename("conv.weight", f'x", {CODE}, "'), "the path of a parameter"),
     "unknown field": (PROGRAM, _rest("hook", "x"), "'hook', which is not known"),
     "missing field": (PROGRAM, with_json(lambda data: data.pop("verifiers")), "no field 'verifiers'"),

@@ -85,7 +85,7 @@ def maybe(inner: Rule) -> Rule:
 
 
 def integer(low: int = -(1 << 63), high: int = (1 << 63) - 1) -> Rule:
-    """A whole number within bounds."""
+    """An integer from `low` to `high`, both included."""
 
     def rule(value: Any, where: str) -> int:
         if type(value) is not int or not low <= value <= high:

@@ -69,7 +69,7 @@ def _check(node: ast.expr, depth: int) -> int:
         case _ if _is_input(node):
             inner = []
         case _:
-            raise Refused(f"a condition must not contain {shown(ast.unparse(node))}")
+            raise Refused(f"it must not contain {shown(ast.unparse(node))}")
     bits = [_check(child, depth - 1) for child in inner] or [64]
     product = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
     most = sum(bits) if product else max(bits) * power + 1

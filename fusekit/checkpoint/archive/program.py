@@ -49,9 +49,9 @@ def path(value: Any, where: str) -> str:
     text: str = _PATH(value, where)
     for part in text.split("."):
         if part.startswith("__") or hasattr(nn.Module, part):
-            raise refuse(where, value, f"no attribute of every module ({part})")
+            raise refuse(where, value, f"a path without {part}, an attribute of every module")
     if hasattr(fx.GraphModule, text.split(".")[0]):
-        raise refuse(where, value, "no attribute of every program")
+        raise refuse(where, value, "a path that does not begin with an attribute of every program")
     return text
 
 
@@ -149,7 +149,7 @@ def _node(depth: int) -> Rule:
             if target in INNER_PROGRAMS and keyword:
                 name(keyword, where)
         if target not in INNER_PROGRAMS and any("as_graph" in entry["arg"] for entry in fields["inputs"]):
-            raise Refused(f"{where}: {target} takes no program")
+            raise Refused(f"{where}: {target} has no argument that is a program")
         return fields
 
     return node

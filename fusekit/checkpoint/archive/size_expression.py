@@ -111,7 +111,7 @@ def _read(node: ast.expr, depth: int) -> Bound:
     if isinstance(node, ast.Name) and node.id in ("true", "false"):
         return Bound(node.id, 1)
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-        raise Refused(f"a size must not contain {shown(ast.unparse(node))}")
+        raise Refused(f"it must not contain {shown(ast.unparse(node))}")
     function = node.func.id
     if function in ("Integer", "Symbol", "Float", "Rational"):
         return _atom(function, node)
