@@ -29,6 +29,7 @@ from fusekit.files import scratch
 from fusekit.inspecting.inspect import inspect as look_into
 from fusekit.model import Inputs, export_program
 from fusekit.model.own_copy import own_copy
+from fusekit.model.preprocess import Preprocess
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.passes import CHOOSE, STAGES
 from fusekit.report import Report
@@ -175,7 +176,8 @@ def passes(screen: Screen) -> int:
 
 
 def _open(model: Model, steps: Steps) -> tuple[nn.Module, Example]:
-    """Load the model, make its example inputs and run it once, so that an error in the model is reported as such."""
+    """Load the model, put its preprocessing before it, make its example inputs and run it once, so that an error in the
+    model is reported as such."""
     steps.begin("loading")
     loaded = load(
         model.source,
@@ -184,6 +186,8 @@ def _open(model: Model, steps: Steps) -> tuple[nn.Module, Example]:
         arguments=model.arguments,
         unsafe=model.unsafe,
     )
+    if model.preprocess:
+        loaded = Preprocess(**model.preprocess)(loaded)
     if not model.samples:
         return loaded, ()
     steps.begin("running the original")

@@ -2,7 +2,8 @@
 
 Random floats are standard normal; bytes (uint8) are uniform in 0..255, like an image; other integers are uniform in
 0..9, which are valid indices even for a small embedding; booleans are true with probability 1/2. A missing dtype is
-that of the model's first parameter; inputs without a name are passed in the order of `forward`.
+that of the model's first parameter, or of its images if it has preprocessing; inputs without a name are passed in the
+order of `forward`.
 """
 
 import inspect
@@ -17,6 +18,7 @@ from torch import nn
 from fusekit.checkpoint.factory import brief
 from fusekit.cli.sample_grammar import Sample
 from fusekit.errors import FusekitError
+from fusekit.model.preprocess import Preprocessed
 
 Example = tuple[Any, ...] | dict[str, Any]
 
@@ -117,6 +119,8 @@ def _named(dtype: str) -> torch.dtype | None:
 
 
 def _dtype_of(model: nn.Module) -> torch.dtype:
+    if isinstance(model, Preprocessed):
+        return model.image_dtype
     kinds = (tensor.dtype for tensor in (*model.parameters(), *model.buffers()))
     return next((dtype for dtype in kinds if dtype.is_floating_point or dtype.is_complex), torch.float32)
 

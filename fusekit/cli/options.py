@@ -12,7 +12,14 @@ from typing import Annotated, Any
 
 import typer
 
-from fusekit.cli.sample_grammar import Sample, check_factory, check_tolerance, parse_arguments, parse_inputs
+from fusekit.cli.sample_grammar import (
+    Sample,
+    check_factory,
+    check_tolerance,
+    parse_arguments,
+    parse_inputs,
+    parse_numbers,
+)
 from fusekit.runtimes import known
 
 _SOURCE = "A .pt2 archive, package.module:factory, file.py:factory, or a state dict with --factory."
@@ -21,9 +28,41 @@ _INPUT = (
 )
 
 
+_IMAGES = "Preprocessing"  # a heading of the help
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """What is done to images before the model sees them; the fields of `fusekit.Preprocess`."""
+
+    mean: Annotated[
+        str | None,
+        typer.Option(metavar="M[,M,M]", help="Subtracted from each channel.", rich_help_panel=_IMAGES),
+    ] = None
+    std: Annotated[
+        str | None, typer.Option(metavar="S[,S,S]", help="Divides each channel.", rich_help_panel=_IMAGES)
+    ] = None
+    scale: Annotated[
+        str | None, typer.Option(metavar="F", help="Factor, applied first: 1/255.", rich_help_panel=_IMAGES)
+    ] = None
+    order: Annotated[str | None, typer.Option(help="RGB, or BGR to swap.", rich_help_panel=_IMAGES)] = None
+    layout: Annotated[str | None, typer.Option(help="NCHW or NHWC.", rich_help_panel=_IMAGES)] = None
+    dtype: Annotated[str | None, typer.Option(help="Of the images, such as uint8.", rich_help_panel=_IMAGES)] = None
+    output_layout: Annotated[str | None, typer.Option(help="Of the output: NCHW or NHWC.", rich_help_panel=_IMAGES)] = (
+        None
+    )
+
+    @cached_property
+    def preprocess(self) -> dict[str, Any]:
+        """The arguments of `fusekit.Preprocess` that were given. Raises BadParameter for what is no number."""
+        numbers = {name: parse_numbers(f"--{name}", getattr(self, name)) for name in ("mean", "std", "scale")}
+        words = {name: getattr(self, name) for name in ("order", "layout", "dtype", "output_layout")}
+        return {name: value for name, value in {**numbers, **words}.items() if value is not None}
+
+
 @dataclass(frozen=True)
-class Model:
-    """Where the model comes from, and its example inputs."""
+class Model(Images):
+    """Where the model comes from, what is done to its images, and its example inputs."""
 
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE, show_default=False)]
     input: Annotated[list[str] | None, typer.Option("--input", "-i", metavar="INPUT", help=_INPUT)] = None
@@ -55,8 +94,8 @@ class Model:
         """Raises BadParameter if an argument is wrong, or if there is no example input but one is needed (`fed`)."""
         if fed and not self.input:
             raise typer.BadParameter("missing; give an example input such as 1x3x224x224", param_hint="'--input'")
-        # Parse both now (the results are kept), so that a mistake is reported before torch is imported.
-        _ = self.samples, self.arguments
+        # Parse them now (the results are kept), so that a mistake is reported before torch is imported.
+        _ = self.samples, self.arguments, self.preprocess
 
     def files(self) -> list[str | Path | None]:
         """The files that are read, and therefore must not be overwritten."""

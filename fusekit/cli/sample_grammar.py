@@ -84,6 +84,23 @@ def parse_arguments(texts: Iterable[str]) -> dict[str, object]:
     return arguments
 
 
+def parse_numbers(option: str, text: str | None) -> float | tuple[float, ...] | None:
+    """Parse one number or several, separated by commas: 0.5, 1/255, 0.485,0.456,0.406. None stays None. Raises
+    BadParameter for anything else."""
+    if text is None:
+        return None
+    numbers = tuple(_fraction(option, word) for word in text.split(","))
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _fraction(option: str, text: str) -> float:
+    above, slash, below = text.partition("/")
+    try:
+        return float(above) / (float(below) if slash else 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise _bad(option, f"{text!r} is no number; expected for instance 0.5, 1/255 or 0.485,0.456,0.406") from None
+
+
 def check_tolerance(tolerance: float | None) -> float | None:
     """The tolerance, if it is a positive number. With 0 nothing would pass, with infinity everything."""
     if tolerance is not None and not (0 < tolerance < math.inf):

@@ -93,7 +93,7 @@ class Preprocessed(nn.Module):
         _check(model)
         weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
         self.model, self.front = model, front
-        self.bytes = getattr(torch, str(front.dtype))
+        self.image_dtype: torch.dtype = getattr(torch, str(front.dtype))
         self.dtype = weight.dtype
         for name in ("mean", "std"):
             numbers = torch.tensor(_tuple(getattr(front, name)), dtype=torch.float64)

@@ -114,6 +114,17 @@ def test_export_of_a_photograph_with_choices(inside: Path) -> None:
     assert [file.name for file in inside.iterdir()] == ["net.onnx"]
 
 
+def test_images_as_they_come() -> None:
+    front = ("--mean", "0.5,0.4,0.3", "--std", "1/4", "--scale", "1/255", "--dtype", "uint8", "--layout", "NHWC")
+    images = ("--input", "1x8x8x3", *front, "--order", "BGR", "--no-measure")
+    weights = ("--weights", "good.pt")
+    result = run(*export(NET, ONNX, *weights, *images))
+    assert result.code == 0, result
+    assert run("validate", NET, ONNX, *weights, *images[:-1]).code == 0
+    result = run("validate", NET, ONNX, *weights, *images[:2], *front)  # the channels the other way round
+    assert result.code == 1 and "differ" in result.stderr, result
+
+
 def test_optimize_writes_a_program(inside: Path) -> None:
     result = run("optimize", NET, "out/net.pt2", "--weights", "good.pt", "--input", "2x3x8x8")
     assert result.code == 0, result

@@ -77,6 +77,15 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "too small": (export(NET, ONNX, "--input", "1x3x2x2"), "does not run"),
     "fixed size": (export("program.pt2", ONNX, "--input", "1x3x9x9"), "does not run"),
     "negative seed": (export(NET, ONNX, *SIZES, "--seed", "-1"), "--seed"),
+    # preprocessing
+    "mean of words": (export(NET, ONNX, *SIZES, "--mean", "grey"), "'grey' is no number"),
+    "division by zero": (export(NET, ONNX, *SIZES, "--scale", "1/0"), "--scale"),
+    "std zero": (export(NET, ONNX, *SIZES, "--std", "0"), "std must not be 0"),
+    "unknown order": (export(NET, ONNX, *SIZES, "--order", "GBR"), "RGB, BGR"),
+    "unknown layout": (export(NET, ONNX, *SIZES, "--layout", "HWC"), "NCHW, NHWC"),
+    "no scale": (export(NET, ONNX, *SIZES, "--mean", "0.5", "--dtype", "uint8"), "scale=1 / 255"),
+    "front of two inputs": (export("nets_for_cli:Two", ONNX, *SIZES, *SIZES, "--mean", "1"), "one input"),
+    "images of another layout": (export(NET, ONNX, *SIZES, "--layout", "NHWC"), "channels"),
     # the output
     "no such folder": (export(NET, "nowhere/net.onnx", *SIZES), "nowhere"),
     "output a directory": (export(NET, "taken.onnx", *SIZES), "it is a folder"),
