@@ -5,14 +5,22 @@ Knows the algebra and what a rewrite is. Must not know nodes, modules or runtime
 
 from fusekit.passes.drop_identity import DropIdentity
 from fusekit.passes.find_structure import DropChannels, DropLinearChannels, FactorKernel, FindGroups, TrimWindow
-from fusekit.passes.fold_affine import FoldAffine, FoldAffineIn
+from fusekit.passes.fold_affine import FoldAffine, FoldAffineIn, FoldAffines
 from fusekit.passes.fold_border import FoldAffineBorder, FoldConvBorder
 from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_edge import FoldAffineEdge, FoldCircular, FoldConvEdge
-from fusekit.passes.fold_pad import FoldPad
+from fusekit.passes.fold_pad import FoldCut, FoldCutIn, FoldPad
 from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
-from fusekit.passes.fold_rearrange import FoldAffineShuffled, FoldFlattened, FoldShuffled, MeanFirst
+from fusekit.passes.fold_rearrange import (
+    FoldAffineFlattened,
+    FoldAffineShuffled,
+    FoldFlattened,
+    FoldShuffled,
+    MeanFirst,
+    MeanFirstAffine,
+    PoolFirst,
+)
 from fusekit.passes.merge_concat import FoldConcat, MergeConcat, SplitAffine
 from fusekit.passes.merge_parts import FoldParts, JoinParts, MergeParts
 from fusekit.passes.merge_siblings import MergeSiblings
@@ -26,7 +34,8 @@ from fusekit.rewriting import Rewrite, Stage
 CANONICALIZE = "canonicalize"  # the stage of what makes no difference
 CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way
 
-_NEAR = (FoldAffine(), FoldAffineIn(), FoldPad(), FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
+_AFFINE = (FoldAffine(), FoldAffineIn(), FoldAffines(), MeanFirstAffine(), PoolFirst(), FoldAffineFlattened())
+_NEAR = (*_AFFINE, FoldPad(), FoldCutIn(), FoldCut(), FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
 _FAR = (FoldConv(), FoldCircular(), FoldConvEdge(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
 _PARTS = (FoldParts(), MergeParts(), JoinParts())
 
@@ -72,14 +81,18 @@ __all__ = [
     "FoldAffine",
     "FoldAffineBorder",
     "FoldAffineEdge",
+    "FoldAffineFlattened",
     "FoldAffineIn",
     "FoldAffineShuffled",
+    "FoldAffines",
     "FoldCircular",
     "FoldConcat",
     "FoldConstants",
     "FoldConv",
     "FoldConvBorder",
     "FoldConvEdge",
+    "FoldCut",
+    "FoldCutIn",
     "FoldFlattened",
     "FoldPad",
     "FoldParts",
@@ -88,11 +101,13 @@ __all__ = [
     "FoldShuffled",
     "JoinParts",
     "MeanFirst",
+    "MeanFirstAffine",
     "MergeConcat",
     "MergeMixings",
     "MergeParts",
     "MergeSiblings",
     "MergeSum",
+    "PoolFirst",
     "SplitAffine",
     "TrimWindow",
     "UseChannelsLast",

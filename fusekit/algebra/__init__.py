@@ -8,8 +8,10 @@ from fusekit.algebra.affine import Affine
 from fusekit.algebra.bordered import BorderedConv
 from fusekit.algebra.chain import Chain
 from fusekit.algebra.choice import Choice
-from fusekit.algebra.combination import Combination, Composition, Term
+from fusekit.algebra.combination import Combination, Term
+from fusekit.algebra.composition import Composition
 from fusekit.algebra.conv import Conv, concat
+from fusekit.algebra.cut import Cut
 from fusekit.algebra.edge import EdgePad
 from fusekit.algebra.elementwise import Elementwise
 from fusekit.algebra.fork import Fork, Split
@@ -36,6 +38,7 @@ from fusekit.algebra.selection import Selection
 from fusekit.algebra.span import Span
 from fusekit.algebra.transforms.spectral_conv import SpectralConv
 from fusekit.algebra.trivial import Constant, Identity
+from fusekit.algebra.windowed import Windowed
 from fusekit.algebra.work import EAGER, FREE, Rates, Work
 
 __all__ = [
@@ -59,6 +62,7 @@ __all__ = [
     "Composition",
     "Constant",
     "Conv",
+    "Cut",
     "EdgePad",
     "Elementwise",
     "Flatten",
@@ -80,6 +84,7 @@ __all__ = [
     "SpectralConv",
     "Split",
     "Term",
+    "Windowed",
     "WinogradConv",
     "Work",
     "concat",

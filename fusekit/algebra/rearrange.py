@@ -80,6 +80,12 @@ class GlobalMean(_Rearrangement):
     def output_shape(self, shape: Shape) -> Shape:
         return (*shape[: -self.n], *(1,) * self.n)
 
+    def lifted(self, inner: Affine) -> Affine:
+        """The map a with mean ∘ inner = a ∘ mean; Inapplicable if it differs between the positions."""
+        if inner.axis is not None and inner.axis >= -self.n:
+            raise Inapplicable(f"the affine map acts on axis {inner.axis}, over which the mean is taken")
+        return inner
+
 
 @dataclass(frozen=True, eq=False)
 class Flatten(_Rearrangement):
@@ -108,6 +114,16 @@ class Flatten(_Rearrangement):
             seen = linear.flatten(1, 2).sum(2) @ wide(inner.bias)
             bias = seen if bias is None else bias + seen
         return Conv(kernel, bias, (), (), ())
+
+    def with_affine(self, outer: Conv, inner: Affine) -> Conv:
+        """The linear map L' with outer ∘ flatten ∘ inner = L' ∘ flatten, for a map of each channel, axis 1."""
+        if inner.axis is None:
+            return outer @ inner
+        channels = int(inner.scale.shape[0])
+        if self.sizes is not None and inner.axis != -len(self.sizes) - 1:
+            raise Inapplicable(f"the affine map acts on axis {inner.axis}, the channels are on {-len(self.sizes) - 1}")
+        pointwise = Conv.from_affine(inner, -inner.axis - 1, channels, outer.kernel.device)
+        return self.absorbed(outer, pointwise)
 
     def unflattened(self, outer: Conv) -> Conv:
         """The convolution C with outer ∘ flatten = flatten ∘ C on maps of the fixed sizes: one window, one output."""

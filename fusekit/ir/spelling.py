@@ -17,7 +17,7 @@ from torch import fx, nn
 from fusekit.ir.facts import Known, facts, known, note
 from fusekit.ir.graph import Graph
 from fusekit.ir.spellings import SPELLINGS
-from fusekit.ir.spellings.batch_norm import norm_call
+from fusekit.ir.spellings.batch_norm import instance_norm_call, norm_call
 from fusekit.ir.spellings.conv import conv_call, transposed_call
 from fusekit.ir.spellings.rearranged import mean_call, pool_call
 from fusekit.ir.spellings.table import Call, CalledLayer
@@ -50,7 +50,7 @@ def spell(graph: Graph, node: fx.Node) -> fx.Node:
     if node.op == "call_module":
         module = graph.modules[str(node.target)]
         # nothing to fold into a layer without weights: unless rewritten, it is emitted as it came
-        note(new, Known(module=type(module), layer=None if any(module.state_dict()) else module))
+        note(new, Known(module=SPELLINGS.called_as(type(module)), layer=None if any(module.state_dict()) else module))
     node.replace_all_uses_with(new)
     graph.fx.erase_node(node)
     return new
@@ -147,6 +147,10 @@ def _matmul(input: Any, other: Any) -> Call:
     return aten.matmul.default, (input, other)
 
 
+def _narrow(input: Any, dim: Any, start: Any, length: Any) -> Call:
+    return aten.narrow.default, (input, dim, start, length)
+
+
 def _cat(tensors: Any, dim: int = 0) -> Call | None:
     return (aten.cat.default, (list(tensors), dim)) if isinstance(tensors, tuple | list) else None
 
@@ -172,11 +176,13 @@ _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     **{getattr(F, f"adaptive_avg_pool{n}d"): partial(mean_call, n) for n in (1, 2, 3)},
     **{getattr(F, f"avg_pool{n}d"): partial(pool_call, n) for n in (1, 2, 3)},
     F.batch_norm: norm_call,
+    F.instance_norm: instance_norm_call,
     F.linear: _linear,
     **dict.fromkeys((torch.flatten, "flatten"), _flatten),
     **dict.fromkeys((torch.mean, "mean"), _mean),
     **dict.fromkeys((torch.matmul, operator.matmul, "matmul"), _matmul),
     F.pixel_shuffle: _pixel_shuffle,
+    **dict.fromkeys((torch.narrow, "narrow"), _narrow),
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _cat),
     **dict.fromkeys((torch.chunk, "chunk"), _chunk),
     **dict.fromkeys((torch.split, "split"), _split),

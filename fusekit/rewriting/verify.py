@@ -18,7 +18,7 @@ from fusekit.algebra.span import POINT
 from fusekit.algebra.values import wide
 from fusekit.ir import Graph, evaluate
 from fusekit.model.long_convolution import LongConvolutions
-from fusekit.rewriting.price import flat_sizes
+from fusekit.rewriting.price import flat_sizes, with_convs_before_flatten
 
 TOLERANCE = 1e-10
 AFFORDABLE = 2_000_000
@@ -80,6 +80,7 @@ def probe_shapes(
 ) -> list[Shape]:
     """Input shapes for a chain of maps, outer first, of the input's rank; the real one too where it takes no more
     multiply-accumulates than `affordable`."""
+    maps = with_convs_before_flatten(maps)
     inner_first = maps[::-1]
     conv: Conv | None = next((plain for m in inner_first if (plain := m.plain()) is not None), None)
     if isinstance(inner_first[0], Mixing):

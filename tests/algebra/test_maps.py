@@ -21,6 +21,7 @@ from fusekit.algebra import (
     Composition,
     Constant,
     Conv,
+    Cut,
     EdgePad,
     Elementwise,
     Flatten,
@@ -78,6 +79,11 @@ def _edge(draw: st.DrawFn, n: int) -> EdgePad:
     return EdgePad(mode, stages * draw(st.integers(1, 2 if mode == "circular" else 1)))
 
 
+def _cut(draw: st.DrawFn, n: int) -> Cut:
+    crop = tuple((draw(st.integers(0, 1)), draw(st.integers(0, 2))) for _ in range(n))
+    return Cut(crop, tuple(draw(st.integers(1, 3)) for _ in range(n)))
+
+
 def _selection(draw: st.DrawFn, n: int) -> Selection:
     if draw(st.booleans()):
         return Selection(draw(st.integers(0, 3)), 4, 8, n, places=True)
@@ -128,6 +134,7 @@ DRAWN: dict[type[Map], st.SearchStrategy[Drawn]] = {
     Composition: _row().map(lambda drawn: (Composition((Identity(), *drawn[0][::-1])), drawn[1])),
     Constant: _spatial(lambda draw, n: Constant(gaussian(draw, 3, 2))),
     Conv: _conv(),
+    Cut: _spatial(_cut),
     EdgePad: _spatial(_edge),
     Elementwise: _spatial(lambda draw, n: Elementwise(torch.relu)),
     Flatten: _spatial(lambda draw, n: Flatten()),

@@ -1,6 +1,8 @@
 """What nodes read as: every operator of the table is the function its map says, and what is another function does not
 read. All in float64, where a reading that is off by one axis or one default shows at once."""
 
+import operator
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from torch import Tensor, nn
 
-from fusekit.algebra import Affine, BorderedConv, Conv, Identity, Pad
+from fusekit.algebra import Affine, BorderedConv, Conv, Cut, Identity, Pad
 from fusekit.algebra.bordered import bordered_conv, geometry_of
 from fusekit.algebra.edge import circular_pad
 from fusekit.algebra.products.mixing import grouped_linear, mix
@@ -21,6 +23,7 @@ from fusekit.capture.exported import export
 from fusekit.errors import Inapplicable
 from fusekit.ir import Facts, Unread, evaluate, spellings
 from fusekit.ir.read import read
+from fusekit.ir.spelling import is_spelled
 from fusekit.model import Inputs
 from fusekit.model.own_copy import own_copy
 from tests.support import ledger
@@ -91,6 +94,37 @@ def _batch_norm(draw: Draw) -> Case:
     eps = draw(st.sampled_from((1e-5, 1e-3, 0.5, 0.0)))
     spatial = [channels for _ in range(draw(st.integers(0, 3)))]  # C = H = W: only the axis tells
     return (X, weight, bias, mean, var, False, 0.1, eps, True), {}, gaussian(draw, 2, channels, *spatial)
+
+
+def _instance_norm(draw: Draw) -> Case:
+    (x, weight, bias, mean, var, _, momentum, eps, cudnn), named, value = _batch_norm(draw)
+    value = value if value.ndim > 2 else value.unsqueeze(-1)
+    return (x, weight, bias, mean, var, False, momentum, eps, cudnn), named, value
+
+
+def _bounds(draw: Draw, size: int) -> tuple[int | None, int | None, int]:
+    """Start, stop and step that leave something, on an axis of this size, 6 or more."""
+    start = draw(st.sampled_from((None, 0, 1, 2, -size, 1 - size)))
+    stop = draw(st.sampled_from((None, -1, -2, size - 1, size, size + 3)))
+    return start, stop, draw(st.integers(1, 3))
+
+
+def _subscript(draw: Draw) -> Case:
+    spatial = [slice(1, -1), *(slice(*_bounds(draw, size)) for size in (7, 8)[: draw(st.integers(0, 2))])]
+    whole = (slice(None), slice(None, None, 1))
+    index = draw(st.sampled_from(((*whole, *spatial), (Ellipsis, *spatial), (*whole, *spatial[:1], Ellipsis))))
+    return (X, index), {}, gaussian(draw, 2, 3, *(6, 7, 8)[: len(spatial)])
+
+
+def _slice(draw: Draw) -> Case:
+    start, stop, step = _bounds(draw, 7)
+    start = 1 if step == 1 and start in (None, 0, -7) else start
+    return (X, draw(st.sampled_from((3, -1))), start, stop, step), {}, gaussian(draw, 2, 3, 6, 7)
+
+
+def _narrow(draw: Draw) -> Case:
+    start = draw(st.integers(1, 3))
+    return (X, draw(st.sampled_from((3, -1))), start, draw(st.integers(1, 7 - start))), {}, gaussian(draw, 2, 3, 6, 7)
 
 
 def _dropout(draw: Draw) -> Case:
@@ -246,6 +280,10 @@ CASES: dict[Any, Callable[[Draw], Case]] = {
     aten.conv_transpose3d.input: _conv_transpose(3),
     aten.linear.default: _linear,
     aten.batch_norm.default: _batch_norm,
+    aten.instance_norm.default: _instance_norm,
+    operator.getitem: _subscript,
+    aten.slice.Tensor: _slice,
+    aten.narrow.default: _narrow,
     aten.dropout.default: _dropout,
     aten.feature_dropout.default: _dropout,
     aten.alpha_dropout.default: _dropout,
@@ -306,6 +344,33 @@ _ROW = torch.rand(6, dtype=torch.float64) + 0.5
 _NORM = {"mean": _ROW[:3], "var": _ROW[3:], "w": _ROW[1:4], "b": _ROW[2:5]}
 _L = torch.randn(5, 6, dtype=torch.float64)
 
+
+class Renamed(nn.BatchNorm2d):
+    """Inherits all that it computes."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=0.2)
+
+
+class Calling(nn.BatchNorm2d):
+    """A forward of its own, which calls that of its base."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+class Doubling(nn.BatchNorm2d):
+    """Another scale than the one that is stored."""
+
+    @property
+    def eps(self) -> float:
+        return 0.7
+
+    @eps.setter
+    def eps(self, value: float) -> None:
+        pass
+
+
 SPELLINGS: dict[str, tuple[type, Callable[[Any, Any], Any], dict[str, Any]]] = {
     "x * g": (Affine, lambda m, x: x * m.g, {"g": _G}),
     "g * x": (Affine, lambda m, x: m.g * x, {"g": _G}),
@@ -337,6 +402,21 @@ SPELLINGS: dict[str, tuple[type, Callable[[Any, Any], Any], dict[str, Any]]] = {
     "F.batch_norm": (Affine, lambda m, x: F.batch_norm(x, m.mean, m.var, m.w, m.b, eps=0.1), _NORM),
     "F.batch_norm, plain": (Affine, lambda m, x: F.batch_norm(x, m.mean, m.var), _NORM),
     "nn.BatchNorm2d": (Affine, lambda m, x: m.f(x), {"f": nn.BatchNorm2d(3, eps=0.3).double()}),
+    "F.instance_norm": (
+        Affine,
+        lambda m, x: F.instance_norm(x, m.mean, m.var, m.w, m.b, use_input_stats=False, eps=0.1),
+        _NORM,
+    ),
+    "nn.InstanceNorm2d": (
+        Affine,
+        lambda m, x: m.f(x),
+        {"f": nn.InstanceNorm2d(3, affine=True, track_running_stats=True).double()},
+    ),
+    "nn.SyncBatchNorm": (Affine, lambda m, x: m.f(x), {"f": nn.SyncBatchNorm(3, eps=0.3).double()}),
+    "a norm of one's own": (Affine, lambda m, x: m.f(x), {"f": Renamed(3).double()}),
+    "a norm that calls its base": (Affine, lambda m, x: m.f(x), {"f": Calling(3).double()}),
+    "x[:, :, 1:-1]": (Cut, lambda m, x: x[:, :, 1:-1], {}),
+    "x[..., ::2]": (Cut, lambda m, x: x[..., ::2], {}),
     "F.conv2d": (Conv, lambda m, x: F.conv2d(x, m.w, m.b, 2, 1), {"w": _W, "b": _B}),
     "F.conv2d, by name": (Conv, lambda m, x: F.conv2d(input=x, weight=m.w, stride=(1, 2), dilation=2), {"w": _W}),
     "torch.conv2d": (Conv, lambda m, x: torch.conv2d(x, m.w, bias=m.b, padding=(0, 2)), {"w": _W, "b": _B}),
@@ -376,7 +456,7 @@ def test_every_spelling_reads(name: str, way: str) -> None:
     torch.manual_seed(0)
     model = Calls(body, **parts).eval()
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.modules.batchnorm._NormBase):
             assert module.running_mean is not None and module.running_var is not None
             nn.init.normal_(module.running_mean)
             nn.init.uniform_(module.running_var, 0.5, 2.0)
@@ -391,7 +471,7 @@ def test_every_spelling_reads(name: str, way: str) -> None:
         return
     reading = read(graph, node)
     if way == "no example" and (reading is None or isinstance(reading.map, Unread)):
-        assert kind in (Affine, Identity)  # the input's rank and dtype are not known, and nothing is guessed
+        assert kind in (Affine, Cut, Identity)  # the input's rank and dtype are not known, and nothing is guessed
         return
     if way == "exported" and reading is not None and isinstance(reading.map, Unread):
         assert "an axis whose size is unknown" in reading.map.reason  # the model takes one channel as well as three
@@ -501,6 +581,19 @@ NOT_READ: dict[str, tuple[Any, tuple[Any, ...], Facts | None]] = {
     "constant @ x": (aten.matmul.default, (_floats(3, 3), X), NCHW),
     "x @ a batch of constants": (aten.matmul.default, (X, _floats(2, 3, 3, 3)), NCHW),
     "x @ a vector": (aten.matmul.default, (X, _floats(3)), NCHW),
+    "instance norm of each image's own": (
+        aten.instance_norm.default,
+        (X, None, None, None, None, True, 0.1, 1e-5, False),
+        NCHW,
+    ),
+    "a slice of channels": (operator.getitem, (X, (slice(None), slice(1, 3))), NCHW),
+    "a slice of the batch": (aten.slice.Tensor, (X, 0, 1, 9), NCHW),
+    "a slice that leaves all": (operator.getitem, (X, (Ellipsis, slice(0, 3))), NCHW),
+    "a slice that leaves nothing": (operator.getitem, (X, (Ellipsis, slice(2, -1))), NCHW),
+    "one row": (operator.getitem, (X, (slice(None), slice(None), 1)), NCHW),
+    "a row from the end of a free width": (aten.slice.Tensor, (X, 3, -2, sys.maxsize), FREE),
+    "so many of a free width": (aten.narrow.default, (X, 3, 1, 4), FREE),
+    "a slice of unknown rank": (operator.getitem, (X, (slice(None), slice(None), slice(1, -1))), NO_RANK),
     "another operator": (aten.softmax.int, (X, 1), NCHW),
     "floor division": (aten.div.Tensor_mode, (X, 2.0), NCHW),
 }
@@ -519,6 +612,23 @@ def test_other_nodes_do_not_read() -> None:
     model = Calls(lambda m, x: m.f(x).chunk(2)[0], f=nn.GroupNorm(1, 4))
     graph = captured(model, torch.randn(2, 4, 5))
     assert [read(graph, node) for node in graph.nodes] == [None] * len(list(graph.nodes))
+
+
+def test_a_layer_that_computes_with_something_of_its_own_is_no_norm() -> None:
+    """A class that replaces what the forward of its base looks up is entered, not taken for its base."""
+    layer = Doubling(3).double().eval()
+    assert not is_spelled(layer) and is_spelled(Renamed(3)) and not is_spelled(Calling(3))
+    graph = captured(layer, torch.zeros(2, 3, 4, 4, dtype=torch.float64))
+    reading = read(graph, result_of(graph))
+    assert reading is not None and isinstance(reading.map, Affine)
+    assert torch.allclose(reading.map.scale, torch.full((3,), 1.7, dtype=torch.float64).rsqrt())
+
+
+def test_an_instance_norm_of_one_image_without_a_batch_stays_a_layer() -> None:
+    """Its channels are the first axis there."""
+    norm = nn.InstanceNorm2d(3, track_running_stats=True)
+    graph = captured(nn.Sequential(norm).eval(), torch.zeros(3, 5, 5))
+    assert result_of(graph).op == "call_module"
 
 
 def test_a_row_as_long_as_the_channels_acts_on_the_last_axis() -> None:

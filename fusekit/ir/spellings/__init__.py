@@ -14,6 +14,7 @@ from fusekit.ir.spellings import (
     pads,
     rearranged,
     relaid,
+    slices,
     spectral,
     winograd,
 )
@@ -31,6 +32,7 @@ SPELLINGS = Table(
     pads.SPELLING,
     rearranged.SPELLING,
     relaid.SPELLING,
+    slices.SPELLING,
     spectral.SPELLING,
     winograd.SPELLING,
 )

@@ -32,6 +32,11 @@ _DROPOUT_LAYERS: tuple[type[nn.Module], ...] = (
 )
 
 
+def _axes(layer: nn.Module, table: dict[type[nn.Module], int]) -> int:
+    """On how many axes a layer of such a type acts."""
+    return next(n for kind, n in table.items() if isinstance(layer, kind))
+
+
 def _write_identity(graph: Graph, value: Identity, source: fx.Node, name: str) -> list[fx.Node]:
     return []
 
@@ -79,7 +84,7 @@ def _read_mean(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
 
 
 def _call_mean(call: CalledLayer) -> Call | None:
-    return mean_call(_MEAN_LAYERS[type(call.module)], call.x, call.module.output_size)
+    return mean_call(_axes(call.module, _MEAN_LAYERS), call.x, call.module.output_size)
 
 
 def mean_call(n: int, input: Any, output_size: Any) -> Call | None:
@@ -119,7 +124,7 @@ def _read_pool(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
 def _call_pool(call: CalledLayer) -> Call:
     pool = call.module
     settings = (pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, pool.count_include_pad)
-    return pool_call(_POOL_LAYERS[type(pool)], call.x, *settings, getattr(pool, "divisor_override", None))
+    return pool_call(_axes(pool, _POOL_LAYERS), call.x, *settings, getattr(pool, "divisor_override", None))
 
 
 def pool_call(
