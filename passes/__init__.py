@@ -11,6 +11,7 @@ from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_edge import FoldAffineEdge, FoldCircular, FoldConvEdge
 from fusekit.passes.fold_pad import FoldCut, FoldCutIn, FoldPad
+from fusekit.passes.fold_picking import FoldPicking, FoldPickingIn
 from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
 from fusekit.passes.fold_rearrange import (
     FoldAffineFlattened,
@@ -35,7 +36,8 @@ CANONICALIZE = "canonicalize"  # the stage of what makes no difference
 CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way
 
 _AFFINE = (FoldAffine(), FoldAffineIn(), FoldAffines(), MeanFirstAffine(), PoolFirst(), FoldAffineFlattened())
-_NEAR = (*_AFFINE, FoldPad(), FoldCutIn(), FoldCut(), FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
+_MOVED = (FoldPad(), FoldCutIn(), FoldCut(), FoldPickingIn(), FoldPicking())
+_NEAR = (*_AFFINE, *_MOVED, FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
 _FAR = (FoldConv(), FoldCircular(), FoldConvEdge(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
 _PARTS = (FoldParts(), MergeParts(), JoinParts())
 
@@ -96,6 +98,8 @@ __all__ = [
     "FoldFlattened",
     "FoldPad",
     "FoldParts",
+    "FoldPicking",
+    "FoldPickingIn",
     "FoldPool",
     "FoldPoolIn",
     "FoldShuffled",

@@ -19,6 +19,7 @@ from fusekit.algebra.layout import Relaid
 from fusekit.algebra.map import Map, Shape, Sizes
 from fusekit.algebra.ones import AppendOnes
 from fusekit.algebra.pad import Pad
+from fusekit.algebra.picking import Picking
 from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.products.hypercomplex import (
     COMPLEX,
@@ -74,6 +75,7 @@ __all__ = [
     "Map",
     "Mixing",
     "Pad",
+    "Picking",
     "PixelShuffle",
     "Rates",
     "Relaid",

@@ -64,34 +64,64 @@ class Combination:
         """A shape for every source such that all branches yield one size: the first source with maps has this spatial
         shape, the other ones what fits it, and sources that are branches themselves what the others yield, or those of
         so many `channels` of a concatenation that are left."""
+        widths = self._widths(channels)
         known: dict[int, Shape] = {}
         yielded: Shape | None = None
-        for term in self.terms:
+        for term, width in zip(self.terms, widths, strict=True):
             reads = _reads(term.map)
+            if reads is None and self.axis is not None and channels is not None and width is not None:
+                reads = (width, -self.axis - 1) if len({other.source for other in self.terms}) == 1 else None
             if reads is None or term.source in known:
                 continue
-            width, n = reads
-            first = (*shape[: len(shape) - n - 1], width, *shape[len(shape) - n :])
-            known[term.source] = first if yielded is None else preimage(term.map, first, yielded[len(yielded) - n :])
-            yielded = yielded or term.map.output_shape(first)
+            read, n = reads
+            first = (*shape[: len(shape) - n - 1], read, *shape[len(shape) - n :])
+            if yielded is None:
+                known[term.source] = self._agreeing(term.source, first, n)
+                yielded = term.map.output_shape(known[term.source])
+            else:
+                known[term.source] = preimage(term.map, first, yielded[len(yielded) - n :])
         if yielded is None and self.axis is not None and not any(term.map.constants() for term in self.terms):
             return [shape] * (1 + max(term.source for term in self.terms))
         if yielded is None:
             raise Inapplicable("no branch tells how many channels it reads")
-        widths = self._widths()
-        if self.axis is not None and channels is not None and widths.count(None) == 1:
-            rest = channels - sum(width for width in widths if width is not None)
-            yielded = (*yielded[: self.axis], rest, *yielded[len(yielded) + self.axis + 1 :])
-        return [known.get(source, yielded) for source in range(1 + max(term.source for term in self.terms))]
+        for term, width in zip(self.terms, widths, strict=True):
+            if term.source not in known:
+                like = yielded
+                if self.axis is not None and width is not None:
+                    like = (*yielded[: self.axis], width, *yielded[len(yielded) + self.axis + 1 :])
+                known[term.source] = preimage(term.map, like, yielded[2:]) if term.map.maps else like
+        return [known[source] for source in range(1 + max(term.source for term in self.terms))]
 
-    def _widths(self) -> list[int | None]:
+    def _agreeing(self, source: int, shape: Shape, n: int) -> Shape:
+        """The shape nearest to this one, axis by axis of the last `n`, at which the branches of a source agree in size;
+        Inapplicable if there is none."""
+        chains = [term.map for term in self.terms if term.source == source]
+        sizes = list(shape)
+        for axis in range(-n, 0):
+            near = sorted(range(1, 2 * shape[axis] + 16), key=lambda size, axis=axis: abs(size - shape[axis]))  # type: ignore[misc]
+            for size in near:
+                sizes[axis] = size
+                if len({chain.output_shape(tuple(sizes))[axis] for chain in chains}) == 1:
+                    break
+            else:
+                raise Inapplicable("there are no sizes at which the branches agree")
+        return tuple(sizes)
+
+    def _widths(self, channels: int | None) -> list[int | None]:
         """The channels that each branch yields, if its maps tell, or others of the same source: only convolutions
-        change how many they are."""
+        change how many they are. Of so many `channels` of a concatenation those that are left, for one branch or
+        several of one source."""
         found = ((term.source, _reads(term.map)) for term in self.terms)
         read = {source: reads[0] for source, reads in found if reads is not None and self.axis == -reads[1] - 1}
         convs = [next((m for m in term.map.maps if isinstance(m, Conv)), None) for term in self.terms]
-        pairs = zip(self.terms, convs, strict=True)
-        return [read.get(term.source) if conv is None else conv.out_channels for term, conv in pairs]
+        pairs = list(zip(self.terms, convs, strict=True))
+        widths = [read.get(term.source) if conv is None else conv.out_channels for term, conv in pairs]
+        unknown = [term.source for (term, _), width in zip(pairs, widths, strict=True) if width is None]
+        if channels is None or not unknown or len(set(unknown)) > 1:
+            return widths
+        rest = channels - sum(width for width in widths if width is not None)
+        each = None if rest % len(unknown) else rest // len(unknown)
+        return [each if width is None else width for width in widths]
 
     def constants(self) -> tuple[Tensor, ...]:
         """The tensors that define the branches, and what is applied to them."""
@@ -168,14 +198,11 @@ class Combination:
         one map. Inapplicable for a transposed c, or if it is not known which channels belong to which branch."""
         if outer.transposed:
             raise Inapplicable("the branches before a transposed convolution are left as they are")
-        widths = self._widths()
-        if widths.count(None) > 1:
-            raise Inapplicable("it is not known how many channels each part of the concatenation has")
-        known = sum(width for width in widths if width is not None)
         start = 0
         merged: dict[int, Any] = {}
-        for term, width in zip(self.terms, widths, strict=True):
-            width = outer.in_channels - known if width is None else width
+        for term, width in zip(self.terms, self._widths(outer.in_channels), strict=True):
+            if width is None:
+                raise Inapplicable("it is not known how many channels each part of the concatenation has")
             part = outer.reading(start, width, with_bias=start == 0)
             start += width
             value = Composition((part, *term.map.maps)).collapsed()

@@ -130,7 +130,7 @@ class Windowed:
         return tuple(Axis(taps, dilation, *padding, extra) for taps, dilation, padding, extra in sizes)
 
     def placed(self: _Of, axes: Sequence[Axis]) -> _Of:
-        """The same map on a window that holds its own: zeros in the kernel where this one has no taps."""
+        """The same map on the window of these `axes`, which holds its own: zeros in the kernel where it has no taps."""
         places = [own.placed_in(axis) for own, axis in zip(self.axes, axes, strict=True)]
         return replace(
             self,

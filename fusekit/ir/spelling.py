@@ -151,6 +151,18 @@ def _narrow(input: Any, dim: Any, start: Any, length: Any) -> Call:
     return aten.narrow.default, (input, dim, start, length)
 
 
+def _flip(input: Any, *dims: Any) -> Call:
+    return aten.flip.default, (input, list(dims[0]) if isinstance(dims[0], tuple | list) else list(dims))
+
+
+def _index_select(input: Any, dim: Any, index: Any) -> Call:
+    return aten.index_select.default, (input, dim, index)
+
+
+def _channel_shuffle(input: Any, groups: Any) -> Call:
+    return aten.channel_shuffle.default, (input, groups)
+
+
 def _cat(tensors: Any, dim: int = 0) -> Call | None:
     return (aten.cat.default, (list(tensors), dim)) if isinstance(tensors, tuple | list) else None
 
@@ -182,6 +194,9 @@ _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     **dict.fromkeys((torch.mean, "mean"), _mean),
     **dict.fromkeys((torch.matmul, operator.matmul, "matmul"), _matmul),
     F.pixel_shuffle: _pixel_shuffle,
+    **dict.fromkeys((torch.flip, "flip"), _flip),
+    **dict.fromkeys((torch.index_select, "index_select"), _index_select),
+    F.channel_shuffle: _channel_shuffle,
     **dict.fromkeys((torch.narrow, "narrow"), _narrow),
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _cat),
     **dict.fromkeys((torch.chunk, "chunk"), _chunk),

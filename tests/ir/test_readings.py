@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from torch import Tensor, nn
 
-from fusekit.algebra import Affine, BorderedConv, Conv, Cut, Identity, Pad
+from fusekit.algebra import Affine, BorderedConv, Conv, Cut, Identity, Pad, Picking
 from fusekit.algebra.bordered import bordered_conv, geometry_of
 from fusekit.algebra.edge import circular_pad
 from fusekit.algebra.products.mixing import grouped_linear, mix
@@ -110,6 +110,9 @@ def _bounds(draw: Draw, size: int) -> tuple[int | None, int | None, int]:
 
 
 def _subscript(draw: Draw) -> Case:
+    if draw(st.integers(0, 3)) == 0:
+        rest = (slice(None),) * draw(st.integers(0, 2))
+        return (X, (slice(None), _index(draw), *rest)), {}, gaussian(draw, 2, 4, 3, 4)
     spatial = [slice(1, -1), *(slice(*_bounds(draw, size)) for size in (7, 8)[: draw(st.integers(0, 2))])]
     whole = (slice(None), slice(None, None, 1))
     index = draw(st.sampled_from(((*whole, *spatial), (Ellipsis, *spatial), (*whole, *spatial[:1], Ellipsis))))
@@ -125,6 +128,29 @@ def _slice(draw: Draw) -> Case:
 def _narrow(draw: Draw) -> Case:
     start = draw(st.integers(1, 3))
     return (X, draw(st.sampled_from((3, -1))), start, draw(st.integers(1, 7 - start))), {}, gaussian(draw, 2, 3, 6, 7)
+
+
+def _index(draw: Draw) -> list[int]:
+    """Numbers of four channels, in any order, some left out, some twice, some from the end."""
+    return [draw(st.integers(-4, 3)) for _ in range(draw(st.integers(1, 5)))]
+
+
+def _picked(draw: Draw) -> Case:
+    index = torch.tensor(_index(draw))
+    return (X, [None, index]), {}, gaussian(draw, 2, 4, *(3, 4)[: draw(st.integers(0, 2))])
+
+
+def _index_select(draw: Draw) -> Case:
+    index = torch.tensor(_index(draw)) % 4
+    return (X, draw(st.sampled_from((1, -3))), index), {}, gaussian(draw, 2, 4, 3, 4)
+
+
+def _flip(draw: Draw) -> Case:
+    return (X, [draw(st.sampled_from((1, -3)))]), {}, gaussian(draw, 2, 4, 3, 4)
+
+
+def _channel_shuffle(draw: Draw) -> Case:
+    return (X, draw(st.sampled_from((1, 2, 3, 6)))), {}, gaussian(draw, 2, 6, 3, 4)
 
 
 def _dropout(draw: Draw) -> Case:
@@ -283,6 +309,10 @@ CASES: dict[Any, Callable[[Draw], Case]] = {
     aten.instance_norm.default: _instance_norm,
     operator.getitem: _subscript,
     aten.slice.Tensor: _slice,
+    aten.index.Tensor: _picked,
+    aten.index_select.default: _index_select,
+    aten.flip.default: _flip,
+    **dict.fromkeys((aten.channel_shuffle.default, aten.native_channel_shuffle.default), _channel_shuffle),
     aten.narrow.default: _narrow,
     aten.dropout.default: _dropout,
     aten.feature_dropout.default: _dropout,
@@ -416,6 +446,11 @@ SPELLINGS: dict[str, tuple[type, Callable[[Any, Any], Any], dict[str, Any]]] = {
     "a norm of one's own": (Affine, lambda m, x: m.f(x), {"f": Renamed(3).double()}),
     "a norm that calls its base": (Affine, lambda m, x: m.f(x), {"f": Calling(3).double()}),
     "x[:, :, 1:-1]": (Cut, lambda m, x: x[:, :, 1:-1], {}),
+    "x[:, [2, 1, 0]]": (Picking, lambda m, x: x[:, [2, 1, 0]], {}),
+    "x[:, index]": (Picking, lambda m, x: x[:, m.i, :], {"i": torch.tensor([2, 0, 0])}),
+    "x.flip": (Picking, lambda m, x: x.flip(1), {}),
+    "torch.index_select": (Picking, lambda m, x: torch.index_select(x, 1, m.i), {"i": torch.tensor([2, 0])}),
+    "nn.ChannelShuffle": (Picking, lambda m, x: m.f(x), {"f": nn.ChannelShuffle(3)}),
     "x[..., ::2]": (Cut, lambda m, x: x[..., ::2], {}),
     "F.conv2d": (Conv, lambda m, x: F.conv2d(x, m.w, m.b, 2, 1), {"w": _W, "b": _B}),
     "F.conv2d, by name": (Conv, lambda m, x: F.conv2d(input=x, weight=m.w, stride=(1, 2), dilation=2), {"w": _W}),
@@ -440,6 +475,7 @@ SPELLINGS: dict[str, tuple[type, Callable[[Any, Any], Any], dict[str, Any]]] = {
     "nn.ConstantPad2d(0)": (Pad, lambda m, x: m.f(x), {"f": nn.ConstantPad2d(2, 0.0)}),
     "F.pad of nothing": (Identity, lambda m, x: F.pad(x, (0, 0, 0, 0)), {}),
     "x + 0": (Identity, lambda m, x: x + 0, {}),
+    "x[:, :, 0:]": (Identity, lambda m, x: x[:, :, 0:], {}),
     "x * 1": (Identity, lambda m, x: 1 * x, {}),
     "x / 1": (Identity, lambda m, x: x / 1.0, {}),
     "nn.Dropout": (Identity, lambda m, x: m.f(x), {"f": nn.Dropout(0.3)}),
@@ -471,8 +507,10 @@ def test_every_spelling_reads(name: str, way: str) -> None:
         return
     reading = read(graph, node)
     if way == "no example" and (reading is None or isinstance(reading.map, Unread)):
-        assert kind in (Affine, Cut, Identity)  # the input's rank and dtype are not known, and nothing is guessed
+        assert kind in (Affine, Cut, Identity, Picking)  # rank and dtype of the input are not known, nothing is guessed
         return
+    if way == "exported" and kind is Picking and reading is None:
+        return  # nor how many channels it has
     if way == "exported" and reading is not None and isinstance(reading.map, Unread):
         assert "an axis whose size is unknown" in reading.map.reason  # the model takes one channel as well as three
         return
@@ -588,12 +626,22 @@ NOT_READ: dict[str, tuple[Any, tuple[Any, ...], Facts | None]] = {
     ),
     "a slice of channels": (operator.getitem, (X, (slice(None), slice(1, 3))), NCHW),
     "a slice of the batch": (aten.slice.Tensor, (X, 0, 1, 9), NCHW),
-    "a slice that leaves all": (operator.getitem, (X, (Ellipsis, slice(0, 3))), NCHW),
     "a slice that leaves nothing": (operator.getitem, (X, (Ellipsis, slice(2, -1))), NCHW),
     "one row": (operator.getitem, (X, (slice(None), slice(None), 1)), NCHW),
     "a row from the end of a free width": (aten.slice.Tensor, (X, 3, -2, sys.maxsize), FREE),
     "so many of a free width": (aten.narrow.default, (X, 3, 1, 4), FREE),
     "a slice of unknown rank": (operator.getitem, (X, (slice(None), slice(None), slice(1, -1))), NO_RANK),
+    "rows by an index": (aten.index_select.default, (X, 2, torch.tensor([0, 2])), NCHW),
+    "rows by an index, as a subscript": (aten.index.Tensor, (X, [None, None, torch.tensor([0, 2])]), NCHW),
+    "an index beside another": (aten.index.Tensor, (X, [None, torch.tensor([0]), torch.tensor([0])]), NCHW),
+    "a mask of channels": (aten.index.Tensor, (X, [None, torch.tensor([True, False, True])]), NCHW),
+    "a table of channels": (aten.index.Tensor, (X, [None, torch.tensor([[0, 1]])]), NCHW),
+    "channels beyond the last": (operator.getitem, (X, (slice(None), [0, 3])), NCHW),
+    "channels and some rows": (operator.getitem, (X, (slice(None), [0, 1], slice(1, 2))), NCHW),
+    "channels of a batch cut": (operator.getitem, (X, (slice(1, None), [0, 1])), NCHW),
+    "rows turned round": (aten.flip.default, (X, [2]), NCHW),
+    "channels and rows turned round": (aten.flip.default, (X, [1, 2]), NCHW),
+    "a shuffle that does not divide": (aten.channel_shuffle.default, (X, 2), NCHW),
     "another operator": (aten.softmax.int, (X, 1), NCHW),
     "floor division": (aten.div.Tensor_mode, (X, 2.0), NCHW),
 }

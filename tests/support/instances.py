@@ -23,6 +23,7 @@ from fusekit.algebra import (
     Map,
     Mixing,
     Pad,
+    Picking,
     Selection,
 )
 from fusekit.algebra.combination import Term
@@ -77,6 +78,10 @@ def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ..
             sizes = [s + t * sum(pair) for s, t, pair in zip(sizes, stride, crop, strict=True)]
             stride = [t * s for t, s in zip(stride, every, strict=True)]
             sizes = [s + t for s, t in zip(sizes, stride, strict=True)]
+        elif kind is Picking:
+            picked = tuple(draw(st.lists(st.integers(0, channels - 1), min_size=1, max_size=6)))
+            inner_first.append(Picking(picked, channels, n))
+            channels = len(picked)
         elif kind is GlobalMean:
             inner_first.append(GlobalMean(n))
         elif kind is Identity:

@@ -121,6 +121,11 @@ def _read_pool(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     return Reading(AvgPool(window, stride, padding), a["input"] if "input" in a else a["self"])
 
 
+def _write_pool(graph: Graph, value: AvgPool, source: fx.Node, name: str) -> list[fx.Node]:
+    call = pool_call(len(value.window), source, list(value.window), list(value.stride), list(value.padding))
+    return [graph.fx.call_function(*call)]
+
+
 def _call_pool(call: CalledLayer) -> Call:
     pool = call.module
     settings = (pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, pool.count_include_pad)
@@ -148,6 +153,7 @@ SPELLING = Spelling(
     written={
         Identity: _write_identity,
         PixelShuffle: _write_shuffle,
+        AvgPool: _write_pool,
         GlobalMean: _write_mean,
         Flatten: _write_flatten,
     },

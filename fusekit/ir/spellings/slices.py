@@ -8,14 +8,16 @@ from typing import Any
 import torch
 from torch import fx
 
-from fusekit.algebra import Cut
+from fusekit.algebra import Cut, Identity
 from fusekit.ir.facts import Facts, facts
 from fusekit.ir.graph import Graph
 from fusekit.ir.reading import Arguments, Reading
+from fusekit.ir.spellings.picks import picked
 from fusekit.ir.spellings.table import Spelling
 
 aten = torch.ops.aten
 
+_ALL = slice(None)
 Bounds = tuple[Any, Any, Any]  # start, stop, step, as Python has them
 
 
@@ -26,6 +28,9 @@ def _read_subscript(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None
     rank = facts(source).rank
     if not isinstance(source, fx.Node) or not isinstance(index, tuple) or rank is None:
         return None
+    whole = (isinstance(i, slice) and i == _ALL for i in (*index[:1], *index[2:]))
+    if len(index) > 1 and isinstance(index[1], list | tuple | fx.Node) and all(whole):
+        return picked(graph, source, 1, list(index[1]) if isinstance(index[1], list | tuple) else index[1])
     if not all(i is Ellipsis or isinstance(i, slice) for i in index) or index.count(Ellipsis) > 1:
         return None
     place = index.index(Ellipsis) if Ellipsis in index else len(index)
@@ -57,8 +62,9 @@ def _reading(source: fx.Node, chosen: dict[Any, Bounds]) -> Reading | None:
         if found is None:
             return None
         crop[axis], every[axis] = found
-    whole = all(pair == (0, 0) for pair in crop[:2]) and every[:2] == [1, 1]
-    if not whole or known.rank < 3 or (set(crop) == {(0, 0)} and set(every) == {1}):
+    if set(crop) == {(0, 0)} and set(every) == {1}:
+        return Reading(Identity(), source)
+    if any(pair != (0, 0) for pair in crop[:2]) or every[:2] != [1, 1]:
         return None
     return Reading(Cut(tuple(crop[2:]), tuple(every[2:])), source)
 
