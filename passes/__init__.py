@@ -15,6 +15,7 @@ from fusekit.passes.fold_picking import FoldPicking, FoldPickingIn
 from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
 from fusekit.passes.fold_rearrange import (
     FoldAffineFlattened,
+    FoldAffineMerged,
     FoldAffineShuffled,
     FoldFlattened,
     FoldShuffled,
@@ -35,7 +36,15 @@ from fusekit.rewriting import Rewrite, Stage
 CANONICALIZE = "canonicalize"  # the stage of what makes no difference
 CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way
 
-_AFFINE = (FoldAffine(), FoldAffineIn(), FoldAffines(), MeanFirstAffine(), PoolFirst(), FoldAffineFlattened())
+_AFFINE = (
+    FoldAffine(),
+    FoldAffineIn(),
+    FoldAffines(),
+    MeanFirstAffine(),
+    PoolFirst(),
+    FoldAffineFlattened(),
+    FoldAffineMerged(),
+)
 _MOVED = (FoldPad(), FoldCutIn(), FoldCut(), FoldPickingIn(), FoldPicking())
 _NEAR = (*_AFFINE, *_MOVED, FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
 _FAR = (FoldConv(), FoldCircular(), FoldConvEdge(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
@@ -85,6 +94,7 @@ __all__ = [
     "FoldAffineEdge",
     "FoldAffineFlattened",
     "FoldAffineIn",
+    "FoldAffineMerged",
     "FoldAffineShuffled",
     "FoldAffines",
     "FoldCircular",

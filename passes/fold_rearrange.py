@@ -4,6 +4,7 @@
     a ∘ shuffle ∘ c   = shuffle ∘ a' ∘ c               and so does a batch norm behind it
     mean ∘ W          = W ∘ mean                       a 1x1 convolution after the global mean: at one position
     mean ∘ a          = a ∘ mean                       a batch norm behind the mean, or behind a pool that pads nothing
+    a ∘ merge ∘ c     = merge ∘ (a ∘ c)                a batch norm over all tokens of a batch
     L ∘ flatten ∘ W   = L' ∘ flatten                   a 1x1 convolution before a flattened linear layer
     L ∘ flatten ∘ a   = L' ∘ flatten                   and so does a batch norm
     L ∘ flatten ∘ c   = flatten ∘ (L ∘ c)              any, if the size is fixed: L is a window as large as the map
@@ -14,7 +15,7 @@ last does not run, as the linear layer would not.
 
 from dataclasses import dataclass
 
-from fusekit.algebra import Affine, AvgPool, Composition, Conv, Flatten, GlobalMean, PixelShuffle
+from fusekit.algebra import Affine, AvgPool, Composition, Conv, Flatten, GlobalMean, MergeLeading, PixelShuffle
 from fusekit.errors import Inapplicable
 from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
@@ -51,9 +52,7 @@ class MeanFirst(Rewrite):
     pattern = Compose(GlobalMean, Conv)
 
     def propose(self, mean: GlobalMean, c: Conv) -> Composition:
-        if not c.is_pointwise() or c.n != mean.n:
-            raise Inapplicable("only a pointwise convolution commutes with the mean over all positions")
-        return Composition((c, mean))
+        return Composition((mean.passed(c), mean))
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,17 @@ class FoldAffineFlattened(Rewrite):
         if linear.n != 0:
             raise Inapplicable("what follows the flattening is no linear layer")
         return Composition((flatten.with_affine(linear, a), flatten))
+
+
+@dataclass(frozen=True)
+class FoldAffineMerged(Rewrite):
+    """a ∘ merge ∘ c = merge ∘ (a ∘ c)."""
+
+    name = "fold-affine-merged"
+    pattern = Compose(Affine, MergeLeading, Conv)
+
+    def propose(self, a: Affine, merge: MergeLeading, c: Conv) -> Composition:
+        return Composition((merge, merge.lifted(a) @ c))
 
 
 @dataclass(frozen=True)

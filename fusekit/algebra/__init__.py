@@ -34,7 +34,7 @@ from fusekit.algebra.products.hypercomplex import (
 )
 from fusekit.algebra.products.mixing import GroupedLinear, Mixing
 from fusekit.algebra.products.winograd_conv import WinogradConv
-from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
+from fusekit.algebra.rearrange import Flatten, GlobalMean, MergeLeading, PixelShuffle
 from fusekit.algebra.selection import Selection
 from fusekit.algebra.span import Span
 from fusekit.algebra.transforms.spectral_conv import SpectralConv
@@ -73,6 +73,7 @@ __all__ = [
     "HypercomplexAlgebra",
     "Identity",
     "Map",
+    "MergeLeading",
     "Mixing",
     "Pad",
     "Picking",

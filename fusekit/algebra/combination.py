@@ -206,7 +206,9 @@ class Combination:
             part = outer.reading(start, width, with_bias=start == 0)
             start += width
             value = Composition((part, *term.map.maps)).collapsed()
-            merged[term.source] = merged[term.source] + value if term.source in merged else value
+            before = merged.get(term.source)
+            # what can be concatenated is of one size
+            merged[term.source] = value if before is None else before.plus(value, agreeing=True)
         if start != outer.in_channels:
             raise Inapplicable(f"{start} channels do not feed {outer.in_channels}")
         return Combination(tuple(Term(source, Composition((value,))) for source, value in merged.items()))

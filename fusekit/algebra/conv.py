@@ -282,11 +282,14 @@ class Conv(Windowed, Map):
         """c1 + c2: the kernels on one window, added; the biases added."""
         if isinstance(other, Affine):
             other = Conv.from_affine(other, self.n, self.in_channels, self.kernel.device)
-        if not isinstance(other, Conv):
-            return NotImplemented
+        return self.plus(other) if isinstance(other, Conv) else NotImplemented
+
+    def plus(self, other: "Conv", *, agreeing: bool = False) -> "Conv":
+        """c1 + c2, c2 = `other`; `agreeing`: wherever it is asked for, the two are of one size, though at other sizes
+        of the input they might not be."""
         if self.out_channels != other.out_channels:
             raise Inapplicable(f"{self.out_channels} and {other.out_channels} output channels do not add")
-        a, b = self._on_one_window(other, math.gcd(self.groups, other.groups))
+        a, b = self._on_one_window(other, math.gcd(self.groups, other.groups), agreeing=agreeing)
         bias = None if a.bias is None and b.bias is None else a._bias_or_zero() + b._bias_or_zero()
         return replace(a, kernel=a.kernel + b.kernel, bias=bias)
 
@@ -303,7 +306,7 @@ class Conv(Windowed, Map):
     def _bias_or_zero(self) -> Tensor:
         return wide(self.kernel).new_zeros(self.out_channels) if self.bias is None else wide(self.bias)
 
-    def _on_one_window(self, other: "Conv", groups: int) -> tuple["Conv", "Conv"]:
+    def _on_one_window(self, other: "Conv", groups: int, *, agreeing: bool = False) -> tuple["Conv", "Conv"]:
         """Both with the same groups, window, dilation and padding, zeros added to the kernels where needed."""
         if self.n != other.n or self.in_channels != other.in_channels:
             raise Inapplicable(f"{self.in_channels} and {other.in_channels} input channels: not one common input")
@@ -311,7 +314,8 @@ class Conv(Windowed, Map):
         a, b = (replace(c, kernel=coarsen(wide(c.kernel), groups)) for c in pair)
         if a.stride != b.stride:
             raise Inapplicable(f"strides {a.stride} and {b.stride} differ")
-        window = one_window(a.axes, b.axes, a.stride if a.transposed else None)
+        strides = a.stride if a.transposed or agreeing else (1,) * a.n
+        window = one_window(a.axes, b.axes, strides, transposed=a.transposed)
         return a.placed(window), b.placed(window)
 
     def untransposed(self) -> "Conv":

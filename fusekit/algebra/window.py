@@ -29,14 +29,16 @@ class Axis:
     def reach(self) -> int:
         return self.dilation * (self.taps - 1)
 
-    def joined(self, other: "Axis") -> "Axis":
-        """The window that holds the taps of both; Inapplicable if their output sizes differ."""
-        if self.low + self.high - self.reach != other.low + other.high - other.reach:
+    def joined(self, other: "Axis", stride: int = 1) -> "Axis":
+        """The window that holds the taps of both; Inapplicable if their output sizes differ: at every input size, or,
+        where it is asked for them with their `stride`, only at those at which they do not agree."""
+        made = sorted(axis.low + axis.high - axis.reach for axis in (self, other))
+        if made[1] - made[0] >= stride:
             raise Inapplicable("the branches differ in output size")
         grid = self._grid(other)
-        low, high = max(self.low, other.low), max(self.high, other.high)
-        reach = self.reach + (low - self.low) + (high - self.high)
-        return Axis(reach // grid + 1, grid, low, high)
+        low, last = max(self.low, other.low), max(self.reach - self.low, other.reach - other.low)
+        high = last + min(max(low - last, made[0]), made[1])  # like the low side, as far as the size leaves that open
+        return Axis((low + last) // grid + 1, grid, low, high)
 
     def joined_transposed(self, other: "Axis", stride: int) -> "Axis":
         """The same for two transposed convolutions of this stride, each of which crops both sides alike.
@@ -79,10 +81,11 @@ class Axis:
         return (joined.low - self.low) // joined.dilation, step
 
 
-def one_window(first: Sequence[Axis], second: Sequence[Axis], strides: Sequence[int] | None) -> list[Axis]:
-    """The window for both, axis by axis; `strides`: of transposed convolutions. Inapplicable if their output sizes
-    differ."""
-    pairs = zip(first, second, strict=True)
-    if strides is None:
-        return [a.joined(b) for a, b in pairs]
-    return [a if a == b else a.joined_transposed(b, stride) for (a, b), stride in zip(pairs, strides, strict=True)]
+def one_window(
+    first: Sequence[Axis], second: Sequence[Axis], strides: Sequence[int], *, transposed: bool
+) -> list[Axis]:
+    """The window for both, axis by axis. Inapplicable if their output sizes differ, at these `strides`."""
+    pairs = zip(first, second, strides, strict=True)
+    if not transposed:
+        return [a.joined(b, stride) for a, b, stride in pairs]
+    return [a if a == b else a.joined_transposed(b, stride) for a, b, stride in pairs]

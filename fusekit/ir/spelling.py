@@ -133,6 +133,30 @@ def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Call:
     return aten.flatten.using_ints, (input, start_dim, end_dim)
 
 
+def _reshape(input: Any, *sizes: Any) -> Call | None:
+    """x.view(x.size(0), -1) and x.reshape(len(x), -1) flatten; x.view(-1, C) puts all tokens in a row, if C is the size
+    of the last axis."""
+    shape = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+    if len(shape) == 2 and shape[1] == -1 and _is_batch(shape[0], input):
+        return _flatten(input, 1)
+    known = facts(input)
+    if len(shape) == 2 and shape[0] == -1 and known.rank and known.rank > 2 and known.size(-1) == shape[1]:
+        return _flatten(input, 0, -2)
+    return None
+
+
+def _is_batch(size: Any, x: Any) -> bool:
+    """Whether a node is the size of the first axis of x."""
+    if not isinstance(size, fx.Node) or not size.args:
+        return False
+    if size.target == "size":
+        return size.args == (x, 0)
+    shape = size.args[0]
+    if size.target is not operator.getitem or size.args[1] != 0 or not isinstance(shape, fx.Node):
+        return False
+    return shape.args == (x, "shape") or (shape.target == "size" and shape.args == (x,))
+
+
 def _mean(input: Any, dim: Any = None, keepdim: bool = False) -> Call | None:
     if dim is None:
         return None
@@ -191,6 +215,7 @@ _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     F.instance_norm: instance_norm_call,
     F.linear: _linear,
     **dict.fromkeys((torch.flatten, "flatten"), _flatten),
+    **dict.fromkeys((torch.reshape, "reshape", "view"), _reshape),
     **dict.fromkeys((torch.mean, "mean"), _mean),
     **dict.fromkeys((torch.matmul, operator.matmul, "matmul"), _matmul),
     F.pixel_shuffle: _pixel_shuffle,

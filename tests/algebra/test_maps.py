@@ -30,6 +30,7 @@ from fusekit.algebra import (
     GroupedLinear,
     Identity,
     Map,
+    MergeLeading,
     Mixing,
     Pad,
     Picking,
@@ -140,9 +141,10 @@ DRAWN: dict[type[Map], st.SearchStrategy[Drawn]] = {
     Elementwise: _spatial(lambda draw, n: Elementwise(torch.relu)),
     Flatten: _spatial(lambda draw, n: Flatten()),
     Fork: forks(),
-    GlobalMean: _spatial(lambda draw, n: GlobalMean(n)),
+    GlobalMean: _spatial(lambda draw, n: GlobalMean(n, draw(st.booleans()))),
     GroupedLinear: _grouped(),
     Identity: _spatial(lambda draw, n: Identity(draw(st.sampled_from((None, n))))),
+    MergeLeading: _spatial(lambda draw, n: MergeLeading(draw(st.integers(0, n)))),
     Mixing: mixings().map(lambda drawn: (drawn[0][1], drawn[1])),
     Pad: _spatial(lambda draw, n: draw(pads(n))),
     Picking: _spatial(lambda draw, n: Picking(tuple(draw(st.lists(st.integers(0, 3), min_size=1, max_size=5))), 4, n)),
@@ -253,7 +255,7 @@ def test_span(m: Map, x: Tensor) -> None:
     long input, where no border is in the way."""
     span = m.span()
     if span is None:
-        assert isinstance(m, Flatten | GlobalMean | PixelShuffle | Constant | Choice)
+        assert isinstance(m, Flatten | GlobalMean | MergeLeading | PixelShuffle | Constant | Choice)
         return
     n = len(span.reach)
     assert len(span.stride) == len(span.ring) == n and (not n or x.ndim > n)

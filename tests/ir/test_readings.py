@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from torch import Tensor, nn
 
-from fusekit.algebra import Affine, BorderedConv, Conv, Cut, Identity, Pad, Picking
+from fusekit.algebra import Affine, BorderedConv, Conv, Cut, Flatten, GlobalMean, Identity, MergeLeading, Pad, Picking
 from fusekit.algebra.bordered import bordered_conv, geometry_of
 from fusekit.algebra.edge import circular_pad
 from fusekit.algebra.products.mixing import grouped_linear, mix
 from fusekit.algebra.transforms.spectral_conv import spectral_conv
 from fusekit.capture.exported import export
 from fusekit.errors import Inapplicable
-from fusekit.ir import Facts, Unread, evaluate, spellings
+from fusekit.ir import Facts, Known, Unread, evaluate, note, spellings
 from fusekit.ir.read import read
 from fusekit.ir.spelling import is_spelled
 from fusekit.model import Inputs
@@ -191,10 +191,14 @@ def _adaptive(n: int) -> Callable[[Draw], Case]:
 
 def _mean(draw: Draw) -> Case:
     dims = draw(st.sampled_from(([-1], [-2, -1], [-1, -2], [2, 3], [3], [-1, 2], [-3, -2, -1])))
+    if draw(st.booleans()):
+        return (X, draw(st.sampled_from(([-2, -1], [3, 2], [2, -1])))), {}, gaussian(draw, 2, 3, 4, 5)
     return (X, dims, True), {}, gaussian(draw, 2, 3, 4, 5)
 
 
 def _flatten(draw: Draw) -> Case:
+    if draw(st.booleans()):
+        return (X, *draw(st.sampled_from(((0, 1), (-4, 2), (0, -2), (1, 3))))), {}, gaussian(draw, 2, 3, 4, 5)
     return (X, 1), {}, gaussian(draw, 2, 3, *(4, 5)[: draw(st.integers(0, 2))])
 
 
@@ -277,6 +281,11 @@ def _grouped_linear(draw: Draw) -> Case:
     return (X, gaussian(draw, groups, out, inputs), bias), {}, gaussian(draw, 2, 3, groups * inputs)
 
 
+def _reshape(draw: Draw) -> Case:
+    x = gaussian(draw, 2, 3, 4, 5)
+    return (X, draw(st.sampled_from(([2, -1], [-1, 60], [2, 60], [-1, 5], [24, 5])))), {}, x
+
+
 CASES: dict[Any, Callable[[Draw], Case]] = {
     bordered_conv: _bordered,
     circular_pad: _circular_pad,
@@ -309,6 +318,7 @@ CASES: dict[Any, Callable[[Draw], Case]] = {
     aten.instance_norm.default: _instance_norm,
     operator.getitem: _subscript,
     aten.slice.Tensor: _slice,
+    **dict.fromkeys((aten.view.default, aten.reshape.default), _reshape),
     aten.index.Tensor: _picked,
     aten.index_select.default: _index_select,
     aten.flip.default: _flip,
@@ -353,6 +363,8 @@ def test_a_reading_is_the_function_of_its_node(target: Any) -> None:
     def check(data: st.DataObject) -> None:
         args, kwargs, x = data.draw(st.composite(CASES[target])())
         graph, node = graph_of(target, args, kwargs, Facts(tuple(x.shape), x.dtype))
+        if args[1:] and target in (aten.view.default, aten.reshape.default):
+            note(node, Known(facts=Facts(tuple(x.reshape(args[1]).shape), x.dtype)))
         reading = read(graph, node)
         assert reading is not None
         assert not isinstance(reading.map, Unread), reading.map.reason
@@ -452,6 +464,11 @@ SPELLINGS: dict[str, tuple[type, Callable[[Any, Any], Any], dict[str, Any]]] = {
     "torch.index_select": (Picking, lambda m, x: torch.index_select(x, 1, m.i), {"i": torch.tensor([2, 0])}),
     "nn.ChannelShuffle": (Picking, lambda m, x: m.f(x), {"f": nn.ChannelShuffle(3)}),
     "x[..., ::2]": (Cut, lambda m, x: x[..., ::2], {}),
+    "x.view(x.size(0), -1)": (Flatten, lambda m, x: x.view(x.size(0), -1), {}),
+    "x.reshape of its shape": (Flatten, lambda m, x: torch.reshape(x, (x.shape[0], -1)), {}),
+    "x.view(-1, C)": (MergeLeading, lambda m, x: x.view(-1, 6), {}),
+    "x.flatten(0, 1)": (MergeLeading, lambda m, x: x.flatten(0, 1), {}),
+    "x.mean((2, 3))": (GlobalMean, lambda m, x: x.mean((2, 3)), {}),
     "F.conv2d": (Conv, lambda m, x: F.conv2d(x, m.w, m.b, 2, 1), {"w": _W, "b": _B}),
     "F.conv2d, by name": (Conv, lambda m, x: F.conv2d(input=x, weight=m.w, stride=(1, 2), dilation=2), {"w": _W}),
     "torch.conv2d": (Conv, lambda m, x: torch.conv2d(x, m.w, bias=m.b, padding=(0, 2)), {"w": _W, "b": _B}),
@@ -507,9 +524,9 @@ def test_every_spelling_reads(name: str, way: str) -> None:
         return
     reading = read(graph, node)
     if way == "no example" and (reading is None or isinstance(reading.map, Unread)):
-        assert kind in (Affine, Cut, Identity, Picking)  # rank and dtype of the input are not known, nothing is guessed
+        assert kind not in (Conv, Pad)  # rank and dtype of the input are not known, nothing is guessed
         return
-    if way == "exported" and kind is Picking and reading is None:
+    if way == "exported" and kind in (Flatten, MergeLeading, Picking) and reading is None:
         return  # nor how many channels it has
     if way == "exported" and reading is not None and isinstance(reading.map, Unread):
         assert "an axis whose size is unknown" in reading.map.reason  # the model takes one channel as well as three
@@ -610,7 +627,8 @@ NOT_READ: dict[str, tuple[Any, tuple[Any, ...], Facts | None]] = {
     "pool that does not count padding": (aten.avg_pool2d.default, (X, [2, 2], [], [1, 1], False, False), NCHW),
     "pool with a divisor of its own": (aten.avg_pool2d.default, (X, [2, 2], [], [0, 0], False, True, 3), NCHW),
     "max pool": (aten.max_pool2d.default, (X, [2, 2]), NCHW),
-    "mean that drops its axes": (aten.mean.dim, (X, [-2, -1]), NCHW),
+    "mean that drops its only axis": (aten.mean.dim, (X, [-1]), NCHW),
+    "mean of unknown rank that drops its axes": (aten.mean.dim, (X, [-2, -1]), NO_RANK),
     "mean over the channels alone": (aten.mean.dim, (X, [1], True), NCHW),
     "mean over rows alone": (aten.mean.dim, (X, [2], True), NCHW),
     "pool to two positions": (aten.adaptive_avg_pool2d.default, (X, [2, 1]), NCHW),
@@ -642,6 +660,7 @@ NOT_READ: dict[str, tuple[Any, tuple[Any, ...], Facts | None]] = {
     "rows turned round": (aten.flip.default, (X, [2]), NCHW),
     "channels and rows turned round": (aten.flip.default, (X, [1, 2]), NCHW),
     "a shuffle that does not divide": (aten.channel_shuffle.default, (X, 2), NCHW),
+    "reshape to nobody knows what": (aten.reshape.default, (X, [2, -1]), NCHW),
     "another operator": (aten.softmax.int, (X, 1), NCHW),
     "floor division": (aten.div.Tensor_mode, (X, 2.0), NCHW),
 }

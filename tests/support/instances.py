@@ -33,7 +33,7 @@ from fusekit.algebra.kernel import coarsen
 from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.products.bilinear import product_tensor
 from fusekit.algebra.products.product_conv import algebra_of, without_zero_blocks
-from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
+from fusekit.algebra.rearrange import Flatten, GlobalMean, MergeLeading, PixelShuffle
 from fusekit.ir import Graph
 from fusekit.rewriting.pattern import Compose, Expression, Having, Match, Row, Siblings
 from tests.support.strategies import affines, convs, forks, gaussian, inputs_of, pads
@@ -83,7 +83,7 @@ def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ..
             inner_first.append(Picking(picked, channels, n))
             channels = len(picked)
         elif kind is GlobalMean:
-            inner_first.append(GlobalMean(n))
+            inner_first.append(GlobalMean(n, draw(st.booleans())))
         elif kind is Identity:
             inner_first.append(Identity())
         else:
@@ -101,6 +101,12 @@ def rearranged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map
     not, since few others pass through."""
     n = 2 if PixelShuffle in kinds else draw(st.integers(1, 2))
     times = 4 if PixelShuffle in kinds else 1
+    if MergeLeading in kinds:
+        linear = draw(convs(n=0))
+        leading = [draw(st.integers(1, 3)) for _ in range(draw(st.integers(1, 3)))]
+        affine = draw(affines(linear.out_channels, draw(st.sampled_from((-1, -1, -2)))))
+        kept = draw(st.integers(1, len(leading)))
+        return (affine, MergeLeading(kept), linear), gaussian(draw, *leading, linear.in_channels)
     if kinds[-1] is Affine:
         x = gaussian(draw, 2, channels := draw(st.integers(1, 3)), *(draw(st.integers(1, 4)) for _ in range(n)))
         flatten = Flatten(tuple(x.shape[2:]) if draw(st.booleans()) else None)
@@ -111,7 +117,8 @@ def rearranged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map
         inner = Conv.from_torch(gaussian(draw, inner.out_channels, 3, *(1,) * n), inner.bias)
     x = draw(inputs_of(inner))
     flatten = Flatten(tuple(inner(x).shape[2:]) if draw(st.booleans()) else None)
-    middle: Any = {PixelShuffle: PixelShuffle(2), Flatten: flatten, GlobalMean: GlobalMean(n)}[kinds[-2]]
+    mean = GlobalMean(n, draw(st.booleans()))
+    middle: Any = {PixelShuffle: PixelShuffle(2), Flatten: flatten, GlobalMean: mean}[kinds[-2]]
     if len(kinds) == 2:
         return (middle, inner), x
     channels = middle(inner(x)).shape[1]
@@ -400,5 +407,8 @@ def instances(pattern: Any) -> st.SearchStrategy[tuple[tuple[Map, ...], Tensor]]
         return mixings()
     if EdgePad in pattern.kinds:
         return edged(pattern.kinds)
-    special = {PixelShuffle, GlobalMean, Flatten} & set(pattern.kinds) and pattern.kinds != (GlobalMean, Affine)
+    special = {PixelShuffle, GlobalMean, Flatten, MergeLeading} & set(pattern.kinds) and pattern.kinds != (
+        GlobalMean,
+        Affine,
+    )
     return rearranged(pattern.kinds) if special else chains(pattern.kinds)
