@@ -10,7 +10,7 @@ from fusekit.passes.fold_border import FoldAffineBorder, FoldConvBorder
 from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_edge import FoldAffineEdge, FoldCircular, FoldConvEdge
-from fusekit.passes.fold_pad import FoldCut, FoldCutIn, FoldPad
+from fusekit.passes.fold_pad import FoldAffineValuePad, FoldCut, FoldCutIn, FoldPad, FoldPickingValuePad
 from fusekit.passes.fold_picking import FoldPicking, FoldPickingIn
 from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
 from fusekit.passes.fold_rearrange import (
@@ -23,6 +23,7 @@ from fusekit.passes.fold_rearrange import (
     MeanFirstAffine,
     PoolFirst,
 )
+from fusekit.passes.fold_scale import FoldScale
 from fusekit.passes.merge_concat import FoldConcat, MergeConcat, SplitAffine
 from fusekit.passes.merge_parts import FoldParts, JoinParts, MergeParts
 from fusekit.passes.merge_siblings import MergeSiblings
@@ -45,8 +46,11 @@ _AFFINE = (
     FoldAffineFlattened(),
     FoldAffineMerged(),
 )
-_MOVED = (FoldPad(), FoldCutIn(), FoldCut(), FoldPickingIn(), FoldPicking())
-_NEAR = (*_AFFINE, *_MOVED, FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
+_MOVED = (
+    *(FoldPad(), FoldAffineValuePad(), FoldPickingValuePad(), FoldCutIn(), FoldCut()),
+    *(FoldPickingIn(), FoldPicking()),
+)
+_NEAR = (*_AFFINE, FoldScale(), *_MOVED, FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
 _FAR = (FoldConv(), FoldCircular(), FoldConvEdge(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
 _PARTS = (FoldParts(), MergeParts(), JoinParts())
 
@@ -96,6 +100,7 @@ __all__ = [
     "FoldAffineIn",
     "FoldAffineMerged",
     "FoldAffineShuffled",
+    "FoldAffineValuePad",
     "FoldAffines",
     "FoldCircular",
     "FoldConcat",
@@ -110,8 +115,10 @@ __all__ = [
     "FoldParts",
     "FoldPicking",
     "FoldPickingIn",
+    "FoldPickingValuePad",
     "FoldPool",
     "FoldPoolIn",
+    "FoldScale",
     "FoldShuffled",
     "JoinParts",
     "MeanFirst",

@@ -17,8 +17,9 @@ from fusekit.algebra.elementwise import Elementwise
 from fusekit.algebra.fork import Fork, Split
 from fusekit.algebra.layout import Relaid
 from fusekit.algebra.map import Map, Shape, Sizes
+from fusekit.algebra.normalization import Normalization
 from fusekit.algebra.ones import AppendOnes
-from fusekit.algebra.pad import Pad
+from fusekit.algebra.pad import Pad, ValuePad
 from fusekit.algebra.picking import Picking
 from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.products.hypercomplex import (
@@ -75,6 +76,7 @@ __all__ = [
     "Map",
     "MergeLeading",
     "Mixing",
+    "Normalization",
     "Pad",
     "Picking",
     "PixelShuffle",
@@ -87,6 +89,7 @@ __all__ = [
     "SpectralConv",
     "Split",
     "Term",
+    "ValuePad",
     "Windowed",
     "WinogradConv",
     "Work",

@@ -163,6 +163,14 @@ def _mean(input: Any, dim: Any = None, keepdim: bool = False) -> Call | None:
     return aten.mean.dim, (input, list(dim) if isinstance(dim, tuple | list) else [dim], keepdim)
 
 
+def _layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Call:
+    return aten.layer_norm.default, (input, list(normalized_shape), weight, bias, eps)
+
+
+def _group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Call:
+    return aten.group_norm.default, (input, num_groups, weight, bias, eps)
+
+
 def _pixel_shuffle(input: Any, upscale_factor: int) -> Call:
     return aten.pixel_shuffle.default, (input, upscale_factor)
 
@@ -214,6 +222,8 @@ _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     F.batch_norm: norm_call,
     F.instance_norm: instance_norm_call,
     F.linear: _linear,
+    F.layer_norm: _layer_norm,
+    F.group_norm: _group_norm,
     **dict.fromkeys((torch.flatten, "flatten"), _flatten),
     **dict.fromkeys((torch.reshape, "reshape", "view"), _reshape),
     **dict.fromkeys((torch.mean, "mean"), _mean),

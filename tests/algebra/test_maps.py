@@ -32,6 +32,7 @@ from fusekit.algebra import (
     Map,
     MergeLeading,
     Mixing,
+    Normalization,
     Pad,
     Picking,
     PixelShuffle,
@@ -41,6 +42,7 @@ from fusekit.algebra import (
     Span,
     SpectralConv,
     Split,
+    ValuePad,
     WinogradConv,
 )
 from fusekit.algebra.kernel import coarsen
@@ -84,6 +86,14 @@ def _edge(draw: st.DrawFn, n: int) -> EdgePad:
 def _cut(draw: st.DrawFn, n: int) -> Cut:
     crop = tuple((draw(st.integers(0, 1)), draw(st.integers(0, 2))) for _ in range(n))
     return Cut(crop, tuple(draw(st.integers(1, 3)) for _ in range(n)))
+
+
+def _value_pad(draw: st.DrawFn, n: int) -> ValuePad:
+    return ValuePad(tuple((draw(st.integers(0, 2)), draw(st.integers(0, 1))) for _ in range(n)), 1.5)
+
+
+def _normalization(draw: st.DrawFn, n: int) -> Normalization:
+    return Normalization("group", 4, 0.1, gaussian(draw, 4), gaussian(draw, 4), draw(st.sampled_from((1, 2, 4))), n)
 
 
 def _selection(draw: st.DrawFn, n: int) -> Selection:
@@ -145,6 +155,7 @@ DRAWN: dict[type[Map], st.SearchStrategy[Drawn]] = {
     GroupedLinear: _grouped(),
     Identity: _spatial(lambda draw, n: Identity(draw(st.sampled_from((None, n))))),
     MergeLeading: _spatial(lambda draw, n: MergeLeading(draw(st.integers(0, n)))),
+    Normalization: _spatial(_normalization),
     Mixing: mixings().map(lambda drawn: (drawn[0][1], drawn[1])),
     Pad: _spatial(lambda draw, n: draw(pads(n))),
     Picking: _spatial(lambda draw, n: Picking(tuple(draw(st.lists(st.integers(0, 3), min_size=1, max_size=5))), 4, n)),
@@ -153,6 +164,7 @@ DRAWN: dict[type[Map], st.SearchStrategy[Drawn]] = {
     Selection: _spatial(_selection),
     SpectralConv: _with(SpectralConv.of, n=2) | _with(SpectralConv.of, n=1),
     Split: forks().map(lambda drawn: (drawn[0].merged(), drawn[1])),
+    ValuePad: _spatial(_value_pad),
     WinogradConv: _with(lambda conv: WinogradConv(_short(conv), 2), n=2, **_PLAIN),
 }
 NO_VALUES = {
@@ -243,7 +255,7 @@ def test_linear_part(m: Map, x: Tensor) -> None:
         part = m.linear_part()
     except Inapplicable as reason:
         assert type(m).__name__ in str(reason)
-        assert isinstance(m, Elementwise | Choice)
+        assert isinstance(m, Elementwise | Choice | Normalization)
         return
     assert relative_error(part(x), value_of(m, x) - m(torch.zeros_like(x))) < TOLERANCE
     assert not part(torch.zeros_like(x)).any()
@@ -255,7 +267,7 @@ def test_span(m: Map, x: Tensor) -> None:
     long input, where no border is in the way."""
     span = m.span()
     if span is None:
-        assert isinstance(m, Flatten | GlobalMean | MergeLeading | PixelShuffle | Constant | Choice)
+        assert isinstance(m, Flatten | Normalization | GlobalMean | MergeLeading | PixelShuffle | Constant | Choice)
         return
     n = len(span.reach)
     assert len(span.stride) == len(span.ring) == n and (not n or x.ndim > n)

@@ -14,7 +14,19 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from torch import Tensor, nn
 
-from fusekit.algebra import Affine, BorderedConv, Conv, Cut, Flatten, GlobalMean, Identity, MergeLeading, Pad, Picking
+from fusekit.algebra import (
+    Affine,
+    BorderedConv,
+    Conv,
+    Cut,
+    Flatten,
+    GlobalMean,
+    Identity,
+    MergeLeading,
+    Normalization,
+    Pad,
+    Picking,
+)
 from fusekit.algebra.bordered import bordered_conv, geometry_of
 from fusekit.algebra.edge import circular_pad
 from fusekit.algebra.products.mixing import grouped_linear, mix
@@ -153,6 +165,19 @@ def _channel_shuffle(draw: Draw) -> Case:
     return (X, draw(st.sampled_from((1, 2, 3, 6)))), {}, gaussian(draw, 2, 6, 3, 4)
 
 
+def _norm_of_input(kind: str) -> Callable[[Draw], Case]:
+    def case(draw: Draw) -> Case:
+        channels = draw(st.sampled_from((2, 4)))
+        weight, bias = (gaussian(draw, channels) if draw(st.booleans()) else None for _ in range(2))
+        if kind == "group":
+            x = gaussian(draw, 2, channels, *(3, 2)[: draw(st.integers(0, 2))])
+            return (X, draw(st.sampled_from((1, 2))), weight, bias, 0.25), {}, x
+        x = gaussian(draw, *(2, 3)[: draw(st.integers(0, 2))], channels)
+        return (X, [channels], weight, *(() if kind == "rms" else (bias,)), 0.25), {}, x
+
+    return case
+
+
 def _dropout(draw: Draw) -> Case:
     return (X, 0.5, False), {}, gaussian(draw, 2, 3)
 
@@ -210,6 +235,8 @@ def _pad(draw: Draw) -> Case:
     if draw(st.booleans()):
         amounts = [draw(st.integers(0, 2)) for _ in range(4)]
         return (X, amounts, draw(st.sampled_from(("circular", "reflect", "replicate")))), {}, gaussian(draw, 2, 3, 4, 5)
+    if draw(st.integers(0, 3)) == 0:
+        return (X, [draw(st.integers(0, 2)), 1, 0, 1], "constant", -2.5), {}, gaussian(draw, 3, 4, 5, 6)
     value = draw(st.sampled_from((None, 0.0, 0)))
     return (X, _amounts(draw), "constant", value), {}, gaussian(draw, 3, 4, 5, 6)
 
@@ -318,6 +345,9 @@ CASES: dict[Any, Callable[[Draw], Case]] = {
     aten.instance_norm.default: _instance_norm,
     operator.getitem: _subscript,
     aten.slice.Tensor: _slice,
+    aten.layer_norm.default: _norm_of_input("layer"),
+    aten.rms_norm.default: _norm_of_input("rms"),
+    aten.group_norm.default: _norm_of_input("group"),
     **dict.fromkeys((aten.view.default, aten.reshape.default), _reshape),
     aten.index.Tensor: _picked,
     aten.index_select.default: _index_select,
@@ -469,6 +499,10 @@ SPELLINGS: dict[str, tuple[type, Callable[[Any, Any], Any], dict[str, Any]]] = {
     "x.view(-1, C)": (MergeLeading, lambda m, x: x.view(-1, 6), {}),
     "x.flatten(0, 1)": (MergeLeading, lambda m, x: x.flatten(0, 1), {}),
     "x.mean((2, 3))": (GlobalMean, lambda m, x: x.mean((2, 3)), {}),
+    "nn.LayerNorm": (Normalization, lambda m, x: m.f(x), {"f": nn.LayerNorm(6, eps=0.1).double()}),
+    "F.layer_norm": (Normalization, lambda m, x: F.layer_norm(x, (6,), m.g), {"g": _ROW}),
+    "nn.RMSNorm": (Normalization, lambda m, x: m.f(x), {"f": nn.RMSNorm(6).double()}),
+    "nn.GroupNorm": (Normalization, lambda m, x: m.f(x), {"f": nn.GroupNorm(3, 3, eps=0.1).double()}),
     "F.conv2d": (Conv, lambda m, x: F.conv2d(x, m.w, m.b, 2, 1), {"w": _W, "b": _B}),
     "F.conv2d, by name": (Conv, lambda m, x: F.conv2d(input=x, weight=m.w, stride=(1, 2), dilation=2), {"w": _W}),
     "torch.conv2d": (Conv, lambda m, x: torch.conv2d(x, m.w, bias=m.b, padding=(0, 2)), {"w": _W, "b": _B}),
@@ -526,7 +560,7 @@ def test_every_spelling_reads(name: str, way: str) -> None:
     if way == "no example" and (reading is None or isinstance(reading.map, Unread)):
         assert kind not in (Conv, Pad)  # rank and dtype of the input are not known, nothing is guessed
         return
-    if way == "exported" and kind in (Flatten, MergeLeading, Picking) and reading is None:
+    if way == "exported" and kind not in (Affine, Conv, Pad) and reading is None:
         return  # nor how many channels it has
     if way == "exported" and reading is not None and isinstance(reading.map, Unread):
         assert "an axis whose size is unknown" in reading.map.reason  # the model takes one channel as well as three
@@ -621,7 +655,7 @@ NOT_READ: dict[str, tuple[Any, tuple[Any, ...], Facts | None]] = {
     "reflect and crop": (aten.pad.default, (X, [1, -1], "reflect"), NCHW),
     "replicate and crop": (aten.pad.default, (X, [-1, 1], "replicate", None), NCHW),
     "circular and crop": (aten.pad.default, (X, [1, 1, 1, -1], "circular"), NCHW),
-    "pad with ones": (aten.pad.default, (X, [1, 1], "constant", 1.0), NCHW),
+    "crop, and pad with ones": (aten.pad.default, (X, [1, -1], "constant", 1.0), NCHW),
     "pad with minus infinity": (aten.constant_pad_nd.default, (X, [1, 1], float("-inf")), NCHW),
     "pool that rounds up": (aten.avg_pool2d.default, (X, [2, 2], [2, 2], [0, 0], True), NCHW),
     "pool that does not count padding": (aten.avg_pool2d.default, (X, [2, 2], [], [1, 1], False, False), NCHW),
@@ -661,6 +695,8 @@ NOT_READ: dict[str, tuple[Any, tuple[Any, ...], Facts | None]] = {
     "channels and rows turned round": (aten.flip.default, (X, [1, 2]), NCHW),
     "a shuffle that does not divide": (aten.channel_shuffle.default, (X, 2), NCHW),
     "reshape to nobody knows what": (aten.reshape.default, (X, [2, -1]), NCHW),
+    "layer norm over two axes": (aten.layer_norm.default, (X, [3, 3], _floats(3, 3)), NCHW),
+    "layer norm by itself": (aten.layer_norm.default, (X, [3], X), NCHW),
     "another operator": (aten.softmax.int, (X, 1), NCHW),
     "floor division": (aten.div.Tensor_mode, (X, 2.0), NCHW),
 }
@@ -676,7 +712,7 @@ def test_what_is_not_one_of_the_maps_does_not_read(name: str) -> None:
 
 def test_other_nodes_do_not_read() -> None:
     """Inputs, constants, outputs, opaque modules and getitem: read is asked of every node of a graph."""
-    model = Calls(lambda m, x: m.f(x).chunk(2)[0], f=nn.GroupNorm(1, 4))
+    model = Calls(lambda m, x: m.f(x).chunk(2)[0], f=nn.Softmax(1))
     graph = captured(model, torch.randn(2, 4, 5))
     assert [read(graph, node) for node in graph.nodes] == [None] * len(list(graph.nodes))
 

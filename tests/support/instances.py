@@ -22,9 +22,11 @@ from fusekit.algebra import (
     Identity,
     Map,
     Mixing,
+    Normalization,
     Pad,
     Picking,
     Selection,
+    ValuePad,
 )
 from fusekit.algebra.combination import Term
 from fusekit.algebra.composition import Composition
@@ -46,7 +48,7 @@ def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ..
     """Maps of these kinds (outermost first) that fit each other, and an input on which all of them are defined."""
     n = draw(
         st.integers(
-            1 if {Pad, AvgPool, Cut, GlobalMean} & set(kinds) else 0,
+            1 if {Pad, ValuePad, AvgPool, Cut, GlobalMean} & set(kinds) else 0,
             3 if len(kinds) < 2 or Conv not in kinds[1:] else 2,
         )
     )
@@ -55,7 +57,9 @@ def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ..
     inner_first: list[Map] = []
     for kind in reversed(kinds):
         if kind is Conv:
-            conv = draw(convs(n=n, in_channels=channels, transposed=draw(st.sampled_from((False, False, False, None)))))
+            bare = ValuePad in kinds and draw(st.integers(0, 3)) > 0
+            transposed = draw(st.sampled_from((False, False, False, None)))
+            conv = draw(convs(n=n, in_channels=channels, transposed=transposed, padded=not bare))
             channels = conv.out_channels
             inner_first.append(conv)
             sizes = [s + t * (r + 1) for s, t, r in zip(sizes, stride, conv.reach, strict=True)]
@@ -78,6 +82,16 @@ def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ..
             sizes = [s + t * sum(pair) for s, t, pair in zip(sizes, stride, crop, strict=True)]
             stride = [t * s for t, s in zip(stride, every, strict=True)]
             sizes = [s + t for s, t in zip(sizes, stride, strict=True)]
+        elif kind is ValuePad:
+            shift = next((m.shift for m in inner_first if isinstance(m, Affine)), torch.zeros(1)).flatten()
+            of_zero = bool(torch.all(shift == shift[0])) and draw(st.booleans())
+            amounts = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(n))
+            inner_first.append(ValuePad(amounts, float(shift[0]) if of_zero else draw(st.floats(-3, 3))))
+        elif kind is Normalization:
+            weight, bias = gaussian(draw, channels), gaussian(draw, channels) if draw(st.booleans()) else None
+            group = n > 0 or draw(st.booleans())
+            word = "group" if group else draw(st.sampled_from(("layer", "rms")))
+            inner_first.append(Normalization(word, channels, 0.1, weight, None if word == "rms" else bias, 1, n))
         elif kind is Picking:
             picked = tuple(draw(st.lists(st.integers(0, channels - 1), min_size=1, max_size=6)))
             inner_first.append(Picking(picked, channels, n))
