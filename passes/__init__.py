@@ -5,14 +5,25 @@ Knows the algebra and what a rewrite is. Must not know nodes, modules or runtime
 
 from fusekit.passes.drop_identity import DropIdentity
 from fusekit.passes.find_structure import DropChannels, DropLinearChannels, FactorKernel, FindGroups, TrimWindow
-from fusekit.passes.fold_affine import FoldAffine, FoldAffineIn
+from fusekit.passes.fold_affine import FoldAffine, FoldAffineIn, FoldAffines
 from fusekit.passes.fold_border import FoldAffineBorder, FoldConvBorder
 from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_edge import FoldAffineEdge, FoldCircular, FoldConvEdge
-from fusekit.passes.fold_pad import FoldPad
+from fusekit.passes.fold_pad import FoldAffineValuePad, FoldCut, FoldCutIn, FoldPad, FoldPickingValuePad
+from fusekit.passes.fold_picking import FoldPicking, FoldPickingIn
 from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
-from fusekit.passes.fold_rearrange import FoldAffineShuffled, FoldFlattened, FoldShuffled, MeanFirst
+from fusekit.passes.fold_rearrange import (
+    FoldAffineFlattened,
+    FoldAffineMerged,
+    FoldAffineShuffled,
+    FoldFlattened,
+    FoldShuffled,
+    MeanFirst,
+    MeanFirstAffine,
+    PoolFirst,
+)
+from fusekit.passes.fold_scale import FoldScale
 from fusekit.passes.merge_concat import FoldConcat, MergeConcat, SplitAffine
 from fusekit.passes.merge_parts import FoldParts, JoinParts, MergeParts
 from fusekit.passes.merge_siblings import MergeSiblings
@@ -26,7 +37,20 @@ from fusekit.rewriting import Rewrite, Stage
 CANONICALIZE = "canonicalize"  # the stage of what makes no difference
 CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way
 
-_NEAR = (FoldAffine(), FoldAffineIn(), FoldPad(), FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
+_AFFINE = (
+    FoldAffine(),
+    FoldAffineIn(),
+    FoldAffines(),
+    MeanFirstAffine(),
+    PoolFirst(),
+    FoldAffineFlattened(),
+    FoldAffineMerged(),
+)
+_MOVED = (
+    *(FoldPad(), FoldAffineValuePad(), FoldPickingValuePad(), FoldCutIn(), FoldCut()),
+    *(FoldPickingIn(), FoldPicking()),
+)
+_NEAR = (*_AFFINE, FoldScale(), *_MOVED, FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
 _FAR = (FoldConv(), FoldCircular(), FoldConvEdge(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
 _PARTS = (FoldParts(), MergeParts(), JoinParts())
 
@@ -72,27 +96,39 @@ __all__ = [
     "FoldAffine",
     "FoldAffineBorder",
     "FoldAffineEdge",
+    "FoldAffineFlattened",
     "FoldAffineIn",
+    "FoldAffineMerged",
     "FoldAffineShuffled",
+    "FoldAffineValuePad",
+    "FoldAffines",
     "FoldCircular",
     "FoldConcat",
     "FoldConstants",
     "FoldConv",
     "FoldConvBorder",
     "FoldConvEdge",
+    "FoldCut",
+    "FoldCutIn",
     "FoldFlattened",
     "FoldPad",
     "FoldParts",
+    "FoldPicking",
+    "FoldPickingIn",
+    "FoldPickingValuePad",
     "FoldPool",
     "FoldPoolIn",
+    "FoldScale",
     "FoldShuffled",
     "JoinParts",
     "MeanFirst",
+    "MeanFirstAffine",
     "MergeConcat",
     "MergeMixings",
     "MergeParts",
     "MergeSiblings",
     "MergeSum",
+    "PoolFirst",
     "SplitAffine",
     "TrimWindow",
     "UseChannelsLast",

@@ -2,11 +2,12 @@
 
     a ∘ c = Conv(s·K, s·b + t)           c(x) = K ⋆ x + b
     c ∘ a = Conv(K·s, b + Σ K·t)         a(x) = s·x + t
+    a2 ∘ a1 = (s2·s1, s2·t1 + t2)
 
 Batch norm in evaluation mode, scales, shifts and divisions by constants, on either side of convolutions, transposed
 convolutions and linear layers. The first law always holds: s scales the output channels, which stride, padding,
 dilation, groups and transposition do not touch. The second fails where c pads with zeros and t ≠ 0: the border
-would see 0 where the graph had t.
+would see 0 where the graph had t. What no convolution takes in becomes one pass over the data, along one axis.
 """
 
 from dataclasses import dataclass
@@ -36,3 +37,14 @@ class FoldAffineIn(Rewrite):
 
     def propose(self, c: Conv, a: Affine) -> Conv:
         return c @ a
+
+
+@dataclass(frozen=True)
+class FoldAffines(Rewrite):
+    """a2 ∘ a1 = (s2·s1, s2·t1 + t2)."""
+
+    name = "fold-affines"
+    pattern = Compose(Affine, Affine)
+
+    def propose(self, outer: Affine, inner: Affine) -> Affine:
+        return outer @ inner

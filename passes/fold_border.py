@@ -2,6 +2,7 @@
 
     c2 ∘ c1 = (K2 * K1) ⋆ x - ring          c2 pads, and c1 gives more than zeros outside its own output
     c2 ∘ c1 = (K2 * [K1 b1]) ⋆ (x, 1)       c1 pointwise: its bias is a weight on a channel of ones
+    c ∘ a = (c0 ∘ a) ∘ pad_w, a(w) = 0      one scale and shift for all channels, c0 being c that pads nothing
 
 The composed kernel extends c1 beyond its output, where c2 should see zeros. What that adds to the outer ceil(p2 / s2)
 rows and columns is computed on the few rows of x it depends on and subtracted (`fusekit/algebra/ring.py`): exact for
@@ -11,9 +12,9 @@ the others does the same (`fusekit/algebra/ones.py`) for one copy of x; the pric
 stage of its own, after every fold that needs no correction.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fusekit.algebra import Affine, AppendOnes, BorderedConv, Choice, Composition, Conv
+from fusekit.algebra import Affine, AppendOnes, BorderedConv, Choice, Composition, Conv, ValuePad
 from fusekit.algebra.bordered import needs_ring
 from fusekit.algebra.ones import bias_as_channel
 from fusekit.errors import Inapplicable
@@ -50,4 +51,10 @@ class FoldAffineBorder(Rewrite):
     pattern = Compose(Conv, Affine, when=needs_ring)
 
     def propose(self, c: Conv, a: Affine) -> Choice:
-        return _corrected(c, Conv.from_affine(a, c.n, c.in_channels, c.kernel.device))
+        found = _corrected(c, Conv.from_affine(a, c.n, c.in_channels, c.kernel.device))
+        pads_only = max(map(max, c.padding), default=0) > 0 and min(map(min, c.padding)) >= 0
+        if a.axis is not None or c.transposed or not pads_only:
+            return found
+        bare = replace(c, padding=((0, 0),) * c.n)
+        by_value = ValuePad(c.padding, 0.0).before(a)
+        return Choice((Composition((bare @ a, by_value)), *found.options))

@@ -3,7 +3,10 @@
     W ∘ shuffle ∘ c   = shuffle ∘ (W ⊗ I_r²) ∘ c       an upsampler's tail folds into its convolution
     a ∘ shuffle ∘ c   = shuffle ∘ a' ∘ c               and so does a batch norm behind it
     mean ∘ W          = W ∘ mean                       a 1x1 convolution after the global mean: at one position
+    mean ∘ a          = a ∘ mean                       a batch norm behind the mean, or behind a pool that pads nothing
+    a ∘ merge ∘ c     = merge ∘ (a ∘ c)                a batch norm over all tokens of a batch
     L ∘ flatten ∘ W   = L' ∘ flatten                   a 1x1 convolution before a flattened linear layer
+    L ∘ flatten ∘ a   = L' ∘ flatten                   and so does a batch norm
     L ∘ flatten ∘ c   = flatten ∘ (L ∘ c)              any, if the size is fixed: L is a window as large as the map
 
 W is a 1x1 convolution of stride 1 without padding, c any convolution. On a map of another size than the fixed one the
@@ -12,7 +15,7 @@ last does not run, as the linear layer would not.
 
 from dataclasses import dataclass
 
-from fusekit.algebra import Affine, Composition, Conv, Flatten, GlobalMean, PixelShuffle
+from fusekit.algebra import Affine, AvgPool, Composition, Conv, Flatten, GlobalMean, MergeLeading, PixelShuffle
 from fusekit.errors import Inapplicable
 from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
@@ -49,9 +52,53 @@ class MeanFirst(Rewrite):
     pattern = Compose(GlobalMean, Conv)
 
     def propose(self, mean: GlobalMean, c: Conv) -> Composition:
-        if not c.is_pointwise() or c.n != mean.n:
-            raise Inapplicable("only a pointwise convolution commutes with the mean over all positions")
-        return Composition((c, mean))
+        return Composition((mean.passed(c), mean))
+
+
+@dataclass(frozen=True)
+class MeanFirstAffine(Rewrite):
+    """mean ∘ a = a ∘ mean."""
+
+    name = "mean-first-affine"
+    pattern = Compose(GlobalMean, Affine)
+
+    def propose(self, mean: GlobalMean, a: Affine) -> Composition:
+        return Composition((mean.lifted(a), mean))
+
+
+@dataclass(frozen=True)
+class PoolFirst(Rewrite):
+    """pool ∘ a = a ∘ pool, if t = 0 or the pool does not pad."""
+
+    name = "pool-first"
+    pattern = Compose(AvgPool, Affine)
+
+    def propose(self, pool: AvgPool, a: Affine) -> Composition:
+        return Composition((pool.lifted(a), pool))
+
+
+@dataclass(frozen=True)
+class FoldAffineFlattened(Rewrite):
+    """L ∘ flatten ∘ a = L' ∘ flatten."""
+
+    name = "fold-affine-flattened"
+    pattern = Compose(Conv, Flatten, Affine)
+
+    def propose(self, linear: Conv, flatten: Flatten, a: Affine) -> Composition:
+        if linear.n != 0:
+            raise Inapplicable("what follows the flattening is no linear layer")
+        return Composition((flatten.with_affine(linear, a), flatten))
+
+
+@dataclass(frozen=True)
+class FoldAffineMerged(Rewrite):
+    """a ∘ merge ∘ c = merge ∘ (a ∘ c)."""
+
+    name = "fold-affine-merged"
+    pattern = Compose(Affine, MergeLeading, Conv)
+
+    def propose(self, a: Affine, merge: MergeLeading, c: Conv) -> Composition:
+        return Composition((merge, merge.lifted(a) @ c))
 
 
 @dataclass(frozen=True)

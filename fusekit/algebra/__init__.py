@@ -8,15 +8,19 @@ from fusekit.algebra.affine import Affine
 from fusekit.algebra.bordered import BorderedConv
 from fusekit.algebra.chain import Chain
 from fusekit.algebra.choice import Choice
-from fusekit.algebra.combination import Combination, Composition, Term
+from fusekit.algebra.combination import Combination, Term
+from fusekit.algebra.composition import Composition
 from fusekit.algebra.conv import Conv, concat
+from fusekit.algebra.cut import Cut
 from fusekit.algebra.edge import EdgePad
 from fusekit.algebra.elementwise import Elementwise
 from fusekit.algebra.fork import Fork, Split
 from fusekit.algebra.layout import Relaid
 from fusekit.algebra.map import Map, Shape, Sizes
+from fusekit.algebra.normalization import Normalization
 from fusekit.algebra.ones import AppendOnes
-from fusekit.algebra.pad import Pad
+from fusekit.algebra.pad import Pad, ValuePad
+from fusekit.algebra.picking import Picking
 from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.products.hypercomplex import (
     COMPLEX,
@@ -31,11 +35,12 @@ from fusekit.algebra.products.hypercomplex import (
 )
 from fusekit.algebra.products.mixing import GroupedLinear, Mixing
 from fusekit.algebra.products.winograd_conv import WinogradConv
-from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
+from fusekit.algebra.rearrange import Flatten, GlobalMean, MergeLeading, PixelShuffle
 from fusekit.algebra.selection import Selection
 from fusekit.algebra.span import Span
 from fusekit.algebra.transforms.spectral_conv import SpectralConv
 from fusekit.algebra.trivial import Constant, Identity
+from fusekit.algebra.windowed import Windowed
 from fusekit.algebra.work import EAGER, FREE, Rates, Work
 
 __all__ = [
@@ -59,6 +64,7 @@ __all__ = [
     "Composition",
     "Constant",
     "Conv",
+    "Cut",
     "EdgePad",
     "Elementwise",
     "Flatten",
@@ -68,8 +74,11 @@ __all__ = [
     "HypercomplexAlgebra",
     "Identity",
     "Map",
+    "MergeLeading",
     "Mixing",
+    "Normalization",
     "Pad",
+    "Picking",
     "PixelShuffle",
     "Rates",
     "Relaid",
@@ -80,6 +89,8 @@ __all__ = [
     "SpectralConv",
     "Split",
     "Term",
+    "ValuePad",
+    "Windowed",
     "WinogradConv",
     "Work",
     "concat",

@@ -17,6 +17,7 @@ from torch import Tensor
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.span import POINT, Span
 from fusekit.algebra.values import is_one, is_zero, wide
+from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
 
 
@@ -118,6 +119,13 @@ class Affine(Map):
 
     def constants(self) -> tuple[Tensor, ...]:
         return (self.scale, self.shift)
+
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        """One pass over the data, as a batch norm where the channels stand behind the batch; else one each for a scale
+        and a shift, if there are both."""
+        once = super().work(shape, itemsize, rates)
+        is_norm = self.axis is not None and self.axis == 1 - len(shape)
+        return once if is_norm or is_one(self.scale) or is_zero(self.shift) else once + once
 
     def span(self) -> Span:
         return POINT

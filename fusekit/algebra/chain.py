@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from fusekit.algebra.combination import Composition
+from fusekit.algebra.composition import Composition
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.span import Span

@@ -1,12 +1,13 @@
-"""Maps made of maps: compositions, and sums and concatenations of branches.
+"""Sums and concatenations of branches, each a composition of maps.
 
-    Composition(m1, ..., mk)(x) = m1(...(mk(x)))
     Combination(terms)(x0, ..., xn) = Σ m_t(x_s(t))   or   concat of m_t(x_s(t)) along an axis, and maps `after` it
 
 Branches of one source merge: a sum of convolutions is a convolution, and so is their concatenation. Each branch is
 first collapsed to one map by the laws of composition, whatever that costs: the price is asked of the whole.
 """
 
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -15,67 +16,14 @@ import torch
 from torch import Tensor
 
 from fusekit.algebra.affine import Affine
+from fusekit.algebra.composition import Composition
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.selection import Selection
-from fusekit.algebra.span import Span, along
 from fusekit.algebra.trivial import Identity
 from fusekit.errors import Inapplicable
 
-
-@dataclass(frozen=True, eq=False)
-class Composition(Map):
-    """`maps` in a row, outermost first; no map at all is the identity."""
-
-    maps: tuple[Any, ...]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return reduce(lambda value, each: each(value), reversed(self.maps), x)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        return reduce(lambda size, each: each.output_shape(size), reversed(self.maps), shape)
-
-    def macs(self, shape: Shape) -> int:
-        total = 0
-        for each in reversed(self.maps):
-            total += each.macs(shape)
-            shape = each.output_shape(shape)
-        return total
-
-    def constants(self) -> tuple[Tensor, ...]:
-        return tuple(constant for each in self.maps for constant in each.constants())
-
-    def describe(self) -> str:
-        return " after ".join(each.describe() for each in self.steps()) or Identity().describe()
-
-    def plain(self) -> Any:
-        """That of its only step."""
-        steps = self.steps()
-        return steps[0].plain() if len(steps) == 1 else None
-
-    def span(self) -> Span | None:
-        return along([each.span() for each in reversed(self.maps)])
-
-    def linear_part(self) -> "Composition":
-        return Composition(tuple(each.linear_part() for each in self.maps))
-
-    def steps(self) -> tuple[Map, ...]:
-        return tuple(step for each in self.maps for step in each.steps())
-
-    def on_meta(self) -> "Composition":
-        return Composition(tuple(each.on_meta() for each in self.maps))
-
-    def collapsed(self) -> Map:
-        """One map for all, by m1 @ (m2 @ ...); Inapplicable where a law of composition does not hold."""
-        maps: tuple[Any, ...] = self.steps()
-        result = maps[-1] if maps else Identity()
-        for outer in reversed(maps[:-1]):
-            try:
-                result = outer @ result
-            except TypeError:
-                kinds = f"{type(outer).__name__} after {type(result).__name__}"
-                raise Inapplicable(f"there is no law for a {kinds}") from None
-        return result
+NOTHING = Composition(())
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +41,7 @@ class Combination:
 
     terms: tuple[Term, ...]
     axis: int | None = None
-    after: Composition = Composition(())
+    after: Composition = NOTHING
 
     def __call__(self, *sources: Tensor) -> Tensor:
         values = [term.map(sources[term.source]) for term in self.terms]
@@ -116,25 +64,64 @@ class Combination:
         """A shape for every source such that all branches yield one size: the first source with maps has this spatial
         shape, the other ones what fits it, and sources that are branches themselves what the others yield, or those of
         so many `channels` of a concatenation that are left."""
+        widths = self._widths(channels)
         known: dict[int, Shape] = {}
         yielded: Shape | None = None
-        for term in self.terms:
-            conv = next((m for m in reversed(term.map.maps) if isinstance(m, Conv | Selection)), None)
-            if conv is None or term.source in known:
+        for term, width in zip(self.terms, widths, strict=True):
+            reads = _reads(term.map)
+            if reads is None and self.axis is not None and channels is not None and width is not None:
+                reads = (width, -self.axis - 1) if len({other.source for other in self.terms}) == 1 else None
+            if reads is None or term.source in known:
                 continue
-            batch, n = shape[: len(shape) - conv.n - 1], conv.n
-            first = (*batch, conv.in_channels, *shape[len(shape) - n :])
-            known[term.source] = first if yielded is None else preimage(term.map, first, yielded[len(yielded) - n :])
-            yielded = yielded or term.map.output_shape(first)
+            read, n = reads
+            first = (*shape[: len(shape) - n - 1], read, *shape[len(shape) - n :])
+            if yielded is None:
+                known[term.source] = self._agreeing(term.source, first, n)
+                yielded = term.map.output_shape(known[term.source])
+            else:
+                known[term.source] = preimage(term.map, first, yielded[len(yielded) - n :])
         if yielded is None and self.axis is not None and not any(term.map.constants() for term in self.terms):
             return [shape] * (1 + max(term.source for term in self.terms))
         if yielded is None:
-            raise Inapplicable("no branch is a convolution")
-        widths = [_width(term) for term in self.terms]
-        if self.axis is not None and channels is not None and widths.count(None) == 1:
-            rest = channels - sum(width for width in widths if width is not None)
-            yielded = (*yielded[: self.axis], rest, *yielded[len(yielded) + self.axis + 1 :])
-        return [known.get(source, yielded) for source in range(1 + max(term.source for term in self.terms))]
+            raise Inapplicable("no branch tells how many channels it reads")
+        for term, width in zip(self.terms, widths, strict=True):
+            if term.source not in known:
+                like = yielded
+                if self.axis is not None and width is not None:
+                    like = (*yielded[: self.axis], width, *yielded[len(yielded) + self.axis + 1 :])
+                known[term.source] = preimage(term.map, like, yielded[2:]) if term.map.maps else like
+        return [known[source] for source in range(1 + max(term.source for term in self.terms))]
+
+    def _agreeing(self, source: int, shape: Shape, n: int) -> Shape:
+        """The shape nearest to this one, axis by axis of the last `n`, at which the branches of a source agree in size;
+        Inapplicable if there is none."""
+        chains = [term.map for term in self.terms if term.source == source]
+        sizes = list(shape)
+        for axis in range(-n, 0):
+            near = sorted(range(1, 2 * shape[axis] + 16), key=lambda size, axis=axis: abs(size - shape[axis]))  # type: ignore[misc]
+            for size in near:
+                sizes[axis] = size
+                if len({chain.output_shape(tuple(sizes))[axis] for chain in chains}) == 1:
+                    break
+            else:
+                raise Inapplicable("there are no sizes at which the branches agree")
+        return tuple(sizes)
+
+    def _widths(self, channels: int | None) -> list[int | None]:
+        """The channels that each branch yields, if its maps tell, or others of the same source: only convolutions
+        change how many they are. Of so many `channels` of a concatenation those that are left, for one branch or
+        several of one source."""
+        found = ((term.source, _reads(term.map)) for term in self.terms)
+        read = {source: reads[0] for source, reads in found if reads is not None and self.axis == -reads[1] - 1}
+        convs = [next((m for m in term.map.maps if isinstance(m, Conv)), None) for term in self.terms]
+        pairs = list(zip(self.terms, convs, strict=True))
+        widths = [read.get(term.source) if conv is None else conv.out_channels for term, conv in pairs]
+        unknown = [term.source for (term, _), width in zip(pairs, widths, strict=True) if width is None]
+        if channels is None or not unknown or len(set(unknown)) > 1:
+            return widths
+        rest = channels - sum(width for width in widths if width is not None)
+        each = None if rest % len(unknown) else rest // len(unknown)
+        return [each if width is None else width for width in widths]
 
     def constants(self) -> tuple[Tensor, ...]:
         """The tensors that define the branches, and what is applied to them."""
@@ -168,21 +155,17 @@ class Combination:
         for source, width in zip(order, widths, strict=True):
             seen = sums[source] @ Selection(sum(widths[: order.index(source)]), width, sum(widths), n, device=device)
             total = seen if total is None else total + seen
-        nothing = Composition(())
-        return Combination(tuple(Term(source, nothing) for source in order), -n - 1, Composition((total,)))
+        return Combination(tuple(Term(source, NOTHING) for source in order), -n - 1, Composition((total,)))
 
     def merged_sum(self) -> "Combination":
-        """All terms of source 0 as one convolution, first; the other terms behind it.
+        """All terms of source 0 as one map, first; the other terms behind it.
 
-        Σ (K_t ⋆ x + b_t) = (Σ K_t) ⋆ x + Σ b_t, identities and per-channel maps being convolutions of window 1.
+        Σ (K_t ⋆ x + b_t) = (Σ K_t) ⋆ x + Σ b_t, identities, crops and per-channel maps being convolutions of window 1;
+        Σ (s_t x + r_t) = (Σ s_t) x + Σ r_t where there is nothing else.
         """
-        mine = [term.map.collapsed() for term in self.terms if term.source == 0]
-        convs = [value for value in mine if isinstance(value, Conv)]
-        if not convs:
-            raise Inapplicable("no branch is a convolution")
-        total = convs[0]
-        for value in (*convs[1:], *(v for v in mine if not isinstance(v, Conv))):
-            total = total + _as_addend(value, total)
+        mine = [term.map for term in self.terms if term.source == 0]
+        first = next((conv for chain in mine if (conv := _first_conv(chain)) is not None), None)
+        total = _sum_of_affines(mine) if first is None else _sum_of_convs(mine, first)
         rest = tuple(term for term in self.terms if term.source != 0)
         return Combination((Term(0, Composition((total,))), *rest))
 
@@ -215,27 +198,30 @@ class Combination:
         one map. Inapplicable for a transposed c, or if it is not known which channels belong to which branch."""
         if outer.transposed:
             raise Inapplicable("the branches before a transposed convolution are left as they are")
-        widths = [_width(term) for term in self.terms]
-        if widths.count(None) > 1:
-            raise Inapplicable("it is not known how many channels each part of the concatenation has")
-        known = sum(width for width in widths if width is not None)
         start = 0
         merged: dict[int, Any] = {}
-        for term, width in zip(self.terms, widths, strict=True):
-            width = outer.in_channels - known if width is None else width
+        for term, width in zip(self.terms, self._widths(outer.in_channels), strict=True):
+            if width is None:
+                raise Inapplicable("it is not known how many channels each part of the concatenation has")
             part = outer.reading(start, width, with_bias=start == 0)
             start += width
             value = Composition((part, *term.map.maps)).collapsed()
-            merged[term.source] = merged[term.source] + value if term.source in merged else value
+            before = merged.get(term.source)
+            # what can be concatenated is of one size
+            merged[term.source] = value if before is None else before.plus(value, agreeing=True)
         if start != outer.in_channels:
             raise Inapplicable(f"{start} channels do not feed {outer.in_channels}")
         return Combination(tuple(Term(source, Composition((value,))) for source, value in merged.items()))
 
 
-def _width(term: Term) -> int | None:
-    """The channels that a branch yields, if its maps tell."""
-    conv = next((m for m in term.map.maps if isinstance(m, Conv)), None)
-    return None if conv is None else conv.out_channels
+def _reads(chain: Composition) -> tuple[int, int] | None:
+    """How many channels a chain reads, and the axes behind these, if its maps tell."""
+    for value in reversed(chain.maps):
+        if isinstance(value, Conv | Selection):
+            return value.in_channels, value.n
+        if isinstance(value, Affine) and value.axis is not None:
+            return int(value.scale.shape[0]), -value.axis - 1
+    return None
 
 
 def preimage(chain: Composition, shape: Shape, spatial: Shape) -> Shape:
@@ -252,12 +238,40 @@ def preimage(chain: Composition, shape: Shape, spatial: Shape) -> Shape:
     return tuple(sizes)
 
 
-def _as_addend(value: Map, like: Conv) -> Affine | Conv:
-    if isinstance(value, Identity):
-        return Affine.of(torch.ones((), dtype=torch.float64, device=like.kernel.device), None, None)
-    if not isinstance(value, Affine | Conv):
-        raise Inapplicable(f"a {type(value).__name__} does not add to a convolution")
-    return value
+def _first_conv(chain: Composition) -> Conv | None:
+    """The convolution that tells how many channels a chain reads."""
+    return next((step for step in reversed(chain.steps()) if isinstance(step, Conv)), None)
+
+
+def _sum_of_convs(chains: Sequence[Composition], first: Conv) -> Conv:
+    """All as convolutions of what `first` reads; a chain that no law of per-channel maps collapses, step by step."""
+    convs: list[Conv] = []
+    for chain in chains:
+        try:
+            value: Map = chain.collapsed()
+        except Inapplicable:
+            value = chain
+        if not isinstance(value, Conv):
+            value = chain.as_conv(first.n, first.in_channels, first.kernel.device)
+        convs.append(value)
+    return reduce(operator.add, convs)
+
+
+def _sum_of_affines(chains: Sequence[Composition]) -> Affine:
+    """All as per-channel maps of one tensor; Inapplicable if one is none, or all are the identity."""
+    values = [chain.collapsed() for chain in chains]
+    known = next((value for value in values if isinstance(value, Affine)), None)
+    if known is None:
+        raise Inapplicable("no branch is a convolution or a map of each channel")
+    one = Affine(torch.ones_like(known.scale), torch.zeros_like(known.shift), known.axis)
+    total: Affine | None = None
+    for value in values:
+        affine = one if isinstance(value, Identity) else value
+        if not isinstance(affine, Affine):
+            raise Inapplicable("a branch is no map of each channel")
+        total = affine if total is None else total + affine
+    assert total is not None
+    return total
 
 
 _PADDING = 1.2  # how many times the kernels' own entries a stack of them may have

@@ -1,13 +1,13 @@
 """Convolutions as values: one type for 0 to 3 spatial axes, any stride, padding, dilation and grouping, transposed too.
 
-The kernel is always `[group, out, in, *window]`, transposed or not, and padding is a (low, high) pair per axis;
-`from_torch` and `weight` are the only two places that know torch's layouts. A linear layer is the case of no spatial
-axes: its channels are the last axis. Like torch, "convolution" means cross-correlation.
+What they are made of stands in `windowed.py`, their laws here. A linear layer is the case of no spatial axes: its
+channels are the last axis. Like torch, "convolution" means cross-correlation.
 
 Laws (the formulas of each are at its function; all values in float64):
 
     affine @ conv, conv @ affine        scale and shift move into kernel and bias
-    conv @ pad                          the pad joins the padding
+    conv @ pad, pad @ conv              the pad, or crop, joins the padding
+    conv @ cut, cut @ conv              every so many rows: strides multiply
     conv @ conv                         strides multiply, kernels convolve; the border is `border.py`'s business
     conv + conv, concat([conv, ...])    kernels on one window, added or stacked
 """
@@ -23,111 +23,23 @@ from torch import Tensor
 
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.border import require_exact_border
-from fusekit.algebra.kernel import coarsen, compose_kernels, embed_kernel, multiply_pointwise
+from fusekit.algebra.cut import Cut
+from fusekit.algebra.kernel import coarsen, compose_kernels, multiply_pointwise
 from fusekit.algebra.map import Map, Pairs, Shape
 from fusekit.algebra.operators import CONV, CONV_TRANSPOSE
 from fusekit.algebra.pad import Pad, add_padding, flat_padding
 from fusekit.algebra.span import Span
 from fusekit.algebra.values import is_zero, to_meta, wide
-from fusekit.algebra.window import Axis
+from fusekit.algebra.window import one_window
+from fusekit.algebra.windowed import Windowed
 from fusekit.algebra.words import sizes
 from fusekit.algebra.work import Rates, Work
 from fusekit.errors import Inapplicable
 
 
 @dataclass(frozen=True, eq=False)
-class Conv(Map):
-    """x ↦ kernel ⋆ x + bias. Shapes: kernel [group, out, in, *window], bias [group * out] or None.
-
-    `stride`, `dilation` and `output_padding` have an entry for each spatial axis, `padding` a (low, high) pair; any
-    other number of them is a ValueError. For a `transposed` convolution `padding` crops the output as in torch, and
-    `output_padding` extends its high side.
-    """
-
-    kernel: Tensor
-    bias: Tensor | None
-    stride: Shape
-    padding: Pairs
-    dilation: Shape
-    transposed: bool = False
-    output_padding: Shape = ()
-
-    def __post_init__(self) -> None:
-        n = self.kernel.ndim - 3
-        object.__setattr__(self, "output_padding", self.output_padding or (0,) * n)
-        if not all(len(v) == n for v in (self.stride, self.padding, self.dilation, self.output_padding)):
-            raise ValueError(f"stride, padding, dilation and output padding must have {n} entries each")
-
-    @classmethod
-    def from_torch(
-        cls,
-        weight: Tensor,
-        bias: Tensor | None,
-        *,
-        stride: Sequence[int] = (),
-        padding: Pairs = (),
-        dilation: Sequence[int] = (),
-        groups: int = 1,
-        transposed: bool = False,
-        output_padding: Sequence[int] = (),
-    ) -> "Conv":
-        """From torch's `weight`: [group*out, in, *window], transposed [group*in, out, *window], linear [out, in].
-
-        `bias` is [group*out] or None. `stride`, `dilation` and `output_padding` have an entry for each spatial axis,
-        `padding` a (low, high) pair; `groups` is the number of blocks of channels. What is left out is torch's default.
-        """
-        n = weight.ndim - 2
-        kernel = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
-        return cls(
-            kernel.transpose(1, 2) if transposed else kernel,
-            bias,
-            tuple(stride) or (1,) * n,
-            padding or ((0, 0),) * n,
-            tuple(dilation) or (1,) * n,
-            transposed,
-            tuple(output_padding),
-        )
-
-    @property
-    def weight(self) -> Tensor:
-        """The kernel in torch's layout, the inverse of `from_torch`."""
-        kernel = self.kernel.transpose(1, 2) if self.transposed else self.kernel
-        return kernel.reshape(kernel.shape[0] * kernel.shape[1], *kernel.shape[2:])
-
-    @property
-    def n(self) -> int:
-        """Number of spatial axes; 0 for a linear layer."""
-        return self.kernel.ndim - 3
-
-    @property
-    def groups(self) -> int:
-        """Number of blocks of channels that do not see each other."""
-        return int(self.kernel.shape[0])
-
-    @property
-    def out_channels(self) -> int:
-        """Channels of the output, of all groups together."""
-        return self.groups * int(self.kernel.shape[1])
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of the input, of all groups together."""
-        return self.groups * int(self.kernel.shape[2])
-
-    @property
-    def window(self) -> Shape:
-        """k, the number of taps, for each spatial axis."""
-        return tuple(self.kernel.shape[3:])
-
-    @property
-    def reach(self) -> Shape:
-        """d (k - 1) per axis: the distance from the first tap to the last."""
-        return tuple(d * (k - 1) for d, k in zip(self.dilation, self.window, strict=True))
-
-    @property
-    def channel_axis(self) -> int:
-        """Counted from the right, the same for input and output."""
-        return -(self.n + 1)
+class Conv(Windowed, Map):
+    """x ↦ kernel ⋆ x + bias at its `stride`, `padding`, `dilation`, `transposed`, `output_padding`: see `Windowed`."""
 
     def is_pointwise(self) -> bool:
         """One tap, stride 1, no padding: the same matrix at every position."""
@@ -141,18 +53,6 @@ class Conv(Map):
             return False
         kernel = coarsen(wide(self.kernel), 1).flatten(1).reshape(self.out_channels, self.in_channels)
         return bool(torch.equal(kernel, torch.eye(self.in_channels, dtype=kernel.dtype, device=kernel.device)))
-
-    @property
-    def pads_same(self) -> bool:
-        """Stride 1, and d (k - 1) zeros in all on each axis, the odd one on the high side: torch's padding='same'."""
-        same = tuple((reach // 2, reach - reach // 2) for reach in self.reach)
-        return not self.transposed and self.padding == same and all(s == 1 for s in self.stride)
-
-    def symmetric_padding(self) -> tuple[Pairs, Shape]:
-        """(what must be padded or cropped first, what F.conv can pad itself): F.conv pads both sides alike."""
-        common = tuple(max(0, min(pair)) for pair in self.padding)
-        first = tuple((low - c, high - c) for (low, high), c in zip(self.padding, common, strict=True))
-        return first, common
 
     def __call__(self, x: Tensor) -> Tensor:
         weight = self.weight.to(x.dtype)
@@ -231,17 +131,23 @@ class Conv(Map):
     def on_meta(self) -> "Conv":
         return replace(self, kernel=self.kernel.to("meta"), bias=to_meta(self.bias))
 
-    def __matmul__(self, inner: "Affine | Pad | Conv") -> "Conv":
+    def __matmul__(self, inner: "Affine | Cut | Pad | Conv") -> "Conv":
         if isinstance(inner, Affine):
             return self._after_affine(inner)
         if isinstance(inner, Pad):
             return self._after_pad(inner)
+        if isinstance(inner, Cut):
+            return self._after_cut(inner)
         if isinstance(inner, Conv):
             return self._after_conv(inner)
         return NotImplemented
 
-    def __rmatmul__(self, outer: Affine) -> "Conv":
+    def __rmatmul__(self, outer: Affine | Cut | Pad) -> "Conv":
         """a ∘ c = Conv(s K, s b + t): s scales the output channels after all else has had its say."""
+        if isinstance(outer, Pad):
+            return self._before_pad(outer.on_spatial(self.n), (1,) * self.n)
+        if isinstance(outer, Cut):
+            return self._before_pad(outer.padding(self.n), outer.on_spatial(self.n))
         if not isinstance(outer, Affine):
             return NotImplemented
         scale, shift = outer.along(self.channel_axis, self.out_channels, self.kernel.device)
@@ -269,18 +175,60 @@ class Conv(Map):
             raise Inapplicable("the padding of a transposed convolution crops its output, it cannot take a pad")
         return replace(self, padding=add_padding(self.padding, inner.on_spatial(self.n)))
 
+    def _after_cut(self, inner: Cut) -> "Conv":
+        """c ∘ cut(q, t) = Conv at stride t s and dilation t d with padding t p - q: taps on what is left."""
+        if self.transposed:
+            raise Inapplicable("a transposed convolution of some rows puts them next to each other")
+        padding, steps = inner.padding(self.n), inner.on_spatial(self.n)
+        for i, pair in enumerate(self.padding):
+            require_exact_border(
+                outer_padding=pair,
+                reach=0,
+                stride=steps[i],
+                inner_padding=padding[i],
+                has_bias=False,
+                axis=i - self.n,
+            )
+        sides = zip(padding, steps, self.padding, strict=True)
+        return replace(
+            self,
+            stride=tuple(t * s for t, s in zip(steps, self.stride, strict=True)),
+            dilation=tuple(t * d for t, d in zip(steps, self.dilation, strict=True)),
+            padding=tuple((q[0] + t * p[0], q[1] + t * p[1]) for q, t, p in sides),
+        )
+
+    def _before_pad(self, amounts: Pairs, steps: Shape) -> "Conv":
+        """pad(q) ∘ c = Conv with padding p + s q: always for a crop, q < 0; for zeros, q > 0, only where c gives zero
+        beyond its output. A transposed c crops its output itself. Of every t-th output (`steps`) at stride s t."""
+        if self.transposed:
+            if any(low > 0 or high > 0 for low, high in amounts) or any(step > 1 for step in steps):
+                raise Inapplicable("zeros around the output of a transposed convolution, or gaps, are no output of it")
+            cropped = tuple((p[0] - q[0], p[1] - q[1]) for p, q in zip(self.padding, amounts, strict=True))
+            moved = replace(self, padding=cropped)
+            axes = zip(moved.axes, self.stride, strict=True)
+            return moved.placed([axis.cropping_alike(axis.grown, stride) for axis, stride in axes])
+        for i, pair in enumerate(amounts):
+            self._require_border(i, pair)
+        sides = zip(self.padding, self.stride, amounts, strict=True)
+        padding = tuple((p[0] + s * q[0], p[1] + s * q[1]) for p, s, q in sides)
+        return replace(self, padding=padding, stride=tuple(s * t for s, t in zip(self.stride, steps, strict=True)))
+
+    def _require_border(self, i: int, padding: tuple[int, int]) -> None:
+        """Inapplicable if what stands behind, with this padding, would see more than zeros beyond the output."""
+        require_exact_border(
+            outer_padding=padding,
+            reach=self.reach[i],
+            stride=self.stride[i],
+            inner_padding=self.padding[i],
+            has_bias=not is_zero(self.bias),
+            axis=i - self.n,
+        )
+
     def _after_conv(self, inner: "Conv") -> "Conv":
         """c2 ∘ c1 as one convolution, where the border allows it."""
         folded = self.composed(inner)
         for i in range(self.n):
-            require_exact_border(
-                outer_padding=self.padding[i],
-                reach=inner.reach[i],
-                stride=inner.stride[i],
-                inner_padding=inner.padding[i],
-                has_bias=not is_zero(inner.bias),
-                axis=i - self.n,
-            )
+            inner._require_border(i, self.padding[i])
         return folded
 
     def composed(self, inner: "Conv") -> "Conv":
@@ -334,11 +282,14 @@ class Conv(Map):
         """c1 + c2: the kernels on one window, added; the biases added."""
         if isinstance(other, Affine):
             other = Conv.from_affine(other, self.n, self.in_channels, self.kernel.device)
-        if not isinstance(other, Conv):
-            return NotImplemented
+        return self.plus(other) if isinstance(other, Conv) else NotImplemented
+
+    def plus(self, other: "Conv", *, agreeing: bool = False) -> "Conv":
+        """c1 + c2, c2 = `other`; `agreeing`: wherever it is asked for, the two are of one size, though at other sizes
+        of the input they might not be."""
         if self.out_channels != other.out_channels:
             raise Inapplicable(f"{self.out_channels} and {other.out_channels} output channels do not add")
-        a, b = self._on_one_window(other, math.gcd(self.groups, other.groups))
+        a, b = self._on_one_window(other, math.gcd(self.groups, other.groups), agreeing=agreeing)
         bias = None if a.bias is None and b.bias is None else a._bias_or_zero() + b._bias_or_zero()
         return replace(a, kernel=a.kernel + b.kernel, bias=bias)
 
@@ -355,31 +306,29 @@ class Conv(Map):
     def _bias_or_zero(self) -> Tensor:
         return wide(self.kernel).new_zeros(self.out_channels) if self.bias is None else wide(self.bias)
 
-    def _on_one_window(self, other: "Conv", groups: int) -> tuple["Conv", "Conv"]:
+    def _on_one_window(self, other: "Conv", groups: int, *, agreeing: bool = False) -> tuple["Conv", "Conv"]:
         """Both with the same groups, window, dilation and padding, zeros added to the kernels where needed."""
         if self.n != other.n or self.in_channels != other.in_channels:
             raise Inapplicable(f"{self.in_channels} and {other.in_channels} input channels: not one common input")
-        if self.stride != other.stride or self.transposed != other.transposed:
-            raise Inapplicable(f"strides {self.stride} and {other.stride} differ")
-        pair = tuple(replace(c, kernel=coarsen(wide(c.kernel), groups)) for c in (self, other))
-        geometry = [(c.window, c.dilation, c.padding, c.output_padding) for c in pair]
-        if geometry[0] == geometry[1]:
-            return pair[0], pair[1]
-        if self.transposed:
-            raise Inapplicable("transposed convolutions of different geometry do not share a window")
-        axes = [a.joined(b) for a, b in zip(pair[0].axes, pair[1].axes, strict=True)]
-        return pair[0]._embedded(axes), pair[1]._embedded(axes)
+        pair = (self, other) if self.transposed == other.transposed else (self.untransposed(), other.untransposed())
+        a, b = (replace(c, kernel=coarsen(wide(c.kernel), groups)) for c in pair)
+        if a.stride != b.stride:
+            raise Inapplicable(f"strides {a.stride} and {b.stride} differ")
+        strides = a.stride if a.transposed or agreeing else (1,) * a.n
+        window = one_window(a.axes, b.axes, strides, transposed=a.transposed)
+        return a.placed(window), b.placed(window)
 
-    @property
-    def axes(self) -> list[Axis]:
-        """The window, axis by axis."""
-        return [Axis(k, d, *p) for k, d, p in zip(self.window, self.dilation, self.padding, strict=True)]
-
-    def _embedded(self, joined: list[Axis]) -> "Conv":
-        places = [axis.placed_in(target) for axis, target in zip(self.axes, joined, strict=True)]
-        kernel = embed_kernel(self.kernel, tuple(axis.taps for axis in joined), places)
-        padding = tuple((axis.low, axis.high) for axis in joined)
-        return replace(self, kernel=kernel, padding=padding, dilation=tuple(axis.dilation for axis in joined))
+    def untransposed(self) -> "Conv":
+        """A transposed convolution of stride 1 is one with the kernel turned round: its tap at d u - p is one at
+        p - d u. The same if it is none; Inapplicable for another stride, which puts inputs between zeros."""
+        if not self.transposed:
+            return self
+        if any(s != 1 for s in self.stride):
+            raise Inapplicable("a transposed convolution adds to others of its kind, or at stride 1")
+        sides = zip(self.reach, self.padding, self.output_padding, strict=True)
+        padding = tuple((reach - low, reach - high + extra) for reach, (low, high), extra in sides)
+        axes = tuple(range(3, self.kernel.ndim))
+        return Conv(self.kernel.flip(axes), self.bias, self.stride, padding, self.dilation)
 
     @classmethod
     def from_affine(cls, affine: Affine, n: int, channels: int, device: torch.device | None = None) -> "Conv":

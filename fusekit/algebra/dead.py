@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fusekit.algebra.combination import Composition
+from fusekit.algebra.composition import Composition
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.elementwise import Elementwise
 from fusekit.algebra.values import wide

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fusekit.algebra.choice import Choice
-from fusekit.algebra.combination import Composition
+from fusekit.algebra.composition import Composition
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Pairs, Shape
 from fusekit.algebra.values import wide

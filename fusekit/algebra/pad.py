@@ -1,13 +1,17 @@
-"""Zero padding of the spatial axes as a map of its own, before a convolution absorbs it.
+"""Padding of the spatial axes as a map of its own, before a convolution absorbs it.
 
-Negative amounts crop. Pads compose by addition, except that a crop followed by a pad has lost what it cropped.
+Negative amounts crop. Pads of zeros compose by addition, except that a crop followed by a pad has lost what it cropped.
+
+    pad_v ∘ a = a ∘ pad_w,   a(w) = v          a pad of a value before or behind a map of each entry
 """
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusekit.algebra.affine import Affine
 from fusekit.algebra.map import Map, Pairs, Shape
 from fusekit.algebra.span import Span
 from fusekit.errors import Inapplicable
@@ -59,6 +63,46 @@ class Pad(Map):
         return self
 
     def on_meta(self) -> "Pad":
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class ValuePad(Map):
+    """Padding of the last n axes by `padding`, (low, high) pairs none of which crops, with the number `value`."""
+
+    padding: Pairs
+    value: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.pad(x, flat_padding(self.padding), value=self.value)
+
+    def before(self, outer: Affine) -> "Pad | ValuePad":
+        """The pad p with self ∘ outer = outer ∘ p: of zeros where `outer` maps these to the value; Inapplicable if no
+        one number does it for all channels."""
+        if outer.shift.is_meta or bool(torch.all(outer.shift == self.value)):
+            return Pad(self.padding)
+        if outer.axis is not None:
+            raise Inapplicable("the value that is padded is another number in each channel before the affine map")
+        if float(outer.scale) == 0:
+            raise Inapplicable("no value is mapped to the one that is padded")
+        return ValuePad(self.padding, (self.value - float(outer.shift)) / float(outer.scale))
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return Pad(self.padding).output_shape(shape)
+
+    def macs(self, shape: Shape) -> int:
+        return 0
+
+    def constants(self) -> tuple[Tensor, ...]:
+        return ()
+
+    def span(self) -> Span:
+        return Pad(self.padding).span()
+
+    def linear_part(self) -> Pad:
+        return Pad(self.padding)
+
+    def on_meta(self) -> "ValuePad":
         return self
 
 

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fusekit.algebra.affine import Affine
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.operators import AVG_POOL
 from fusekit.algebra.span import Span
+from fusekit.algebra.values import is_zero
+from fusekit.errors import Inapplicable
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,15 @@ class AvgPool(Map):
         return (
             outer @ self.as_conv(outer.in_channels, outer.kernel.device) if isinstance(outer, Conv) else NotImplemented
         )
+
+    def lifted(self, inner: Affine) -> Affine:
+        """The map a with pool ∘ inner = a ∘ pool; Inapplicable if it differs between the positions, or if it shifts and
+        the pool counts zeros that it pads."""
+        if inner.axis is not None and inner.axis >= -len(self.window):
+            raise Inapplicable(f"the affine map acts on axis {inner.axis}, over which the pool takes means")
+        if any(self.padding) and not is_zero(inner.shift):
+            raise Inapplicable("the pool pads with zeros where the graph has the shift: the border would differ")
+        return inner
 
     def output_shape(self, shape: Shape) -> Shape:
         n = len(self.window)

@@ -7,7 +7,7 @@ L ∘ flatten = flatten ∘ C       a linear layer on maps of fixed size is a co
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.conv import Conv
+from fusekit.algebra.kernel import coarsen
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.values import wide
 from fusekit.algebra.work import FREE, Rates, Work
@@ -70,15 +71,53 @@ class PixelShuffle(_Rearrangement):
 
 @dataclass(frozen=True, eq=False)
 class GlobalMean(_Rearrangement):
-    """The mean over the last `n` axes, which stay with size 1."""
+    """The mean over the last `n` axes, which stay with size 1, or are gone (`keeps` False)."""
 
     n: int
+    keeps: bool = True
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x.mean(dim=tuple(range(-self.n, 0)), keepdim=True)
+        return x.mean(dim=tuple(range(-self.n, 0)), keepdim=self.keeps)
 
     def output_shape(self, shape: Shape) -> Shape:
-        return (*shape[: -self.n], *(1,) * self.n)
+        return (*shape[: -self.n], *(1,) * (self.n if self.keeps else 0))
+
+    def passed(self, inner: Conv) -> Conv:
+        """The map c with mean ∘ inner = c ∘ mean, for a pointwise inner convolution."""
+        if not inner.is_pointwise() or inner.n != self.n:
+            raise Inapplicable("only a pointwise convolution commutes with the mean over all positions")
+        if self.keeps:
+            return inner
+        return Conv(coarsen(wide(inner.kernel), 1).flatten(2).unflatten(2, (-1,)), inner.bias, (), (), ())
+
+    def lifted(self, inner: Affine) -> Affine:
+        """The map a with mean ∘ inner = a ∘ mean; Inapplicable if it differs between the positions."""
+        if inner.axis is not None and inner.axis >= -self.n:
+            raise Inapplicable(f"the affine map acts on axis {inner.axis}, over which the mean is taken")
+        return inner if inner.axis is None or self.keeps else replace(inner, axis=inner.axis + self.n)
+
+
+@dataclass(frozen=True, eq=False)
+class MergeLeading(_Rearrangement):
+    """(a, b, ..., *rest) ↦ (a b ..., *rest): all but the last `kept` axes in one, as tokens of a batch in a row."""
+
+    kept: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.flatten(0, -1 - self.kept)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        rank = len(shape) - self.kept
+        return (math.prod(shape[:rank]), *shape[rank:])
+
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        return FREE  # a view
+
+    def lifted(self, outer: Affine) -> Affine:
+        """The map a with outer ∘ merge = merge ∘ a; Inapplicable if it acts on what is merged."""
+        if outer.axis is not None and outer.axis < -self.kept:
+            raise Inapplicable(f"the affine map acts on axis {outer.axis}, which is made of several")
+        return outer
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +147,16 @@ class Flatten(_Rearrangement):
             seen = linear.flatten(1, 2).sum(2) @ wide(inner.bias)
             bias = seen if bias is None else bias + seen
         return Conv(kernel, bias, (), (), ())
+
+    def with_affine(self, outer: Conv, inner: Affine) -> Conv:
+        """The linear map L' with outer ∘ flatten ∘ inner = L' ∘ flatten, for a map of each channel, axis 1."""
+        if inner.axis is None:
+            return outer @ inner
+        channels = int(inner.scale.shape[0])
+        if self.sizes is not None and inner.axis != -len(self.sizes) - 1:
+            raise Inapplicable(f"the affine map acts on axis {inner.axis}, the channels are on {-len(self.sizes) - 1}")
+        pointwise = Conv.from_affine(inner, -inner.axis - 1, channels, outer.kernel.device)
+        return self.absorbed(outer, pointwise)
 
     def unflattened(self, outer: Conv) -> Conv:
         """The convolution C with outer ∘ flatten = flatten ∘ C on maps of the fixed sizes: one window, one output."""

@@ -8,7 +8,8 @@ Layers that fusekit reads, torch.nn layers in general and modules with hooks are
 import inspect
 import operator
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -111,6 +112,19 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "
     setattr(_Proxy, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
 
 
+@contextmanager
+def _rank_not_asked(module: nn.Module) -> Iterator[None]:
+    """A norm of one's own asks for its input's rank, which a proxy does not know, only to raise."""
+    if not isinstance(module, nn.modules.batchnorm._NormBase) or "_check_input_dim" in vars(module):
+        yield
+        return
+    module._check_input_dim = lambda input: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del module._check_input_dim
+
+
 class _Tracer(fx.Tracer):
     """Enters user modules and parametrized layers, keeps the rest whole, and remembers where it failed."""
 
@@ -176,7 +190,8 @@ class _Tracer(fx.Tracer):
         if not has_hooks(m) and not any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
             return forward(*args, **kwargs)  # a parametrization, say: computed from parameters alone
         try:
-            return super().call_module(m, forward, args, kwargs)
+            with _rank_not_asked(m):
+                return super().call_module(m, forward, args, kwargs)
         except Exception:
             self.failed_at = self.failed_at or self.path_of_module(m)
             raise

@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import fx
 
-from fusekit.algebra import Affine, AvgPool, Conv, Identity, Map, Pad
-from fusekit.algebra.combination import Combination, Composition, Term
+from fusekit.algebra import Affine, AvgPool, Conv, Cut, Identity, Map, Pad
+from fusekit.algebra.combination import Combination, Term
+from fusekit.algebra.composition import Composition
 from fusekit.ir.facts import facts
 from fusekit.ir.graph import Graph
 from fusekit.ir.read import read
 from fusekit.ir.reading import Unread, bind
 
 aten = torch.ops.aten
-_LINEAR = (Affine, AvgPool, Conv, Identity, Pad)
+_LINEAR = (Affine, AvgPool, Conv, Cut, Identity, Pad)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import fx, nn
 from fusekit.ir.facts import Known, facts, known, note
 from fusekit.ir.graph import Graph
 from fusekit.ir.spellings import SPELLINGS
-from fusekit.ir.spellings.batch_norm import norm_call
+from fusekit.ir.spellings.batch_norm import instance_norm_call, norm_call
 from fusekit.ir.spellings.conv import conv_call, transposed_call
 from fusekit.ir.spellings.rearranged import mean_call, pool_call
 from fusekit.ir.spellings.table import Call, CalledLayer
@@ -53,7 +53,7 @@ def spell(graph: Graph, node: fx.Node) -> fx.Node:
     if node.op == "call_module":
         module = graph.modules[str(node.target)]
         # Nothing can be folded into a layer without weights. Unless a rewrite replaces it, it is emitted unchanged.
-        note(new, Known(module=type(module), layer=None if any(module.state_dict()) else module))
+        note(new, Known(module=SPELLINGS.called_as(type(module)), layer=None if any(module.state_dict()) else module))
     node.replace_all_uses_with(new)
     graph.fx.erase_node(node)
     return new
@@ -137,10 +137,42 @@ def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Call:
     return aten.flatten.using_ints, (input, start_dim, end_dim)
 
 
+def _reshape(input: Any, *sizes: Any) -> Call | None:
+    """x.view(x.size(0), -1) and x.reshape(len(x), -1) flatten; x.view(-1, C) puts all tokens in a row, if C is the size
+    of the last axis."""
+    shape = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+    if len(shape) == 2 and shape[1] == -1 and _is_batch(shape[0], input):
+        return _flatten(input, 1)
+    known = facts(input)
+    if len(shape) == 2 and shape[0] == -1 and known.rank and known.rank > 2 and known.size(-1) == shape[1]:
+        return _flatten(input, 0, -2)
+    return None
+
+
+def _is_batch(size: Any, x: Any) -> bool:
+    """Whether a node is the size of the first axis of x."""
+    if not isinstance(size, fx.Node) or not size.args:
+        return False
+    if size.target == "size":
+        return size.args == (x, 0)
+    shape = size.args[0]
+    if size.target is not operator.getitem or size.args[1] != 0 or not isinstance(shape, fx.Node):
+        return False
+    return shape.args == (x, "shape") or (shape.target == "size" and shape.args == (x,))
+
+
 def _mean(input: Any, dim: Any = None, keepdim: bool = False) -> Call | None:
     if dim is None:
         return None
     return aten.mean.dim, (input, list(dim) if isinstance(dim, tuple | list) else [dim], keepdim)
+
+
+def _layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Call:
+    return aten.layer_norm.default, (input, list(normalized_shape), weight, bias, eps)
+
+
+def _group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Call:
+    return aten.group_norm.default, (input, num_groups, weight, bias, eps)
 
 
 def _pixel_shuffle(input: Any, upscale_factor: int) -> Call:
@@ -149,6 +181,22 @@ def _pixel_shuffle(input: Any, upscale_factor: int) -> Call:
 
 def _matmul(input: Any, other: Any) -> Call:
     return aten.matmul.default, (input, other)
+
+
+def _narrow(input: Any, dim: Any, start: Any, length: Any) -> Call:
+    return aten.narrow.default, (input, dim, start, length)
+
+
+def _flip(input: Any, *dims: Any) -> Call:
+    return aten.flip.default, (input, list(dims[0]) if isinstance(dims[0], tuple | list) else list(dims))
+
+
+def _index_select(input: Any, dim: Any, index: Any) -> Call:
+    return aten.index_select.default, (input, dim, index)
+
+
+def _channel_shuffle(input: Any, groups: Any) -> Call:
+    return aten.channel_shuffle.default, (input, groups)
 
 
 def _cat(tensors: Any, dim: int = 0) -> Call | None:
@@ -176,11 +224,19 @@ _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     **{getattr(F, f"adaptive_avg_pool{n}d"): partial(mean_call, n) for n in (1, 2, 3)},
     **{getattr(F, f"avg_pool{n}d"): partial(pool_call, n) for n in (1, 2, 3)},
     F.batch_norm: norm_call,
+    F.instance_norm: instance_norm_call,
     F.linear: _linear,
+    F.layer_norm: _layer_norm,
+    F.group_norm: _group_norm,
     **dict.fromkeys((torch.flatten, "flatten"), _flatten),
+    **dict.fromkeys((torch.reshape, "reshape", "view"), _reshape),
     **dict.fromkeys((torch.mean, "mean"), _mean),
     **dict.fromkeys((torch.matmul, operator.matmul, "matmul"), _matmul),
     F.pixel_shuffle: _pixel_shuffle,
+    **dict.fromkeys((torch.flip, "flip"), _flip),
+    **dict.fromkeys((torch.index_select, "index_select"), _index_select),
+    F.channel_shuffle: _channel_shuffle,
+    **dict.fromkeys((torch.narrow, "narrow"), _narrow),
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _cat),
     **dict.fromkeys((torch.chunk, "chunk"), _chunk),
     **dict.fromkeys((torch.split, "split"), _split),

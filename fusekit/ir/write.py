@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from fusekit.algebra import Combination, Composition, Constant, Map, Split
-from fusekit.ir.facts import Known, note
+from fusekit.ir.facts import Facts, Known, facts, note, supply
 from fusekit.ir.graph import Graph
 from fusekit.ir.spellings import SPELLINGS
 
@@ -50,9 +50,12 @@ class _Place:
 @singledispatch
 def _write(value: Any, place: _Place) -> list[fx.Node]:
     """Write one map, by the writer in its own file of `spellings`."""
-    nodes = SPELLINGS.writer(value)(place.graph, value, place.sources[0], place.names[0])
+    source = place.sources[0]
+    nodes = SPELLINGS.writer(value)(place.graph, value, source, place.names[0])
     for node in nodes:
         note(node, Known(where=place.names[0]))
+    if nodes and (seen := facts(source)).shape is not None:
+        supply(nodes[-1], Known(facts=Facts(value.output_sizes(seen.shape), seen.dtype)))
     return nodes
 
 

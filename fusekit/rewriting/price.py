@@ -75,6 +75,7 @@ def _joined(outer: Map | None, inner: Map, rates: Rates) -> Conv | None:
 def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
     """A plausible input shape for a chain (outer first) whose real one is unknown: batch 1 and a usual size, doubled
     until all windows fit. None if no map of the chain fixes the number of channels."""
+    maps = with_convs_before_flatten(maps)
     flat = flat_sizes(maps)
     for value in reversed(maps):
         conv = value.plain()
@@ -88,6 +89,19 @@ def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
         if isinstance(value, Affine) and value.axis is not None and value.channels is not None:
             return (1, value.channels, *_NOMINAL[-value.axis - 1])
     return None
+
+
+def with_convs_before_flatten(maps: tuple[Map, ...]) -> tuple[Map, ...]:
+    """A chain (outer first) in which a map of each channel before a flattened linear layer is the convolution that it
+    is: that tells the sizes."""
+    if len(maps) < 3:
+        return maps
+    linear, flatten, affine = maps[-3:]
+    if not (isinstance(linear, Conv) and isinstance(flatten, Flatten) and isinstance(affine, Affine)):
+        return maps
+    n = len(flatten.sizes or (1,)) if affine.axis is None else -affine.axis - 1
+    channels = affine.channels or linear.in_channels // math.prod(flatten.sizes or (1,))
+    return (*maps[:-1], Conv.from_affine(affine, n, channels, affine.scale.device))
 
 
 def flat_sizes(maps: tuple[Map, ...]) -> Shape | None:

@@ -10,6 +10,7 @@ from fusekit.algebra import Combination, Fork, Map, Rates, Shape, Work
 from fusekit.errors import Inapplicable
 from fusekit.ir import Graph, known, where
 from fusekit.ir.facts import facts, sources_of
+from fusekit.ir.read import read
 from fusekit.rewriting.pattern import Match
 from fusekit.rewriting.price import joint, nominal_shape, nominal_shapes, work_of_chain
 from fusekit.rewriting.verify import probe_shapes, probe_shapes_of_branches
@@ -121,6 +122,9 @@ class Region:
         return maps[0].convs[:1] if maps and isinstance(maps[0], Fork) else maps
 
     def _has_weights(self, node: fx.Node) -> bool:
+        reading = read(self.graph, node)
+        if reading is not None and reading.known is not None:
+            return reading.known.is_weighted()
         return any(self.graph.constants[str(s.target)].ndim > 1 for s in node.all_input_nodes if s.op == "get_attr")
 
 

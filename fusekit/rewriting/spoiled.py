@@ -15,7 +15,7 @@ from fusekit.algebra import Map
 from fusekit.ir import Graph, Unread
 from fusekit.ir.read import read
 
-HOLD_BEHIND = {"fold-constants", "drop-identity", "fold-affine", "fold-affine-in"}
+HOLD_BEHIND = {"fold-constants", "drop-identity", "fold-affine", "fold-affine-in", "fold-affines"}
 
 
 def is_finite(value: Tensor) -> bool:

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import Combination, Composition, Conv, Map, Mixing, Shape
+from fusekit.algebra import Affine, Combination, Composition, Conv, Map, Mixing, Picking, Shape
 from fusekit.algebra.combination import preimage
 from fusekit.algebra.span import POINT
 from fusekit.algebra.values import wide
 from fusekit.ir import Graph, evaluate
 from fusekit.model.long_convolution import LongConvolutions
-from fusekit.rewriting.price import flat_sizes
+from fusekit.rewriting.price import flat_sizes, with_convs_before_flatten
 
 TOLERANCE = 1e-10
 AFFORDABLE = 2_000_000
@@ -82,13 +82,14 @@ def probe_shapes(
 ) -> list[Shape]:
     """Input shapes for a chain of maps (outer first), of the given rank. The real input shape is included if the chain
     needs at most `affordable` multiply-accumulates for it."""
+    maps = with_convs_before_flatten(maps)
     inner_first = maps[::-1]
     conv: Conv | None = next((plain for m in inner_first if (plain := m.plain()) is not None), None)
     if isinstance(inner_first[0], Mixing):
         return _mixed_shapes(inner_first[0])
     if conv is None:
         rank = rank or next((len(span.reach) + 2 for m in maps if (span := m.span() or POINT).reach), 5)
-        return [shape[:rank] for shape in ((2, 3, 4, 5, 6), (1, 2, 3, 4, 5), (3, 2, 4, 4, 4))]
+        return [_fitting(inner_first, shape[:rank]) for shape in ((2, 3, 4, 5, 6), (1, 2, 3, 4, 5), (3, 2, 4, 4, 4))]
     if conv.n == 0:
         leading: tuple[Shape, ...] = ((2, 3, 4), (1, 2, 3), (5, 1, 2))
         return [(*batch[: (rank or 2 + k % 2) - 1], conv.in_channels) for k, batch in enumerate(leading)]
@@ -105,6 +106,19 @@ def probe_shapes(
     if real is not None and sum(m.macs(real) for m in maps) <= affordable:
         shapes.append(real)
     return shapes
+
+
+def _fitting(maps: tuple[Map, ...], shape: Shape) -> Shape:
+    """The shape with as many entries as the maps of each channel, inner first, have where they act."""
+    sizes = list(shape)
+    for value in maps:
+        if isinstance(value, Affine) and value.axis is not None:
+            sizes[value.axis] = int(value.scale.shape[0])
+            break
+        if isinstance(value, Picking):
+            sizes[value.channel_axis] = value.total
+            break
+    return tuple(sizes)
 
 
 def _mixed_shapes(mixing: Mixing) -> list[Shape]:

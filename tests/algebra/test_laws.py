@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import assume, given
 from torch import Tensor
 
-from fusekit.algebra import Affine, Conv, Map, concat
+from fusekit.algebra import Affine, Conv, Cut, Map, Pad, concat
 from fusekit.errors import Inapplicable
 from tests.support import ledger
 from tests.support.strategies import affines, convs, inputs_of, options_of, pads, relative_error
@@ -85,6 +85,41 @@ def test_conv_after_pad(data: st.DataObject) -> None:
         assert any(c > 0 > p for outer, inner in pairs for c, p in zip(outer, inner, strict=True))
     else:
         agree(folded, conv(pad(x)), x)
+
+
+@given(st.data())
+def test_crop_or_pad_after_conv(data: st.DataObject) -> None:
+    """A crop always, of transposed ones too; zeros only where the convolution gives zeros."""
+    conv = data.draw(convs(n=data.draw(st.integers(1, 3)), transposed=None))
+    low = data.draw(st.sampled_from((-2, -2, 0)))
+    pad = Pad(tuple((data.draw(st.integers(low, 1)), data.draw(st.integers(low, 1))) for _ in range(conv.n)))
+    x = data.draw(inputs_of(conv))
+    made = conv.output_shape(tuple(x.shape))[2:]
+    assume(all(size + sum(pair) > 0 for size, pair in zip(made, pad.padding, strict=True)))
+    try:
+        folded = pad @ conv
+    except Inapplicable:
+        assert any(amount > 0 for pair in pad.padding for amount in pair)
+        return
+    agree(folded, pad(conv(x)), x)
+
+
+@given(st.data())
+def test_conv_and_cut(data: st.DataObject) -> None:
+    """Every so many rows before and behind a convolution; before one that pads, only where nothing was cut off."""
+    conv = data.draw(convs(n=data.draw(st.integers(1, 2)), transposed=None, padded=data.draw(st.booleans())))
+    crop = tuple((data.draw(st.integers(0, 2)), data.draw(st.integers(0, 2))) for _ in range(conv.n))
+    cut = Cut(crop, tuple(data.draw(st.integers(1, 3)) for _ in range(conv.n)))
+    x = data.draw(inputs_of(conv))
+    big = torch.randn(2, conv.in_channels, *(3 * size + 6 for size in x.shape[2:]), dtype=torch.float64)
+    try:
+        agree(conv @ cut, conv(cut(big)), big)
+    except Inapplicable:
+        assert conv.transposed or any(low > 0 or high > 0 for low, high in conv.padding)
+    try:
+        agree(cut @ conv, cut(conv(big)), big)
+    except Inapplicable:
+        assert conv.transposed and any(step > 1 for step in cut.every)
 
 
 @given(st.data())
@@ -170,6 +205,53 @@ def test_sum_of_parallel_convs(data: st.DataObject) -> None:
     agree(total, first(x) + second(x), x)
     axis = first.channel_axis
     agree(concat([first, second, first]), torch.cat([first(x), second(x), first(x)], axis), x)
+
+
+@given(st.data())
+def test_sum_of_transposed_convs_of_unlike_geometry(data: st.DataObject) -> None:
+    """Other taps, dilations, croppings and output paddings that make as many outputs: always one convolution."""
+    first = data.draw(convs(n=data.draw(st.integers(1, 2)), transposed=True))
+    drawn = data.draw(
+        convs(n=first.n, in_channels=first.in_channels, out_channels=first.out_channels, stride=first.stride)
+    )
+    lows, extras = [], []
+    for axis, reach, stride, dilation in zip(first.axes, drawn.reach, first.stride, drawn.dilation, strict=True):
+        fits = {low: axis.grown - reach + 2 * low for low in range(8)}
+        fits = {low: extra for low, extra in fits.items() if 0 <= extra < max(stride, dilation)}
+        assume(fits)
+        lows.append(data.draw(st.sampled_from(sorted(fits))))
+        extras.append(fits[lows[-1]])
+    padding = tuple((low, low) for low in lows)
+    second = Conv(drawn.kernel, drawn.bias, first.stride, padding, drawn.dilation, True, tuple(extras))
+    x = data.draw(inputs_of(first))
+    assume(all(size > 0 for size in first.output_shape(tuple(x.shape))[2:]))
+    agree(first + second, first(x) + second(x), x)
+    agree(second + first, first(x) + second(x), x)
+    agree(concat([first, second]), torch.cat([first(x), second(x)], first.channel_axis), x)
+
+
+@given(st.data())
+def test_transposed_conv_of_stride_1_is_a_plain_one(data: st.DataObject) -> None:
+    """And adds to plain ones; with another stride it is refused."""
+    n = data.draw(st.integers(1, 2))
+    stride = (data.draw(st.sampled_from((1, 1, 1, 2))),) * n
+    t = data.draw(convs(n=n, transposed=True, stride=stride))
+    x = data.draw(inputs_of(t))
+    drawn = data.draw(convs(n=n, in_channels=t.in_channels, out_channels=t.out_channels, stride=(1,) * n))
+    sizes = zip(t.axes, drawn.reach, strict=True)
+    low = data.draw(st.integers(0, 2))
+    padding = tuple((low, axis.grown + reach - low) for axis, reach in sizes)
+    plain = Conv(drawn.kernel, drawn.bias, (1,) * n, padding, drawn.dilation)
+    try:
+        bare = t.untransposed()
+        total = t + plain
+    except Inapplicable as refusal:
+        assert stride[0] != 1 and "stride 1" in str(refusal)
+        return
+    assume(all(size > 0 for size in t.output_shape(tuple(x.shape))[2:]))
+    agree(bare, t(x), x)
+    agree(total, t(x) + plain(x), x)
+    agree(plain + t, t(x) + plain(x), x)
 
 
 @given(convs(), st.data())

@@ -21,6 +21,7 @@ from fusekit.algebra import (
     Composition,
     Constant,
     Conv,
+    Cut,
     EdgePad,
     Elementwise,
     Flatten,
@@ -29,8 +30,11 @@ from fusekit.algebra import (
     GroupedLinear,
     Identity,
     Map,
+    MergeLeading,
     Mixing,
+    Normalization,
     Pad,
+    Picking,
     PixelShuffle,
     Relaid,
     Selection,
@@ -38,6 +42,7 @@ from fusekit.algebra import (
     Span,
     SpectralConv,
     Split,
+    ValuePad,
     WinogradConv,
 )
 from fusekit.algebra.kernel import coarsen
@@ -76,6 +81,19 @@ def _edge(draw: st.DrawFn, n: int) -> EdgePad:
     stages = (tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(n)),)
     mode = draw(st.sampled_from(("circular", "reflect", "replicate")))
     return EdgePad(mode, stages * draw(st.integers(1, 2 if mode == "circular" else 1)))
+
+
+def _cut(draw: st.DrawFn, n: int) -> Cut:
+    crop = tuple((draw(st.integers(0, 1)), draw(st.integers(0, 2))) for _ in range(n))
+    return Cut(crop, tuple(draw(st.integers(1, 3)) for _ in range(n)))
+
+
+def _value_pad(draw: st.DrawFn, n: int) -> ValuePad:
+    return ValuePad(tuple((draw(st.integers(0, 2)), draw(st.integers(0, 1))) for _ in range(n)), 1.5)
+
+
+def _normalization(draw: st.DrawFn, n: int) -> Normalization:
+    return Normalization("group", 4, 0.1, gaussian(draw, 4), gaussian(draw, 4), draw(st.sampled_from((1, 2, 4))), n)
 
 
 def _selection(draw: st.DrawFn, n: int) -> Selection:
@@ -128,20 +146,25 @@ DRAWN: dict[type[Map], st.SearchStrategy[Drawn]] = {
     Composition: _row().map(lambda drawn: (Composition((Identity(), *drawn[0][::-1])), drawn[1])),
     Constant: _spatial(lambda draw, n: Constant(gaussian(draw, 3, 2))),
     Conv: _conv(),
+    Cut: _spatial(_cut),
     EdgePad: _spatial(_edge),
     Elementwise: _spatial(lambda draw, n: Elementwise(torch.relu)),
     Flatten: _spatial(lambda draw, n: Flatten()),
     Fork: forks(),
-    GlobalMean: _spatial(lambda draw, n: GlobalMean(n)),
+    GlobalMean: _spatial(lambda draw, n: GlobalMean(n, draw(st.booleans()))),
     GroupedLinear: _grouped(),
     Identity: _spatial(lambda draw, n: Identity(draw(st.sampled_from((None, n))))),
+    MergeLeading: _spatial(lambda draw, n: MergeLeading(draw(st.integers(0, n)))),
+    Normalization: _spatial(_normalization),
     Mixing: mixings().map(lambda drawn: (drawn[0][1], drawn[1])),
     Pad: _spatial(lambda draw, n: draw(pads(n))),
+    Picking: _spatial(lambda draw, n: Picking(tuple(draw(st.lists(st.integers(0, 3), min_size=1, max_size=5))), 4, n)),
     PixelShuffle: gaussians(2, 4, 2, 3).map(lambda x: (PixelShuffle(2), x)),
     Relaid: _with(lambda conv: Relaid(conv, planar=conv.n == 1, channels_last=conv.n > 0), **_PLAIN),
     Selection: _spatial(_selection),
     SpectralConv: _with(SpectralConv.of, n=2) | _with(SpectralConv.of, n=1),
     Split: forks().map(lambda drawn: (drawn[0].merged(), drawn[1])),
+    ValuePad: _spatial(_value_pad),
     WinogradConv: _with(lambda conv: WinogradConv(_short(conv), 2), n=2, **_PLAIN),
 }
 NO_VALUES = {
@@ -232,7 +255,7 @@ def test_linear_part(m: Map, x: Tensor) -> None:
         part = m.linear_part()
     except Inapplicable as reason:
         assert type(m).__name__ in str(reason)
-        assert isinstance(m, Elementwise | Choice)
+        assert isinstance(m, Elementwise | Choice | Normalization)
         return
     assert relative_error(part(x), value_of(m, x) - m(torch.zeros_like(x))) < TOLERANCE
     assert not part(torch.zeros_like(x)).any()
@@ -244,7 +267,7 @@ def test_span(m: Map, x: Tensor) -> None:
     long input, where no border is in the way."""
     span = m.span()
     if span is None:
-        assert isinstance(m, Flatten | GlobalMean | PixelShuffle | Constant | Choice)
+        assert isinstance(m, Flatten | Normalization | GlobalMean | MergeLeading | PixelShuffle | Constant | Choice)
         return
     n = len(span.reach)
     assert len(span.stride) == len(span.ring) == n and (not n or x.ndim > n)

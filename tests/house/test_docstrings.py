@@ -64,7 +64,9 @@ def parameters(function: Callable[..., Any]) -> list[str]:
 def test_the_walk_finds_what_is_public() -> None:
     assert {"fusekit.optimize", "fusekit.validate", "fusekit.runtimes.runtime"} <= set(FUNCTIONS)
     assert {"fusekit.Report", "fusekit.algebra.Conv", f"{OpenVino.__module__}.OpenVino"} <= set(CLASSES)
-    assert {"fusekit.algebra.Conv.from_torch", "fusekit.algebra.Conv.weight"} <= {name for name, _, _ in methods()}
+    assert {"fusekit.algebra.Windowed.from_torch", "fusekit.algebra.Windowed.weight"} <= {
+        name for name, _, _ in methods()
+    }
     assert len(PASSES) == len(passes.PASSES)
 
 

@@ -1,5 +1,6 @@
 """Instances of patterns: chains and branches of maps, each with an input, as a pass may be handed them."""
 
+import math
 import operator
 from dataclasses import replace
 from typing import Any
@@ -15,21 +16,26 @@ from fusekit.algebra import (
     Affine,
     Combination,
     Conv,
+    Cut,
     EdgePad,
     Elementwise,
     Identity,
     Map,
     Mixing,
+    Normalization,
     Pad,
+    Picking,
     Selection,
+    ValuePad,
 )
-from fusekit.algebra.combination import Composition, Term
+from fusekit.algebra.combination import Term
+from fusekit.algebra.composition import Composition
 from fusekit.algebra.factor import factored
 from fusekit.algebra.kernel import coarsen
 from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.products.bilinear import product_tensor
 from fusekit.algebra.products.product_conv import algebra_of, without_zero_blocks
-from fusekit.algebra.rearrange import Flatten, GlobalMean, PixelShuffle
+from fusekit.algebra.rearrange import Flatten, GlobalMean, MergeLeading, PixelShuffle
 from fusekit.ir import Graph
 from fusekit.rewriting.pattern import Compose, Expression, Having, Match, Row, Siblings
 from tests.support.strategies import affines, convs, forks, gaussian, inputs_of, pads
@@ -41,14 +47,19 @@ aten = torch.ops.aten
 def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...], Tensor]:
     """Maps of these kinds (outermost first) that fit each other, and an input on which all of them are defined."""
     n = draw(
-        st.integers(1 if Pad in kinds or AvgPool in kinds else 0, 3 if len(kinds) < 2 or Conv not in kinds[1:] else 2)
+        st.integers(
+            1 if {Pad, ValuePad, AvgPool, Cut, GlobalMean} & set(kinds) else 0,
+            3 if len(kinds) < 2 or Conv not in kinds[1:] else 2,
+        )
     )
     channels = inputs = draw(st.sampled_from((2, 3, 4, 6)))
     sizes, stride = [1] * n, [1] * n
     inner_first: list[Map] = []
     for kind in reversed(kinds):
         if kind is Conv:
-            conv = draw(convs(n=n, in_channels=channels, transposed=draw(st.sampled_from((False, False, False, None)))))
+            bare = ValuePad in kinds and draw(st.integers(0, 3)) > 0
+            transposed = draw(st.sampled_from((False, False, False, None)))
+            conv = draw(convs(n=n, in_channels=channels, transposed=transposed, padded=not bare))
             channels = conv.out_channels
             inner_first.append(conv)
             sizes = [s + t * (r + 1) for s, t, r in zip(sizes, stride, conv.reach, strict=True)]
@@ -64,6 +75,29 @@ def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ..
             inner_first.append(AvgPool(window, steps, tuple(draw(st.integers(0, k // 2)) for k in window)))
             sizes = [s + t * k for s, t, k in zip(sizes, stride, window, strict=True)]
             stride = [t * s for t, s in zip(stride, steps, strict=True)]
+        elif kind is Cut:
+            crop = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(n))
+            every = tuple(draw(st.integers(1, 3)) for _ in range(n))
+            inner_first.append(Cut(crop, every))
+            sizes = [s + t * sum(pair) for s, t, pair in zip(sizes, stride, crop, strict=True)]
+            stride = [t * s for t, s in zip(stride, every, strict=True)]
+            sizes = [s + t for s, t in zip(sizes, stride, strict=True)]
+        elif kind is ValuePad:
+            shift = next((m.shift for m in inner_first if isinstance(m, Affine)), torch.zeros(1)).flatten()
+            of_zero = bool(torch.all(shift == shift[0])) and draw(st.booleans())
+            amounts = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(n))
+            inner_first.append(ValuePad(amounts, float(shift[0]) if of_zero else draw(st.floats(-3, 3))))
+        elif kind is Normalization:
+            weight, bias = gaussian(draw, channels), gaussian(draw, channels) if draw(st.booleans()) else None
+            group = n > 0 or draw(st.booleans())
+            word = "group" if group else draw(st.sampled_from(("layer", "rms")))
+            inner_first.append(Normalization(word, channels, 0.1, weight, None if word == "rms" else bias, 1, n))
+        elif kind is Picking:
+            picked = tuple(draw(st.lists(st.integers(0, channels - 1), min_size=1, max_size=6)))
+            inner_first.append(Picking(picked, channels, n))
+            channels = len(picked)
+        elif kind is GlobalMean:
+            inner_first.append(GlobalMean(n, draw(st.booleans())))
         elif kind is Identity:
             inner_first.append(Identity())
         else:
@@ -81,12 +115,24 @@ def rearranged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map
     not, since few others pass through."""
     n = 2 if PixelShuffle in kinds else draw(st.integers(1, 2))
     times = 4 if PixelShuffle in kinds else 1
+    if MergeLeading in kinds:
+        linear = draw(convs(n=0))
+        leading = [draw(st.integers(1, 3)) for _ in range(draw(st.integers(1, 3)))]
+        affine = draw(affines(linear.out_channels, draw(st.sampled_from((-1, -1, -2)))))
+        kept = draw(st.integers(1, len(leading)))
+        return (affine, MergeLeading(kept), linear), gaussian(draw, *leading, linear.in_channels)
+    if kinds[-1] is Affine:
+        x = gaussian(draw, 2, channels := draw(st.integers(1, 3)), *(draw(st.integers(1, 4)) for _ in range(n)))
+        flatten = Flatten(tuple(x.shape[2:]) if draw(st.booleans()) else None)
+        linear = draw(convs(n=0, in_channels=math.prod(x.shape[1:])))
+        return (linear, flatten, draw(affines(channels, -n - 1))), x
     inner = draw(convs(n=n, out_channels=times * draw(st.integers(1, 3))))
     if draw(st.booleans()):
         inner = Conv.from_torch(gaussian(draw, inner.out_channels, 3, *(1,) * n), inner.bias)
     x = draw(inputs_of(inner))
     flatten = Flatten(tuple(inner(x).shape[2:]) if draw(st.booleans()) else None)
-    middle: Any = {PixelShuffle: PixelShuffle(2), Flatten: flatten, GlobalMean: GlobalMean(n)}[kinds[-2]]
+    mean = GlobalMean(n, draw(st.booleans()))
+    middle: Any = {PixelShuffle: PixelShuffle(2), Flatten: flatten, GlobalMean: mean}[kinds[-2]]
     if len(kinds) == 2:
         return (middle, inner), x
     channels = middle(inner(x)).shape[1]
@@ -153,6 +199,11 @@ def sparse(draw: st.DrawFn) -> tuple[Conv, Tensor]:
     return replace(conv, kernel=kernel), draw(inputs_of(conv))
 
 
+def _of_each_channel(draw: st.DrawFn, channels: int, n: int) -> Composition:
+    """The identity, or one or two maps of each channel."""
+    return Composition(tuple(draw(affines(channels, -n - 1)) for _ in range(draw(st.integers(0, 2)))))
+
+
 @st.composite
 def branches(draw: st.DrawFn, *, concat: bool) -> tuple[Combination, list[Tensor]]:
     """Branches of one output size on a first source: convolutions, chains of two, per-channel maps, the identity; and
@@ -172,7 +223,20 @@ def branches(draw: st.DrawFn, *, concat: bool) -> tuple[Combination, list[Tensor
             return Composition((draw(affines(channels, -n - 1)), same_size(channels)))
         return Composition((draw(affines(channels, -n - 1)),) if kind == "affine" else ())
 
+    if not concat and draw(st.integers(0, 4)) == 0:  # nothing but maps of each channel
+        of_channel = Affine(gaussian(draw, channels), gaussian(draw, channels), -n - 1)
+        others = [_of_each_channel(draw, channels, n) for _ in range(draw(st.integers(1, 2)))]
+        chains = [Composition((of_channel,)), *others]
+        return Combination(tuple(Term(0, each) for each in chains)), [gaussian(draw, 2, channels, *(3,) * n)]
     terms = [Term(0, Composition((same_size(None if concat else channels),)))]
+    if n and not concat and draw(st.integers(0, 3)) == 0:  # a crop beside what does not pad
+        first: Conv = terms[0].map.maps[0]
+        low = [draw(st.integers(0, reach)) for reach in first.reach]
+        crop = tuple((p, reach - p) for p, reach in zip(low, first.reach, strict=True))
+        cut: Map = Cut(crop, (1,) * n) if draw(st.booleans()) else Pad(tuple((-a, -b) for a, b in crop))
+        ends = (draw(affines(channels, -n - 1)),) if draw(st.booleans()) else ()
+        terms = [Term(0, Composition((replace(first, padding=((0, 0),) * n),))), Term(0, Composition((*ends, cut)))]
+        return Combination(tuple(terms)), [gaussian(draw, 2, channels, *(draw(st.integers(7, 9)) for _ in range(n)))]
     terms += [Term(0, branch()) for _ in range(draw(st.integers(1, 3)))]
     sizes = [draw(st.integers(7, 9)) for _ in range(n)]
     sources = [gaussian(draw, 2, channels, *sizes)]
@@ -357,5 +421,8 @@ def instances(pattern: Any) -> st.SearchStrategy[tuple[tuple[Map, ...], Tensor]]
         return mixings()
     if EdgePad in pattern.kinds:
         return edged(pattern.kinds)
-    special = {PixelShuffle, GlobalMean, Flatten} & set(pattern.kinds)
+    special = {PixelShuffle, GlobalMean, Flatten, MergeLeading} & set(pattern.kinds) and pattern.kinds != (
+        GlobalMean,
+        Affine,
+    )
     return rearranged(pattern.kinds) if special else chains(pattern.kinds)

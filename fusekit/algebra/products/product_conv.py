@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fusekit.algebra.combination import Composition
+from fusekit.algebra.composition import Composition
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.products.bilinear import Bilinear
 from fusekit.algebra.products.blocks import Blocks, blocks_of, parted, require_plain, sampled

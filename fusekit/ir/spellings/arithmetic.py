@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, fx
 
 from fusekit.algebra import Affine, Identity
+from fusekit.algebra.values import is_one, is_zero
 from fusekit.errors import Inapplicable
 from fusekit.ir.facts import Facts, facts
 from fusekit.ir.graph import Graph
 from fusekit.ir.reading import Arguments, Reader, Reading, Unread
+from fusekit.ir.spellings.batch_norm import write_norm
 from fusekit.ir.spellings.table import Spelling
 
 aten = torch.ops.aten
@@ -106,7 +108,34 @@ def _read_neg(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     return Reading(Affine(minus, torch.zeros_like(minus), None), source)
 
 
+def _write_affine(graph: Graph, value: Affine, source: fx.Node, name: str) -> list[fx.Node]:
+    """A batch norm where the channels stand behind the batch and both scale and shift count; else a product and a
+    sum."""
+    if value.is_identity():
+        return []
+    by_channel = value.axis is not None and value.axis == 1 - (facts(source).rank or 0)
+    if by_channel and not is_one(value.scale) and not is_zero(value.shift):
+        return write_norm(graph, value, source, name)
+    nodes: list[fx.Node] = []
+    for overload, operand, missing, word in (
+        (aten.mul.Tensor, value.scale, is_one(value.scale), "scale"),
+        (aten.add.Tensor, value.shift, is_zero(value.shift), "shift"),
+    ):
+        if not missing:
+            given = _spelled(graph, operand, value.axis, f"{name}.{word}")
+            nodes.append(graph.fx.call_function(overload, (nodes[-1] if nodes else source, given)))
+    return nodes
+
+
+def _spelled(graph: Graph, operand: Tensor, axis: int | None, name: str) -> fx.Node | float:
+    """A number, or a constant along an axis counted from the right."""
+    if axis is None:
+        return float(operand)
+    return graph.add_constant(operand.reshape(-1, *(1,) * (-axis - 1)), name)
+
+
 SPELLING = Spelling(
+    written={Affine: _write_affine},
     read={
         **dict.fromkeys((aten.add.Tensor, aten.add.Scalar), _read_arithmetic(_add)),
         **dict.fromkeys((aten.sub.Tensor, aten.sub.Scalar), _read_arithmetic(_sub)),
@@ -118,5 +147,5 @@ SPELLING = Spelling(
         **dict.fromkeys((aten.div.Tensor, aten.div.Scalar), _read_arithmetic(_div)),
         **dict.fromkeys((aten.divide.Tensor, aten.divide.Scalar), _read_arithmetic(_div)),
         **dict.fromkeys((aten.true_divide.Tensor, aten.true_divide.Scalar), _read_arithmetic(_div)),
-    }
+    },
 )

@@ -3,12 +3,13 @@
 A pad of zeros is never written: the convolution that takes it in writes what it cannot do itself.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from fusekit.algebra import AppendOnes, EdgePad, Identity, Pad
+from fusekit.algebra import AppendOnes, EdgePad, Identity, Pad, ValuePad
 from fusekit.algebra.edge import circular_pad
 from fusekit.algebra.pad import flat_padding
 from fusekit.ir.facts import known, note
@@ -45,6 +46,11 @@ def _write_edge(graph: Graph, value: EdgePad, source: fx.Node, name: str) -> lis
     return [graph.fx.call_function(aten.pad.default, (source, flat_padding(value.stages[0]), value.mode))]
 
 
+def _write_value(graph: Graph, value: ValuePad, source: fx.Node, name: str) -> list[fx.Node]:
+    call = (source, flat_padding(value.padding), value.value)
+    return [graph.fx.call_function(aten.constant_pad_nd.default, call)]
+
+
 def _write_ones(graph: Graph, value: AppendOnes, source: fx.Node, name: str) -> list[fx.Node]:
     return [graph.fx.call_function(aten.constant_pad_nd.default, (source, value.amounts, 1.0))]
 
@@ -53,10 +59,13 @@ def _read(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     amounts, mode = a["pad"], a.get("mode", "constant")
     if not all(isinstance(amount, int) for amount in amounts):
         return None
-    if mode == "constant" and a.get("value"):
-        ones = AppendOnes(len(amounts) // 2 - 1)
-        return Reading(ones, a["self"]) if a["value"] == 1 and list(amounts) == ones.amounts else None
     pad = Pad(tuple((amounts[i], amounts[i + 1]) for i in range(0, len(amounts), 2))[::-1])
+    if mode == "constant" and (value := a.get("value")):
+        ones = AppendOnes(len(amounts) // 2 - 1)
+        if value == 1 and list(amounts) == ones.amounts:
+            return Reading(ones, a["self"])
+        plain = isinstance(value, int | float) and math.isfinite(value) and min(amounts) >= 0 and max(amounts) > 0
+        return Reading(ValuePad(pad.padding, float(value)), a["self"]) if plain else None
     if pad.is_identity():
         return Reading(Identity(None if mode == "constant" else len(pad.padding)), a["self"])
     if mode == "constant":
@@ -72,7 +81,7 @@ def _read_circular(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
 
 
 SPELLING = Spelling(
-    written={EdgePad: _write_edge, AppendOnes: _write_ones},
+    written={EdgePad: _write_edge, AppendOnes: _write_ones, ValuePad: _write_value},
     read={aten.pad.default: _read, aten.constant_pad_nd.default: _read, circular_pad: _read_circular},
     called=dict.fromkeys(_LAYERS, _call),
 )

@@ -1,11 +1,12 @@
 """What moves or averages entries and knows no weights: pools, means, flattenings, pixel shuffles, nothing at all."""
 
+import math
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from fusekit.algebra import AvgPool, Flatten, GlobalMean, Identity, PixelShuffle
+from fusekit.algebra import AvgPool, Flatten, GlobalMean, Identity, MergeLeading, PixelShuffle
 from fusekit.ir.facts import facts
 from fusekit.ir.graph import Graph
 from fusekit.ir.reading import Arguments, Reading, listed, static
@@ -30,6 +31,11 @@ _DROPOUTS = (
 _DROPOUT_LAYERS: tuple[type[nn.Module], ...] = (
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
 )
+
+
+def _axes(layer: nn.Module, table: dict[type[nn.Module], int]) -> int:
+    """On how many axes a layer of such a type acts."""
+    return next(n for kind, n in table.items() if isinstance(layer, kind))
 
 
 def _write_identity(graph: Graph, value: Identity, source: fx.Node, name: str) -> list[fx.Node]:
@@ -62,24 +68,28 @@ def _call_shuffle(call: CalledLayer) -> Call:
 
 
 def _write_mean(graph: Graph, value: GlobalMean, source: fx.Node, name: str) -> list[fx.Node]:
+    if not value.keeps:
+        return [graph.fx.call_function(aten.mean.dim, (source, list(range(-value.n, 0))))]
     return [graph.fx.call_function(_MEANS[value.n - 1], (source, [1] * value.n))]
 
 
 def _read_mean(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
-    """Adaptive pooling to one position, or a mean over all axes but batch and channels that keeps them."""
+    """Adaptive pooling to one position, or a mean over all axes but batch and channels."""
     if "output_size" in a:
         sizes = a["output_size"]
         return Reading(GlobalMean(len(sizes)), a["self"]) if all(size == 1 for size in sizes) else None
     rank, dims = facts(a["self"]).rank, a["dim"]
-    if not dims or not a["keepdim"] or a["dtype"] is not None or (rank is None and any(d >= 0 for d in dims)):
+    if not dims or a["dtype"] is not None or (rank is None and any(d >= 0 for d in dims)):
         return None
     axes = {d if d < 0 else d - (rank or 0) for d in dims}
     n = len(axes)
-    return Reading(GlobalMean(n), a["self"]) if axes == set(range(-n, 0)) and n <= 3 else None
+    if axes != set(range(-n, 0)) or n > 3 or (not a["keepdim"] and rank != n + 2):
+        return None
+    return Reading(GlobalMean(n, bool(a["keepdim"])), a["self"])
 
 
 def _call_mean(call: CalledLayer) -> Call | None:
-    return mean_call(_MEAN_LAYERS[type(call.module)], call.x, call.module.output_size)
+    return mean_call(_axes(call.module, _MEAN_LAYERS), call.x, call.module.output_size)
 
 
 def mean_call(n: int, input: Any, output_size: Any) -> Call | None:
@@ -93,11 +103,32 @@ def _write_flatten(graph: Graph, value: Flatten, source: fx.Node, name: str) -> 
 
 
 def _read_flatten(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
-    if (a["start_dim"], a["end_dim"]) != (1, -1):
+    rank, (start, end) = facts(a["self"]).rank, (a["start_dim"], a["end_dim"])
+    if rank is not None and start in (0, -rank) and 0 < end % rank < rank - 1:
+        return Reading(MergeLeading(rank - 1 - end % rank), a["self"])
+    if start != 1 or end not in (-1, (rank or 0) - 1):
         return None
     known = (facts(a["self"]).shape or ())[2:]
     fixed = tuple(size for size in known if size is not None)
     return Reading(Flatten(fixed if fixed and len(fixed) == len(known) else None), a["self"])
+
+
+def _read_reshape(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    """To two axes: as much of it is the batch, or the last axis, as the sizes that are known leave no doubt of."""
+    source = a["self"]
+    given, made = facts(source).shape, facts(node).shape
+    if given is None or made is None or len(made) != 2 or len(given) < 3:
+        return None
+    if made[1] is not None and made[1] == given[-1]:
+        return Reading(MergeLeading(1), source)
+    rest = [size for size in given[1:] if size is not None]
+    if len(rest) < len(given) - 1 or made[1] != math.prod(rest):
+        return None
+    return Reading(Flatten(tuple(rest[1:])), source)
+
+
+def _write_merge(graph: Graph, value: MergeLeading, source: fx.Node, name: str) -> list[fx.Node]:
+    return [graph.fx.call_function(aten.flatten.using_ints, (source, 0, -1 - value.kept))]
 
 
 def _call_flatten(call: CalledLayer) -> Call:
@@ -116,10 +147,15 @@ def _read_pool(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     return Reading(AvgPool(window, stride, padding), a["input"] if "input" in a else a["self"])
 
 
+def _write_pool(graph: Graph, value: AvgPool, source: fx.Node, name: str) -> list[fx.Node]:
+    call = pool_call(len(value.window), source, list(value.window), list(value.stride), list(value.padding))
+    return [graph.fx.call_function(*call)]
+
+
 def _call_pool(call: CalledLayer) -> Call:
     pool = call.module
     settings = (pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, pool.count_include_pad)
-    return pool_call(_POOL_LAYERS[type(pool)], call.x, *settings, getattr(pool, "divisor_override", None))
+    return pool_call(_axes(pool, _POOL_LAYERS), call.x, *settings, getattr(pool, "divisor_override", None))
 
 
 def pool_call(
@@ -143,14 +179,17 @@ SPELLING = Spelling(
     written={
         Identity: _write_identity,
         PixelShuffle: _write_shuffle,
+        AvgPool: _write_pool,
         GlobalMean: _write_mean,
         Flatten: _write_flatten,
+        MergeLeading: _write_merge,
     },
     read={
         **dict.fromkeys((aten.alias.default, *_DROPOUTS), _read_identity),
         aten.pixel_shuffle.default: _read_shuffle,
         **dict.fromkeys((*_MEANS, aten.mean.dim), _read_mean),
         aten.flatten.using_ints: _read_flatten,
+        **dict.fromkeys((aten.view.default, aten.reshape.default), _read_reshape),
         **dict.fromkeys(_POOLS, _read_pool),
     },
     called={

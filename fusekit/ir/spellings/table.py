@@ -129,5 +129,28 @@ class Table:
         return self._emitted.get(operator)
 
     def caller(self, layer: type[nn.Module]) -> Caller | None:
-        """How a layer of exactly this type becomes a call."""
-        return self._called.get(layer)
+        """How a layer of this type becomes a call."""
+        kind = self.called_as(layer)
+        return None if kind is None else self._called[kind]
+
+    def called_as(self, layer: type[nn.Module]) -> type[nn.Module] | None:
+        """The type as which it is called: itself, or the nearest one that it inherits all from that it computes."""
+        kind = next((each for each in layer.__mro__ if each in self._called), None)
+        return kind if kind is not None and _computes_as(layer, kind) else None
+
+
+_CHECKS = {"_check_input_dim"}  # raises, or does nothing
+
+
+def _computes_as(layer: type, kind: type) -> bool:
+    """Whether nothing that the forward of `kind` looks up is another thing in this class of its."""
+    names, waiting = set(_CHECKS), ["forward"]
+    while waiting:
+        name = waiting.pop()
+        if name not in names or name in _CHECKS:
+            names.add(name)
+            code = getattr(getattr(kind, name, None), "__code__", None)
+            waiting += [other for other in getattr(code, "co_names", ()) if other not in names]
+    between = layer.__mro__[: layer.__mro__.index(kind)]
+    own = {name for each in between for name in vars(each)}
+    return own.isdisjoint((names - _CHECKS) | {"__call__", "_call_impl", "__getattr__", "__getattribute__"})
