@@ -124,21 +124,44 @@ def traced_here() -> Iterator[None]:
 
 
 @contextmanager
-def types_not_asked(kind: type) -> Iterator[None]:
-    """Code outside torch that asks for the type of a `kind` fails (TypeError): of a proxy it would be told a wrong one,
-    and the trace would silently take the wrong branch."""
+def types_told(samples: Callable[[Any], Any]) -> Iterator[None]:
+    """Code outside torch that asks for the type of a value is told that of its sample. Where there is none (None), the
+    value is its own; where its type is not known (NotImplemented), asking fails (TypeError): of a proxy it would be
+    told a wrong one, and the trace would silently take the wrong branch."""
 
     def watching(plain: Function) -> Function:
         def watched(value: Any, asked: Any, /) -> Any:
-            if type(value) is kind and asked is not fx.Proxy:
+            sample = samples(value) if asked is not fx.Proxy else None
+            if sample is not None:
                 asker = str(sys._getframe(2).f_globals.get("__name__", ""))
                 if not asker.startswith(("torch.", "fusekit.")):
-                    raise TypeError("forward asks for the type of a traced value, which is only known when it runs")
+                    if sample is NotImplemented:
+                        raise TypeError("forward asks for the type of a traced value, which is only known when it runs")
+                    return plain(sample, asked)
             return plain(value, asked)
 
         return watched
 
     with _ISINSTANCE.changed(watching):
+        yield
+
+
+_DEAF = [_LEN, *(PerThread(builtins, name) for name in ("max", "min"))]
+_DEAF += [PerThread(torch, name) for name in ("zeros", "ones", "empty", "full", "arange", "linspace", "eye")]
+_DEAF += [PerThread(Tensor, name) for name in ("__getitem__", "expand")]
+
+
+@contextmanager
+def calls_answered(answer: Callable[[str, Function, tuple[Any, ...], dict[str, Any]], Any]) -> Iterator[None]:
+    """Functions that do not ask their arguments whether they are traced: answer(name, plain, args, kwargs) speaks for
+    them. Sizes are given to them, and numbers computed from sizes."""
+
+    def answering(name: str) -> Callable[[Function], Function]:
+        return lambda plain: lambda *args, **kwargs: answer(name, plain, args, kwargs)
+
+    with ExitStack() as stack:
+        for place in _DEAF:
+            stack.enter_context(place.changed(answering(place.name)))
         yield
 
 

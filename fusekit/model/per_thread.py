@@ -27,7 +27,7 @@ class PerThread:
     """One function of the process: `owner.name`, or `owner[name]` where the owner is a dict."""
 
     def __init__(self, owner: Any, name: Any) -> None:
-        self._owner, self._name = owner, name
+        self._owner, self.name = owner, name
         self._threads: dict[int, list[Function]] = {}  # by thread, what it does there: the innermost use last
         self._plain: Any = None
         self._either: Any = None
@@ -56,7 +56,7 @@ class PerThread:
 
     def _put_in(self) -> None:
         self._plain = plain = self._current()
-        self._had_its_own = self._name in (self._owner if isinstance(self._owner, dict) else vars(self._owner))
+        self._had_its_own = self.name in (self._owner if isinstance(self._owner, dict) else vars(self._owner))
         threads = self._threads
 
         @wraps(plain)
@@ -73,17 +73,17 @@ class PerThread:
         if self._had_its_own:
             self._set(self._plain)
         elif isinstance(self._owner, dict):
-            del self._owner[self._name]
+            del self._owner[self.name]
         else:
-            delattr(self._owner, self._name)
+            delattr(self._owner, self.name)
 
     def _current(self) -> Any:
         if isinstance(self._owner, dict):  # a module's own variables may leave a name to the builtins
-            return self._owner.get(self._name, getattr(builtins, str(self._name), None))
-        return getattr(self._owner, self._name)
+            return self._owner.get(self.name, getattr(builtins, str(self.name), None))
+        return getattr(self._owner, self.name)
 
     def _set(self, function: Any) -> None:
         if isinstance(self._owner, dict):
-            self._owner[self._name] = function
+            self._owner[self.name] = function
         else:
-            setattr(self._owner, self._name, function)
+            setattr(self._owner, self.name, function)
