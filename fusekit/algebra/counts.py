@@ -74,6 +74,16 @@ class Count:
     def _at_one(self) -> Fraction:
         return dict(self.terms).get(_ONE, Fraction(0))
 
+    def size_key(self) -> Hashable | None:
+        """The key of the one size that it is, if it is one."""
+        if len(self.terms) != 1:
+            return None
+        ((monomial, factor),) = self.terms
+        if factor != 1 or len(monomial) != 1:
+            return None
+        ((atom, power),) = monomial
+        return atom.key if isinstance(atom, Size) and power == 1 else None
+
     def is_whole(self) -> bool:
         """Whether all coefficients are, and so its value at all sizes."""
         return self.denominator == 1
@@ -88,7 +98,9 @@ class Count:
         found: set[Hashable] = set()
         for monomial, _ in self.terms:
             for atom, _ in monomial:
-                found |= {atom.key} if isinstance(atom, Size) else frozenset().union(*(c.sizes() for c in _inside(atom)))
+                found |= (
+                    {atom.key} if isinstance(atom, Size) else frozenset().union(*(c.sizes() for c in _inside(atom)))
+                )
         return frozenset(found)
 
     def sorted_terms(self) -> list[tuple[list[tuple[Atom, int]], Fraction]]:
@@ -97,15 +109,31 @@ class Count:
         return sorted(terms, key=lambda term: (term[1] < 0, [_spelled(atom, str) for atom, _ in term[0]]))
 
     def spelled(self, name: Callable[[Any], str] = str) -> str:
-        """A Python expression over the names of the sizes, `name(key)`, with max for the larger."""
+        """A Python expression over the names of the sizes, `name(key)`."""
         parts = []
+        rest = self
+        for atom, factor in self._remainders():
+            parts.append((factor, [f"({_bracketed(atom.of, name)} % {atom.by})"]))
+            rest = rest - factor * (atom.of - atom.by * _atom(atom))
+        for monomial, factor in rest.sorted_terms():
+            parts.append((factor, [_spelled(atom, name) for atom, power in monomial for _ in range(power)]))
+        text = ""
+        for factor, product in parts:
+            shown = [str(abs(factor))] if abs(factor) != 1 or not product else []
+            text += f" {'-' if factor < 0 else '+'} {'*'.join([*shown, *product])}"
+        return f"-{text[3:]}" if text.startswith(" - ") else text[3:] or "0"
+
+    def _remainders(self) -> list[tuple["Floor", Fraction]]:
+        """a and k for each k (a.of mod a.by) in it."""
+        found: list[tuple[Floor, Fraction]] = []
+        rest = self
         for monomial, factor in self.sorted_terms():
-            product = [_spelled(atom, name) for atom, power in monomial for _ in range(power)]
-            number = abs(factor)
-            shown = [f"{number}"] if number != 1 or not product else []
-            parts.append(("- " if factor < 0 else "+ ") + "*".join([*shown, *product]))
-        text = " ".join(parts).removeprefix("+ ")
-        return f"-{text[2:]}" if text.startswith("- ") else text or "0"
+            atom = monomial[0][0] if len(monomial) == 1 and monomial[0][1] == 1 else None
+            if isinstance(atom, Floor):
+                less = rest + factor / atom.by * (atom.of - atom.by * _atom(atom))
+                if len(less.terms) == len(rest.terms) - len(atom.of.terms) - 1:
+                    found, rest = [*found, (atom, -factor / atom.by)], less
+        return found
 
     def __add__(self, other: "Count | Number") -> "Count":
         return _sum([*self.terms, *_as_count(other).terms])
@@ -193,9 +221,13 @@ def _spelled(atom: Atom, name: Callable[[Any], str]) -> str:
     if isinstance(atom, Size):
         return name(atom.key)
     if isinstance(atom, Floor):
-        of = atom.of.spelled(name)
-        return f"({of if len(atom.of.terms) == 1 and of[0] != '-' else f'({of})'} // {atom.by})"
+        return f"({_bracketed(atom.of, name)} // {atom.by})"
     return f"max({atom.one.spelled(name)}, {atom.other.spelled(name)})"
+
+
+def _bracketed(count: Count, name: Callable[[Any], str]) -> str:
+    text = count.spelled(name)
+    return text if count.size_key() is not None else f"({text})"
 
 
 def most(one: Count, other: Count) -> Count:

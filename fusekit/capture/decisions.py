@@ -4,14 +4,14 @@
 go the other, it must say so: it would answer wrongly, not loudly.
 """
 
-import operator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import fx
 
 from fusekit.algebra.counts import Count
 from fusekit.capture.numbers import Numbers
-from fusekit.ir import Graph, Known, note
+from fusekit.ir import Graph, Known, note, where
 from fusekit.nn import ShapeGuard
 
 _SIGNS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
@@ -29,29 +29,37 @@ class Decision:
 
 def guard_decisions(graph: Graph, numbers: Numbers, decided: dict[fx.Node, Decision]) -> None:
     """A check behind each node that was decided by, each condition once."""
-    seen: set[tuple[fx.Node | str, ...]] = set()
+    seen: set[tuple[object, ...]] = set()
     for node, decision in decided.items():
-        sources, condition = _condition(numbers, node, decision)
+        sources, condition, told = _condition(numbers, node, decision)
         if (key := (*sources, condition)) in seen:
             continue
         seen.add(key)
         path = f"decision_{len(seen) - 1}"
         while path in graph.modules:
             path += "_"
-        graph.modules[path] = ShapeGuard([source.name for source in sources], [condition])
+        graph.modules[path] = ShapeGuard([source.name for source in sources], [condition], [told])
         with graph.fx.inserting_after(node):
             note(graph.fx.call_module(path, tuple(sources)), Known(where=path, line=decision.line))
 
 
-def _condition(numbers: Numbers, node: fx.Node, decision: Decision) -> tuple[list[fx.Node], str]:
-    """The nodes that a condition reads, and the condition over their names."""
-    if decision.comparison is None:
-        if node.target in (getattr(operator, name) for name in _SIGNS) and len(node.args) == 2:
-            sign = _SIGNS[node.target.__name__ if decision.held else _NEGATED[node.target.__name__]]  # type: ignore[union-attr]
-            return node.all_input_nodes, f"{node.args[0]} {sign} {node.args[1]}"
-        return [node], node.name if decision.held else f"not {node.name}"
-    name, left, right = decision.comparison
+def _condition(numbers: Numbers, node: fx.Node, decision: Decision) -> tuple[list[fx.Node], str, str]:
+    """The nodes that a condition reads, the condition over their names, and in the words of the model."""
+    comparison = decision.comparison
+    if comparison is None:
+        condition = node.name if decision.held else f"not {node.name}"
+        return [node], condition, f"{condition}, as asked in {decision.line}" if decision.line else condition
+    name, left, right = comparison
     sources = {key: numbers.sources[key] for count in (left, right) for key in count.sizes()}
-    sign = _SIGNS[name if decision.held else _NEGATED[name]]
-    spelled = [count.spelled(lambda key: sources[key].name) for count in (left, right)]
-    return list(dict.fromkeys(sources.values())), f"{spelled[0]} {sign} {spelled[1]}"
+    sign = f" {_SIGNS[name if decision.held else _NEGATED[name]]} "
+    condition = sign.join(count.spelled(lambda key: sources[key].name) for count in (left, right))
+    told = sign.join(count.spelled(_told) for count in (left, right))
+    return list(dict.fromkeys(sources.values())), condition, told
+
+
+def _told(key: Any) -> str:
+    """A size as one would ask for it."""
+    if isinstance(key, fx.Node):
+        return key.name
+    tensor, axis = key
+    return f"{where(tensor)}.size()[{axis}]"

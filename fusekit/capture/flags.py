@@ -108,7 +108,9 @@ def _spelled(graph: Graph, values: dict[str, Any]) -> list[str]:
     lines = []
     for node in graph.nodes:
         arguments = () if node.op == "placeholder" else fx.map_arg((node.args, node.kwargs), name)
-        lines.append(f"{node.op} {node.target} {arguments}")
+        module = graph.modules.get(str(node.target)) if node.op == "call_module" else None
+        told = module.conditions if isinstance(module, ShapeGuard) else ()
+        lines.append(f"{node.op} {node.target} {arguments} {told}")
     return lines
 
 

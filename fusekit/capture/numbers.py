@@ -216,13 +216,29 @@ def _trunc(one: Count) -> Count | None:
 
 
 _RULES: dict[str, Callable[..., Count | None]] = {
-    **{"add": operator.add, "sub": operator.sub, "mul": operator.mul, "neg": operator.neg, "pos": operator.pos},
-    **{"floordiv": _floordiv, "mod": _mod, "truediv": _truediv, "pow": _pow, "abs": lambda one: most(one, -one)},
-    **{"max": most, "min": least, "ceil": Count.ceil, "floor": Count.floor, "trunc": _trunc},
-    **{"round": lambda one: one if one.is_whole() else None, "float": lambda one: one},
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "neg": operator.neg,
+    "pos": lambda one: one,
+    "abs": lambda one: most(one, -one),
+    "floordiv": _floordiv,
+    "mod": _mod,
+    "truediv": _truediv,
+    "pow": _pow,
+    "max": most,
+    "min": least,
+    "ceil": Count.ceil,
+    "floor": Count.floor,
+    "trunc": _trunc,
+    "round": lambda one: one if one.is_whole() else None,
+    "float": lambda one: one,
 }
-_RULES["pos"] = lambda one: one
 _NAMES: dict[Any, str] = {
-    **{torch.sym_max: "max", torch.sym_min: "min", torch.sym_int: "trunc", torch.sym_float: "float"},
-    **{operator.abs: "abs", builtins.round: "round", int: "trunc", float: "float"},
+    torch.sym_max: "max",
+    torch.sym_min: "min",
+    torch.sym_int: "trunc",
+    torch.sym_float: "float",
+    operator.abs: "abs",
+    builtins.round: "round",
 }

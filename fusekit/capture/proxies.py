@@ -86,7 +86,8 @@ def answer(name: str, plain: Callable[..., Any], args: tuple[Any, ...], kwargs: 
         found = _traced_in((args, kwargs))
     if found is None:
         return plain(*args, **kwargs)
-    return found.tracer.create_proxy(*_METHODS.get(name, ("call_function", plain)), args, kwargs)
+    kind, target = _METHODS.get(name, ("call_function", plain))
+    return found.tracer.create_proxy(kind, target, args, kwargs)
 
 
 _METHODS: dict[str, tuple[str, Any]] = {

@@ -159,7 +159,7 @@ class _Tracer(fx.Tracer):
             self.decided[obj.node] = Decision(bool(self._example_of(obj)), number.comparison, _line())
         return self.decided[obj.node].held
 
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+    def iter(self, obj: Any) -> Iterator[Any]:
         sizes = self.numbers.sizes.get(obj.node)
         if sizes is None:
             return super().iter(obj)

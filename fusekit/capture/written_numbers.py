@@ -19,7 +19,7 @@ from fusekit.ir.facts import start_afresh
 
 
 def write_numbers(graph: Graph, numbers: Numbers) -> None:
-    """Write each whole number that is read by what is none anew, from its count, and erase what is then read by none."""
+    """Write each whole number that is read by what is none anew, from its count, and erase what nothing reads then."""
     writer = Writer(graph, numbers.sources.__getitem__)
     for node, number in numbers.of.items():
         if number.kind is int and number.count is not None and number.count.is_whole():
