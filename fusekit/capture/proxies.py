@@ -43,16 +43,16 @@ class TracedNumber(fx.Proxy):
         self.kind = kind
 
     def __ceil__(self) -> Any:
-        return self._by(math.ceil)
+        return self.by(math.ceil)
 
     def __floor__(self) -> Any:
-        return self._by(math.floor)
+        return self.by(math.floor)
 
     def __trunc__(self) -> Any:
-        return self._by(torch.sym_int)
+        return self.by(torch.sym_int)
 
     def __round__(self, digits: int | None = None) -> Any:
-        return self._by(builtins.round, *(() if digits is None else (digits,)))
+        return self.by(builtins.round, *(() if digits is None else (digits,)))
 
     def __divmod__(self, other: Any) -> tuple[Any, Any]:
         return self // other, self % other
@@ -65,7 +65,7 @@ class TracedNumber(fx.Proxy):
     def __float__(self) -> float:
         raise ValueError("a size that is only known when forward runs is needed as a number")
 
-    def _by(self, function: Callable[..., Any], *others: Any) -> Any:
+    def by(self, function: Callable[..., Any], *others: Any) -> Any:
         return self.tracer.create_proxy("call_function", function, (self, *others), {})
 
 
@@ -94,6 +94,21 @@ _METHODS: dict[str, tuple[str, Any]] = {
     "__getitem__": ("call_function", operator.getitem),
     "expand": ("call_method", "expand"),
 }
+
+
+def _whole(*args: Any, **kwargs: Any) -> Any:
+    """`int`, of a traced number too."""
+    one = args[0] if len(args) == 1 and not kwargs else None
+    return one.by(torch.sym_int) if isinstance(one, TracedNumber) else int(*args, **kwargs)
+
+
+def _floating(*args: Any, **kwargs: Any) -> Any:
+    """`float`, of a traced number too."""
+    one = args[0] if len(args) == 1 and not kwargs else None
+    return one.by(torch.sym_float) if isinstance(one, TracedNumber) else float(*args, **kwargs)
+
+
+TYPES_CALLED = {"int": _whole, "float": _floating}
 
 
 def _extreme(name: str, plain: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -24,7 +24,7 @@ from fusekit.capture.containers import carried, is_container
 from fusekit.capture.decisions import Decision, guard_decisions
 from fusekit.capture.example import Example
 from fusekit.capture.numbers import Numbers
-from fusekit.capture.proxies import Traced, TracedNumber, TracedSizes, answer
+from fusekit.capture.proxies import TYPES_CALLED, Traced, TracedNumber, TracedSizes, answer
 from fusekit.capture.state import state_of
 from fusekit.capture.whole import why_whole
 from fusekit.capture.written_numbers import write_numbers
@@ -34,8 +34,9 @@ from fusekit.ir.facts import start_afresh
 from fusekit.ir.spelling import has_hooks, is_spelled
 from fusekit.model import Inputs, quiet
 from fusekit.model.alone import alone
-from fusekit.model.patches import calls_answered, traced_here, types_told
+from fusekit.model.patches import calls_answered, methods_renamed, traced_here, types_told
 from fusekit.model.random_numbers import draws_undone
+from fusekit.model.renamed import Renaming
 from fusekit.model.torch_notes import owner_of
 from fusekit.nn import ShapeGuard
 
@@ -53,14 +54,17 @@ def trace(
     Raises `TraceFailed`, which knows the module in which the trace failed.
     """
     tracer = _Tracer(frozenset(opaque), fixed or {}, inputs)
+    renaming = Renaming(TYPES_CALLED)
+    renaming.attributes_of(root)
     before = state_of(root)
     try:
-        # with gradients, so that it is known which computed constants come from parameters that train
         with ExitStack() as changed:
+            # with gradients, so that it is known which computed constants come from parameters that train
             for each in (alone(), torch.enable_grad(), quiet(), traced_here(), types_told(tracer.sample_of)):
                 changed.enter_context(each)
             draws = changed.enter_context(draws_undone())
-            changed.enter_context(calls_answered(answer))
+            for each in (calls_answered(answer), methods_renamed(root, renaming)):
+                changed.enter_context(each)
             nodes = tracer.trace(root)
     except Exception as error:
         raise TraceFailed(reason_of(error), tracer.failed_at) from error

@@ -24,6 +24,7 @@ from torch.fx import _symbolic_trace
 
 from fusekit.model.own_patcher import OwnPatcher
 from fusekit.model.per_thread import Function, PerThread
+from fusekit.model.renamed import Renaming
 
 _LEN = PerThread(builtins, "len")
 _ISINSTANCE = PerThread(builtins, "isinstance")
@@ -162,6 +163,21 @@ def calls_answered(answer: Callable[[str, Function, tuple[Any, ...], dict[str, A
     with ExitStack() as stack:
         for place in _DEAF:
             stack.enter_context(place.changed(answering(place.name)))
+        yield
+
+
+def _always(function: Function) -> Callable[[Function], Function]:
+    return lambda plain: function
+
+
+@contextmanager
+def methods_renamed(root: nn.Module, renaming: Renaming) -> Iterator[None]:
+    """Methods of the classes of a module's parts are their copies by `renaming`."""
+    with ExitStack() as stack:
+        for cls in dict.fromkeys(cls for module in root.modules() for cls in type(module).__mro__):
+            for name, value in list(vars(cls).items()):
+                if (copied := renaming.of(value)) is not None:
+                    stack.enter_context(PerThread(cls, name).changed(_always(copied)))
         yield
 
 

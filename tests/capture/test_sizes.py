@@ -77,7 +77,17 @@ def token(m: Any, x: Tensor) -> Tensor:
     return torch.cat([first, y], -1)
 
 
-FOLLOWED: list[Forward] = [interpolated, flattened, averaged, positions, token]
+def halved(n: Any) -> int:
+    return int(n / 2)
+
+
+def made_whole(m: Any, x: Tensor) -> Tensor:
+    """int of a quotient, here and in a function; float of a size."""
+    size = (int(x.shape[2] * 1.5), halved(x.size(3)) + int(float(x.shape[0])))
+    return F.interpolate(m.norm(m.conv(x)), size=size)
+
+
+FOLLOWED: list[Forward] = [made_whole, interpolated, flattened, averaged, positions, token]
 
 
 @pytest.mark.parametrize("forward", FOLLOWED, ids=lambda f: f.__name__)
