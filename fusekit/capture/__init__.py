@@ -21,6 +21,7 @@ from fusekit.capture.inplace import make_functional
 from fusekit.capture.loops import replace_loops
 from fusekit.capture.materialise import materialise
 from fusekit.capture.queries import ask_sources
+from fusekit.capture.sizes_asked import ask_sources_for_sizes
 from fusekit.capture.symbolic import TraceFailed
 from fusekit.errors import CaptureError
 from fusekit.ir import Graph
@@ -96,5 +97,6 @@ def _symbolic(model: nn.Module, inputs: Inputs | None, untraced: list[str] | Non
         if open_norms:
             guard_ranks(graph)
     ask_sources(graph)
+    ask_sources_for_sizes(graph)
     graph.prune()
     return graph

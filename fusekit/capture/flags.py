@@ -36,12 +36,15 @@ def trace_with_flags(model: nn.Module, opaque: Iterable[str], inputs: Inputs | N
 
     def traced(fixed: dict[str, Any]) -> Graph:
         copied = evaluation_copy(model)
-        graph, drawn = watched(lambda: trace(copied, opaque, fixed))
+        graph, drawn = watched(lambda: trace(copied, opaque, fixed, inputs))
         if drawn:
             raise TraceFailed(DRAWS, "")
         own = dict(zip(map(id, copied.parameters()), model.parameters(), strict=True))
         graph.constants = {name: own.get(id(value), value) for name, value in graph.constants.items()}
-        graph.modules = {path: model.get_submodule(path) for path in graph.modules}
+        graph.modules = {
+            path: module if isinstance(module, ShapeGuard) else model.get_submodule(path)
+            for path, module in graph.modules.items()
+        }
         return graph
 
     options = {p.name: p.default for p in inspect.signature(model.forward).parameters.values() if _is_flag(p.default)}
@@ -105,7 +108,9 @@ def _spelled(graph: Graph, values: dict[str, Any]) -> list[str]:
     lines = []
     for node in graph.nodes:
         arguments = () if node.op == "placeholder" else fx.map_arg((node.args, node.kwargs), name)
-        lines.append(f"{node.op} {node.target} {arguments}")
+        module = graph.modules.get(str(node.target)) if node.op == "call_module" else None
+        told = module.conditions if isinstance(module, ShapeGuard) else ()
+        lines.append(f"{node.op} {node.target} {arguments} {told}")
     return lines
 
 

@@ -83,6 +83,11 @@ def norms_of_unknown_rank(graph: Graph) -> list[fx.Node]:
     return [node for node in norms if facts(node.args[0]).rank is None and facts(node).rank is None]
 
 
+def insists_on_rank(node: fx.Node) -> bool:
+    """Whether the node comes of a layer that takes tensors of one rank only, and raises at any other."""
+    return known(node).module in _NORM_RANK
+
+
 def infer(graph: Graph, node: fx.Node) -> Facts:
     """What the operator says of its output, given what is known of its input."""
     if node.op == "get_attr":

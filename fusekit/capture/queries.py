@@ -17,7 +17,7 @@ from fusekit.ir import Graph
 from fusekit.ir.read import read
 
 _KEPT = ("ndim", "dtype", "device")
-_SAME_RANK = (Affine, AvgPool, Conv, Identity, Pad)
+SAME_RANK = (Affine, AvgPool, Conv, Identity, Pad)
 
 
 def ask_sources(graph: Graph) -> None:
@@ -40,7 +40,7 @@ def _answers_too(graph: Graph, asked: fx.Node, question: fx.Node) -> fx.Node | N
         parts: Any = asked.args[0]
         return parts[0] if isinstance(parts[0], fx.Node) else None
     reading = read(graph, asked)
-    if reading is None or not any(reading.is_a(kind) for kind in _SAME_RANK):
+    if reading is None or not any(reading.is_a(kind) for kind in SAME_RANK):
         return None
     return reading.source
 

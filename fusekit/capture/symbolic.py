@@ -9,27 +9,34 @@ import inspect
 import operator
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.proxy import TraceError
 from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
 from fusekit.capture.containers import carried, is_container
+from fusekit.capture.decisions import Decision, guard_decisions
+from fusekit.capture.example import Example
+from fusekit.capture.numbers import Numbers
+from fusekit.capture.proxies import TYPES_CALLED, Traced, TracedNumber, TracedSizes, answer
 from fusekit.capture.state import state_of
 from fusekit.capture.whole import why_whole
+from fusekit.capture.written_numbers import write_numbers
 from fusekit.errors import CaptureError, reason_of
 from fusekit.ir import Graph, Known, known, note
 from fusekit.ir.facts import start_afresh
 from fusekit.ir.spelling import has_hooks, is_spelled
-from fusekit.model import quiet
+from fusekit.model import Inputs, quiet
 from fusekit.model.alone import alone
-from fusekit.model.patches import traced_here, types_not_asked
+from fusekit.model.patches import calls_answered, methods_renamed, traced_here, types_told
 from fusekit.model.random_numbers import draws_undone
+from fusekit.model.renamed import Renaming
 from fusekit.model.torch_notes import owner_of
 from fusekit.nn import ShapeGuard
 
@@ -37,17 +44,27 @@ DRAWS = "forward draws random numbers that do not depend on its input"
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)
 
 
-def trace(root: nn.Module, opaque: Iterable[str] = (), fixed: dict[str, Any] | None = None) -> Graph:
+def trace(
+    root: nn.Module, opaque: Iterable[str] = (), fixed: dict[str, Any] | None = None, inputs: Inputs | None = None
+) -> Graph:
     """The root's forward as a graph; modules at the paths `opaque` are called as they are, the arguments `fixed` are
-    what they are given as. Leaves traces in the root.
+    what they are given as. What forward decides by a size that hangs on the inputs is decided by the example `inputs`,
+    and guarded. Leaves traces in the root.
 
     Raises `TraceFailed`, which knows the module in which the trace failed.
     """
-    tracer = _Tracer(frozenset(opaque), fixed or {})
+    tracer = _Tracer(frozenset(opaque), fixed or {}, inputs)
+    renaming = Renaming(TYPES_CALLED)
+    renaming.attributes_of(root)
     before = state_of(root)
     try:
-        # with gradients, so that it is known which computed constants come from parameters that train
-        with alone(), draws_undone() as draws, torch.enable_grad(), quiet(), traced_here(), types_not_asked(_Proxy):
+        with ExitStack() as changed:
+            # with gradients, so that it is known which computed constants come from parameters that train
+            for each in (alone(), torch.enable_grad(), quiet(), traced_here(), types_told(tracer.sample_of)):
+                changed.enter_context(each)
+            draws = changed.enter_context(draws_undone())
+            for each in (calls_answered(answer), methods_renamed(root, renaming)):
+                changed.enter_context(each)
             nodes = tracer.trace(root)
     except Exception as error:
         raise TraceFailed(reason_of(error), tracer.failed_at) from error
@@ -62,7 +79,10 @@ def trace(root: nn.Module, opaque: Iterable[str] = (), fixed: dict[str, Any] | N
     owners = dict(root.named_modules(remove_duplicate=False))
     for node in nodes.nodes:
         start_afresh(node, Known(where=path_of(owners, owner_of(node), node), line=known(node).line))
-    return Graph(nodes, tracer.constants, modules, type(root).__name__)
+    graph = Graph(nodes, tracer.constants, modules, type(root).__name__)
+    guard_decisions(graph, tracer.numbers, tracer.decided)
+    write_numbers(graph, tracer.numbers)
+    return graph
 
 
 def path_of(owners: dict[str, nn.Module], owner: str, node: fx.Node) -> str:
@@ -97,21 +117,6 @@ class TraceFailed(CaptureError):
         self.path = path
 
 
-class _Proxy(fx.Proxy):
-    """A proxy that sees `x += y` for what it is; torch.fx takes it for `x = x + y` and forgets who else holds x."""
-
-
-def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
-    def method(self: fx.Proxy, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    return method
-
-
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"):
-    setattr(_Proxy, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
-
-
 @contextmanager
 def _rank_not_asked(module: nn.Module) -> Iterator[None]:
     """A norm of one's own asks for its input's rank, which a proxy does not know, only to raise."""
@@ -130,17 +135,67 @@ class _Tracer(fx.Tracer):
 
     trace_asserts = True
 
-    def __init__(self, opaque: frozenset[str], fixed: dict[str, Any]) -> None:
+    def __init__(self, opaque: frozenset[str], fixed: dict[str, Any], inputs: Inputs | None) -> None:
         super().__init__()
         self.opaque = opaque
         self.fixed = fixed
+        self.numbers = Numbers()
+        self.decided: dict[fx.Node, Decision] = {}
+        self.example = None if inputs is None else Example(inputs)
         self.failed_at = ""
+        self.asleep = False
         self.constants: dict[str, Tensor] = {}
         self._names: dict[int, str] = {}
         self._computed: list[Tensor] = []  # kept alive, so that no other tensor takes over the identity of one
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
+        self.numbers.see(node)
+        if (number := self.numbers.of.get(node)) is not None:
+            return TracedNumber(node, self, number.kind)
+        return TracedSizes(node, self) if node in self.numbers.sizes else Traced(node, self)
+
+    def create_proxy(self, *args: Any, **kwargs: Any) -> Any:
+        """The proxy of a new node; of a number that is the same for all sizes, that number."""
+        proxy = super().create_proxy(*args, **kwargs)
+        literal = self.numbers.of[proxy.node].literal if isinstance(proxy, TracedNumber) else None
+        return proxy if literal is None else literal
+
+    def sample_of(self, value: object) -> Any:
+        """A value of the type that a traced one has: None if it is no such, NotImplemented if it is not known."""
+        if type(value) is TracedNumber:
+            return value.kind()
+        return torch.Size() if type(value) is TracedSizes else NotImplemented if type(value) is Traced else None
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        number = self.numbers.of.get(obj.node)
+        if number is None:
+            return super().to_bool(obj)
+        if number.kind is not bool:
+            return bool(operator.ne(obj, 0))
+        if obj.node not in self.decided:
+            self.decided[obj.node] = Decision(bool(self._example_of(obj)), number.comparison, _line())
+        return self.decided[obj.node].held
+
+    def iter(self, obj: Any) -> Iterator[Any]:
+        sizes = self.numbers.sizes.get(obj.node)
+        if sizes is None:
+            return super().iter(obj)
+        count = sizes.length
+        if count is None:
+            length = self.create_proxy("call_function", len, (obj,), {})
+            count = int(self._example_of(length))
+            assert length == count  # decided by the example, and so guarded
+        return iter([obj[i] for i in range(count)])
+
+    def _example_of(self, obj: fx.Proxy) -> Any:
+        """The value that a number has for the example inputs."""
+        if self.example is None:
+            raise TraceError("what forward does depends on the sizes of its input: pass example inputs")
+        self.asleep = True
+        try:
+            return self.example.value(obj.node, self.root, self.constants)
+        finally:
+            self.asleep = False
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         if "forward" in vars(self.root):
@@ -187,6 +242,8 @@ class _Tracer(fx.Tracer):
         return attr_val
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if self.asleep:  # the example runs
+            return forward(*args, **kwargs)
         if not has_hooks(m) and not any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
             return forward(*args, **kwargs)  # a parametrization, say: computed from parameters alone
         try:

@@ -26,6 +26,7 @@ from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from fusekit.model.own_patcher import OwnPatcher
 from fusekit.model.per_thread import Function, PerThread
+from fusekit.model.renamed import Renaming
 
 _LEN = PerThread(builtins, "len")
 _ISINSTANCE = PerThread(builtins, "isinstance")
@@ -134,21 +135,59 @@ def traced_here() -> Iterator[None]:
 
 
 @contextmanager
-def types_not_asked(kind: type) -> Iterator[None]:
-    """`isinstance` raises TypeError for values of type `kind` (a proxy), if code outside torch and fusekit calls it.
-    The answer would be wrong for a proxy, and the trace would silently take the wrong branch."""
+def types_told(samples: Callable[[Any], Any]) -> Iterator[None]:
+    """`isinstance`, called by code outside torch and fusekit, answers for the sample of a value, `samples(value)`. If
+    that is None, the value is its own sample. If it is NotImplemented, because the type is not known, TypeError is
+    raised: for a proxy the answer would be wrong, and the trace would silently take the wrong branch."""
 
     def watching(plain: Function) -> Function:
         def watched(value: Any, asked: Any, /) -> Any:
-            if type(value) is kind and asked is not fx.Proxy:
+            sample = samples(value) if asked is not fx.Proxy else None
+            if sample is not None:
                 asker = str(sys._getframe(2).f_globals.get("__name__", ""))
                 if not asker.startswith(("torch.", "fusekit.")):
-                    raise TypeError("forward asks for the type of a traced value, which is only known when it runs")
+                    if sample is NotImplemented:
+                        raise TypeError("forward asks for the type of a traced value, which is only known when it runs")
+                    return plain(sample, asked)
             return plain(value, asked)
 
         return watched
 
     with _ISINSTANCE.changed(watching):
+        yield
+
+
+_DEAF = [_LEN, *(PerThread(builtins, name) for name in ("max", "min"))]
+_DEAF += [PerThread(torch, name) for name in ("zeros", "ones", "empty", "full", "arange", "linspace", "eye")]
+_DEAF += [PerThread(Tensor, name) for name in ("__getitem__", "expand")]
+
+
+@contextmanager
+def calls_answered(answer: Callable[[str, Function, tuple[Any, ...], dict[str, Any]], Any]) -> Iterator[None]:
+    """Functions that do not ask their arguments whether they are traced: answer(name, plain, args, kwargs) speaks for
+    them. Sizes are given to them, and numbers computed from sizes."""
+
+    def answering(name: str) -> Callable[[Function], Function]:
+        return lambda plain: lambda *args, **kwargs: answer(name, plain, args, kwargs)
+
+    with ExitStack() as stack:
+        for place in _DEAF:
+            stack.enter_context(place.changed(answering(place.name)))
+        yield
+
+
+def _always(function: Function) -> Callable[[Function], Function]:
+    return lambda plain: function
+
+
+@contextmanager
+def methods_renamed(root: nn.Module, renaming: Renaming) -> Iterator[None]:
+    """Methods of the classes of a module's parts are their copies by `renaming`."""
+    with ExitStack() as stack:
+        for cls in dict.fromkeys(cls for module in root.modules() for cls in type(module).__mro__):
+            for name, value in list(vars(cls).items()):
+                if (copied := renaming.of(value)) is not None:
+                    stack.enter_context(PerThread(cls, name).changed(_always(copied)))
         yield
 
 

@@ -28,7 +28,7 @@ class PerThread:
     """One global function: `owner.name` (also a class method), or `owner[name]` if the owner is a dict."""
 
     def __init__(self, owner: Any, name: Any) -> None:
-        self._owner, self._name = owner, name
+        self._owner, self.name = owner, name
         self._threads: dict[int, list[Function]] = {}  # by thread, the changed functions: the innermost use last
         self._plain: Any = None
         self._either: Any = None
@@ -57,7 +57,7 @@ class PerThread:
 
     def _put_in(self) -> None:
         self._plain = plain = self._current()
-        self._stood = (self._owner if isinstance(self._owner, dict) else vars(self._owner)).get(self._name)
+        self._stood = (self._owner if isinstance(self._owner, dict) else vars(self._owner)).get(self.name)
         threads = self._threads
 
         @wraps(plain)
@@ -75,17 +75,17 @@ class PerThread:
         if self._stood is not None:
             self._set(self._stood)
         elif isinstance(self._owner, dict):
-            del self._owner[self._name]
+            del self._owner[self.name]
         else:
-            delattr(self._owner, self._name)
+            delattr(self._owner, self.name)
 
     def _current(self) -> Any:
         if isinstance(self._owner, dict):  # the globals of a module: a name not in them may be a builtin
-            return self._owner.get(self._name, getattr(builtins, str(self._name), None))
-        return getattr(self._owner, self._name)
+            return self._owner.get(self.name, getattr(builtins, str(self.name), None))
+        return getattr(self._owner, self.name)
 
     def _set(self, function: Any) -> None:
         if isinstance(self._owner, dict):
-            self._owner[self._name] = function
+            self._owner[self.name] = function
         else:
-            setattr(self._owner, self._name, function)
+            setattr(self._owner, self.name, function)

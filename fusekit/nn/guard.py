@@ -15,20 +15,22 @@ from torch import nn
 class ShapeGuard(nn.Module):
     """Called with a program's inputs, raises ValueError unless every condition holds.
 
-    `names`: the inputs' names, in order; `conditions`: Python expressions over these names.
+    `names`: the inputs' names, in order; `conditions`: Python expressions over these names; `told`: what the error says
+    of each, if not the expression itself.
     """
 
-    def __init__(self, names: Sequence[str], conditions: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], conditions: Sequence[str], told: Sequence[str] = ()) -> None:
         super().__init__()
         self.names = tuple(names)
         self.conditions = tuple(conditions)
+        self.told = tuple(told) or self.conditions
         self._compile()
 
     def _compile(self) -> None:
         """One plain function, which tracers and compilers can follow; it is not pickled but made anew."""
         lines = [f"def check({', '.join(self.names)}):"]
-        for condition in self.conditions:
-            message = f"this program was captured for inputs with {condition}"
+        for condition, told in zip(self.conditions, self.told, strict=True):
+            message = f"this program was captured for inputs with {told}"
             lines += [f"    if not ({condition}):", f"        raise ValueError({message!r})"]
         scope: dict[str, Any] = {"math": math, "torch": torch}
         exec("\n".join([*lines, "    return None"]), scope)
@@ -45,4 +47,4 @@ class ShapeGuard(nn.Module):
         self._compile()
 
     def extra_repr(self) -> str:
-        return ", ".join(self.conditions)
+        return ", ".join(self.told)

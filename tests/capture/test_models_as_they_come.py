@@ -272,7 +272,7 @@ def test_one_odd_child_in_a_traceable_root() -> None:
     for x in (X, *OTHER, normal(1, 3, 2, 2)):
         assert_same(result, model, x)
     captured = fusekit.optimize(model, X)
-    assert report_of(captured).capture == "torch.export" and folds(captured) == 5
+    assert report_of(captured).capture == "symbolic trace" and folds(captured) == 5
     assert not same_or_refused(captured, model, normal(1, 3, 2, 2))
 
 
@@ -323,7 +323,7 @@ def test_children_in_place() -> None:
     assert type(result.read) is type(result.passed) is Pair
     assert {type(block) for block in (*result.looked_into, *result.items_read.values())} == {Block}
     captured = fusekit.optimize(model, X)
-    assert report_of(captured).capture == "torch.export"
+    assert report_of(captured).capture == "symbolic trace"
     assert_same(captured, model, OTHER[1])
 
 

@@ -27,12 +27,13 @@ import fusekit
 from fusekit.errors import FusekitError
 from fusekit.model import computing_threads, quiet
 from fusekit.model.patches import (
+    calls_answered,
     comparisons_noted,
     free_steps,
     operators_read_once,
     symbolic_len,
     traced_here,
-    types_not_asked,
+    types_told,
     unprinted,
     unwarned,
 )
@@ -59,6 +60,7 @@ def fake(shape: tuple[int, ...] = (5, 3)) -> Any:
 FAKE = fake()
 PROXY = Proxy(fx.Node(fx.Graph(), "x", "placeholder", "x", (), {}), fx.Tracer())
 NOTED: list[int] = []
+ASKED = [3, 4]
 
 
 def logs_nothing() -> bool:
@@ -78,6 +80,14 @@ def refuses_types() -> bool:
         return bool(isinstance(PROXY, int))
     except TypeError:
         return True
+
+
+def by_name(name: str, plain: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    return name if args and args[0] is ASKED else plain(*args, **kwargs)
+
+
+def answers_by_name() -> bool:
+    return [len(ASKED), max(ASKED), torch.zeros(ASKED)] == ["len", "max", "zeros"]
 
 
 def has_symbolic_len() -> bool:
@@ -127,7 +137,8 @@ PATCHES: dict[str, tuple[Patch, Callable[[], bool]]] = {
     "quiet, warnings": (quiet, warns_nothing),
     "unwarned": (unwarned, warns_nothing),
     "traced_here": (traced_here, wraps_here),
-    "types_not_asked": (lambda: types_not_asked(Proxy), refuses_types),
+    "types_told": (lambda: types_told(lambda value: NotImplemented if value is PROXY else None), refuses_types),
+    "calls_answered": (lambda: calls_answered(by_name), answers_by_name),
     "symbolic_len": (symbolic_len, has_symbolic_len),
     "comparisons_noted": (lambda: comparisons_noted(lambda *told: NOTED.append(1)), notes_comparisons),
     "free_steps": (free_steps, leaves_steps_free),
@@ -142,7 +153,8 @@ def process() -> dict[str, Any]:
     sizes = {name: getattr(torch.SymInt, name) for name in ("__eq__", "__ne__", "__lt__", "__ge__", "__bool__")}
     modes = {name: value for name, value in vars(_python_dispatch).items() if name.startswith("_is_in_")}
     return kernels | sizes | modes | {
-        "len": builtins.len,
+        "len": (builtins.len, builtins.max, builtins.min, torch.zeros, torch.arange),
+        "methods": (Tensor.__getitem__, Tensor.expand, "expand" in vars(Tensor), "__getitem__" in vars(Tensor)),
         "isinstance": builtins.isinstance,
         "decomposition": (decomposition_table.get(aten.lstm.input), decomposition_table.get(aten.gru.input)),
         "logged": (logging.Logger.isEnabledFor, logging.root.manager.disable, logging.getLogger("torch").level),
