@@ -77,7 +77,7 @@ def judge(
         judging = _Judge(reference, partial(run, candidate), tolerance)
     else:
         file = runtime.load(candidate)
-        sizes = _free_sizes(file, inputs, names)
+        sizes = free_sizes(file, inputs, names)
         judging = _Judge(reference, lambda probe: file.run(probe, names), tolerance)
     results: list[ProbeResult] = []
     worked: dict[str, set[int]] = {name: set() for name in names}
@@ -169,7 +169,7 @@ def _named(answer: Answer, candidate: Outputs) -> Iterator[tuple[str, Tensor, Te
         yield name, ours, theirs, truth
 
 
-def _free_sizes(file: RunnableFile, inputs: Inputs, names: Sequence[str]) -> Sizes:
+def free_sizes(file: RunnableFile, inputs: Inputs, names: Sequence[str]) -> Sizes:
     """The sizes that the file leaves free: equal names change together, those on a first axis are batches."""
     places = file.assign(inputs, names)
     named: dict[str, list[tuple[int, int]]] = {}
