@@ -227,6 +227,15 @@ def _compared(
     return OutputError(name, shape, error, noise, bound, reason)
 
 
+def differences(before: Any, after: Any) -> float:
+    """The largest relative difference of two lists of outputs of any kind; infinite for others and for NaN elsewhere."""
+    first, second = (list(_flat("", value)) for value in (before, after))
+    if len(first) != len(second):
+        return math.inf
+    pairs = zip(first, second, strict=True)
+    return max((_compared("", a, b, 0.0, None, 1).error for (_, a), (_, b) in pairs), default=0.0)
+
+
 def _kinds_alike(first: Any, second: Any) -> bool:
     """NaN and infinities at the same places."""
     with numpy.errstate(invalid="ignore"):
