@@ -101,13 +101,14 @@ class _Graft:
         for node in self.alive:
             if node in imported.names:
                 give(node, imported.names[node])
-            if node in imported.origin:
+        for node in self.alive:
+            if node in imported.origin:  # an output that nobody reads has its name, too
                 used.update(imported.file.graph.node[imported.origin[node]].output)
         for node in self.alive:
             for source, name in zip(values_read(node), imported.read.get(node, ()), strict=False):
                 give(source, name)
         for node in self.alive:
-            if node.op == "call_function" and node not in self.names:
+            if node.op == "call_function" and node not in self.names and node not in imported.origin:
                 give(node, self._unique(where(node)))
 
     def _unique(self, name: str) -> str:
