@@ -33,7 +33,8 @@ def _corrected(outer: Conv, inner: Conv, rings: bool) -> Choice:
 
 @dataclass(frozen=True)
 class FoldConvBorder(Rewrite):
-    """c2 ∘ c1 = (K2 * K1) ⋆ x - ring, or with a channel of ones, where the work is less. `rings`: not only with that."""
+    """c2 ∘ c1 = (K2 * K1) ⋆ x - ring, or with a channel of ones, where the work is less. `rings`: not only with the
+    latter."""
 
     rings: bool = True
     name = "fold-conv-border"
@@ -47,7 +48,7 @@ class FoldConvBorder(Rewrite):
 @dataclass(frozen=True)
 class FoldAffineBorder(Rewrite):
     """c ∘ a = (K·s) ⋆ x + b + Σ K·t - ring, or with a channel of ones: a shift before a convolution that pads. `rings`:
-    not only with that."""
+    not only with the latter."""
 
     rings: bool = True
     name = "fold-affine-border"

@@ -82,8 +82,8 @@ def failure_of(seed: int, folder: Path) -> tuple[str, list[Event]]:
         return f"rejected: {wrong[0].rewrite} at {wrong[0].where}: {wrong[0].reason}", events
     try:
         after = session(result)
-    except Exception as error:
-        return f"the result does not load: {error}", events
+    except Exception as reason:
+        return f"the result does not load: {reason}", events
     if [(v.name, v.type) for v in before.get_outputs()] != [(v.name, v.type) for v in after.get_outputs()]:
         return "other outputs", events
     generator = numpy.random.default_rng(seed)

@@ -33,6 +33,7 @@ from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.passes import CHOOSE, STAGES
 from fusekit.report import Report
 from fusekit.runtimes import runtimes
+from fusekit.runtimes.pytorch import PyTorch
 from fusekit.validation import Validation
 from fusekit.validation import validate as judge
 
@@ -46,12 +47,12 @@ def export(model: Model, out: Path, screen: Screen, **words: Any) -> int:
         screen: where to tell.
         words: the other arguments of `fusekit.export`.
     """
-    _check(words)
+    check(words)
     with screen.progress(3) as steps:
         original, example = _open(model, steps)
         steps.begin("optimizing, exporting, validating")
         validation = api.export(original, out, example, progress=steps.detail, **words)
-    return _conclude("export", out, validation, _report_of(validation), screen)
+    return conclude("export", out, validation, _report_of(validation), screen)
 
 
 def optimize(model: Model, out: Path, screen: Screen, *, tolerance: float | None, **words: Any) -> int:
@@ -64,7 +65,7 @@ def optimize(model: Model, out: Path, screen: Screen, *, tolerance: float | None
         tolerance: the largest relative error of the whole model; None: derived from the original's own.
         words: the other arguments of `fusekit.optimize`.
     """
-    _check(words)
+    check(words)
     with screen.progress(5) as steps:
         original, example = _open(model, steps)
         steps.begin("optimizing")
@@ -74,17 +75,17 @@ def optimize(model: Model, out: Path, screen: Screen, *, tolerance: float | None
         if validation.ok:
             steps.begin("writing")
             save_program(export_program(fast, Inputs.of(example)), out)
-    return _conclude("optimize", out, validation, _report_of(fast), screen)
+    return conclude("optimize", out, validation, _report_of(fast), screen)
 
 
-def inspect(model: Model, target: str, screen: Screen) -> int:
+def inspect(model: Model, screen: Screen, target: str = PyTorch.name) -> int:
     """What the model is made of and what would be rewritten."""
     with screen.progress(3) as steps:
         original, example = _open(model, steps)
         steps.begin("inspecting")
         inspection = look_into(original, example if model.samples else None, target)
     screen.show(inspection)
-    screen.emit(_parsed(inspection.to_json()))
+    screen.emit(parsed(inspection.to_json()))
     return OK
 
 
@@ -97,7 +98,7 @@ def validate(model: Model, candidate: Path, target: str, screen: Screen, toleran
         original, example = _open(model, steps)
         steps.begin("validating")
         validation = judge(original, candidate, example, tolerance=tolerance, target=target)
-    return _conclude("validate", candidate, validation, None, screen)
+    return conclude("validate", candidate, validation, None, screen)
 
 
 def bench(
@@ -123,7 +124,7 @@ def bench(
     """
     rules: dict[str, Any] = {"passes": passes, "strict": strict}
     form: dict[str, Any] = {"opset": opset, "dynamic": dynamic}
-    _check({**rules, **form})
+    check({**rules, **form})
     with (
         screen.progress(6) as steps,
         running_on(timing.threads),
@@ -146,7 +147,7 @@ def bench(
             found = versions(original, fast, ours, inputs, room, fast_last=fast_last, **others, **form)
             steps.begin("measuring")
             measured = measure(found, inputs, timing.rounds, timing.seconds)
-    return _conclude("bench", out, validation, _report_of(validation), screen, measured)
+    return conclude("bench", out, validation, _report_of(validation), screen, measured)
 
 
 def passes(screen: Screen) -> int:
@@ -197,7 +198,7 @@ def _report_of(result: nn.Module | Validation) -> Report | None:
     return report if isinstance(report, Report) else None
 
 
-def _check(words: Mapping[str, Any]) -> None:
+def check(words: Mapping[str, Any]) -> None:
     """What only torch and onnx know of the words: whether there is such an operator set, and such a pass."""
     opset, newest = words.get("opset"), onnx.defs.onnx_opset_version()
     if opset is not None and opset > newest:
@@ -208,7 +209,7 @@ def _check(words: Mapping[str, Any]) -> None:
             raise FusekitError(f"unknown pass {name!r}; known are {', '.join(known)} (see `fusekit passes`)")
 
 
-def _conclude(
+def conclude(
     command: str,
     file: Path | None,
     validation: Validation,
@@ -229,10 +230,10 @@ def _conclude(
         "command": command,
         "ok": bool(validation.ok),
         "file": None if file is None else str(file),
-        "validation": _parsed(validation.to_json()),
+        "validation": parsed(validation.to_json()),
     }
     if command != "validate":
-        result["report"] = _parsed(report.to_json()) if report else None
+        result["report"] = parsed(report.to_json()) if report else None
     if command == "bench":
         result["bench"] = None if measured is None else measured.to_dict()
     screen.emit(result)
@@ -244,6 +245,6 @@ def _conclude(
     return DIFFERENT
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
     """JSON has no NaN and no infinity: such a figure becomes null, so that every reader can read the rest."""
     return json.loads(text, parse_constant=lambda _: None)

@@ -15,7 +15,7 @@ import typer
 from fusekit.cli.sample_grammar import Sample, check_factory, check_tolerance, parse_arguments, parse_inputs
 from fusekit.runtimes import known
 
-_SOURCE = "A .pt2 archive, package.module:factory, file.py:factory, or a state dict with --factory."
+_SOURCE = "A .pt2 archive, package.module:factory, file.py:factory, a state dict with --factory, or an .onnx file."
 _INPUT = "Example input: 1x3x224x224, x=1x3x224x224:uint8 (by name, with a dtype), or a .npy or .npz file. Repeat."
 
 
@@ -50,8 +50,17 @@ class Model:
         """The arguments of the factory by name. BadParameter says which is wrong."""
         return parse_arguments(self.arg or ())
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is an ONNX file, by its name; what is in it is looked at when it is read."""
+        return self.source.endswith(".onnx")
+
     def check(self, *, fed: bool = True) -> None:
         """BadParameter where a word has no meaning, or where no input is given though the model has to be fed."""
+        told = {"weights": self.weights, "factory": self.factory, "arg": self.arg, "unsafe-pickle": self.unsafe}
+        for option, value in told.items():
+            if value and self.is_file:
+                raise typer.BadParameter("an ONNX file has its weights in it", param_hint=f"'--{option}'")
         if fed and not self.input:
             raise typer.BadParameter("missing; give an example input such as 1x3x224x224", param_hint="'--input'")
         # Both are worked out here and kept, so that a slip is told before torch is imported.
@@ -96,6 +105,12 @@ class Form:
     def words(self) -> dict[str, Any]:
         return {"opset": self.opset, "dynamic": not self.static}
 
+    def must_be_empty(self) -> None:
+        """BadParameter if anything is said of a form where no ONNX file is written."""
+        if self.opset is not None or self.static:
+            option = "--static" if self.static else "--opset"
+            raise typer.BadParameter("only ONNX files have it; SOURCE is none", param_hint=f"'{option}'")
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -131,9 +146,9 @@ class Ends(str, Enum):
     pair = "pair"
 
 
-def _known(target: str) -> str:
+def _known(target: str | None) -> str | None:
     """One of the runtimes that there are, ours and those of other packages."""
-    if target not in known():
+    if target is not None and target not in known():
         raise typer.BadParameter(f"{target!r} is not one of {', '.join(known())}.")
     return target
 
@@ -142,13 +157,16 @@ OnnxArgument = Annotated[str, typer.Argument(metavar="OUT.onnx", help="The ONNX 
 KeptOnnxArgument = Annotated[
     str | None, typer.Argument(metavar="[OUT.onnx]", help="Where the ONNX file is kept.", show_default=False)
 ]
-ProgramArgument = Annotated[str, typer.Argument(metavar="OUT.pt2", help="The file to write.", show_default=False)]
+ProgramArgument = Annotated[
+    str, typer.Argument(metavar="OUT", help="The file to write: OUT.pt2, of an ONNX file OUT.onnx.", show_default=False)
+]
 
 
 def _target(what: str) -> Any:
     return typer.Option(help=f"The runtime {what}: {', '.join(known())}.", metavar="RUNTIME", callback=_known)
 
 
+OptionalTargetOption = Annotated[str | None, _target("to optimize for (by default the usual one)")]
 TargetOption = Annotated[str, _target("to optimize for")]
 FileTargetOption = Annotated[str, _target("that runs the file")]
 EndsOption = Annotated[Ends, typer.Option("--io", help="What stands for complex tensors at the ends of the file.")]

@@ -79,7 +79,9 @@ class Constants:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = SILENT
         try:
-            session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
             value = session.run([name], {})[0]
         except Exception:  # strings, sequences, operators without a kernel: not numbers that anything folds with
             return None
@@ -106,4 +108,3 @@ def initializer(name: str, value: Tensor) -> TensorProto:
     array = value.detach().cpu().contiguous().numpy()
     kind = helper.np_dtype_to_tensor_dtype(array.dtype)
     return TensorProto(name=name, data_type=kind, dims=array.shape, raw_data=array.tobytes())
-

@@ -57,7 +57,7 @@ class _Graft:
         self.taken = names_in(graph)
         self.kept = self.imported.kept()
         self.alive = self._alive()
-        old = [self.imported.origin[node] for node in self.alive if node in self.imported.origin]
+        old = [place for node in self.alive for place in self.imported.origin.get(node, ())]
         self.paths = {graph.node[place].name for place in (*old, *self.imported.constants.producers.values())}
 
     def run(self, events: tuple[Event, ...], version: str) -> ModelProto:
@@ -103,7 +103,8 @@ class _Graft:
                 give(node, imported.names[node])
         for node in self.alive:
             if node in imported.origin:  # an output that nobody reads has its name, too
-                used.update(imported.file.graph.node[imported.origin[node]].output)
+                for place in imported.origin[node]:
+                    used.update(imported.file.graph.node[place].output)
         for node in self.alive:
             for source, name in zip(values_read(node), imported.read.get(node, ()), strict=False):
                 give(source, name)
@@ -129,27 +130,29 @@ class _Graft:
 
     def _old(self, node: fx.Node) -> None:
         imported = self.imported
-        proto = imported.file.graph.node[imported.origin[node]]
+        places = imported.origin[node]
+        protos = [imported.file.graph.node[place] for place in places]
         renamed = {
             old: self.names[source]
             for source, old in zip(values_read(node), imported.read[node], strict=True)
             if self.names[source] != old
         }
-        outputs = self._output_names(node, proto)
-        for name in (*proto.input, *captured_by(proto)):
-            self._need(name)
-        if renamed or outputs != list(proto.output):
-            changed = NodeProto()
-            changed.CopyFrom(proto)
-            changed.input[:] = [renamed.get(name, name) for name in proto.input]
-            changed.output[:] = outputs
-            proto = changed
-        self.nodes.append(proto)
+        for proto in protos:
+            for name in (*proto.input, *captured_by(proto)):
+                self._need(name)
+            outputs = self._output_names(node, proto) if proto is protos[-1] else list(proto.output)
+            if outputs != list(proto.output) or not renamed.keys().isdisjoint(proto.input):
+                changed = NodeProto()
+                changed.CopyFrom(proto)
+                changed.input[:] = [renamed.get(name, name) for name in proto.input]
+                changed.output[:] = outputs
+                proto = changed
+            self.nodes.append(proto)
 
     def _output_names(self, node: fx.Node, proto: NodeProto) -> list[str]:
         if len(proto.output) == 1:
             return [self.names[node]]
-        taken = {user.args[1]: self.names[user] for user in node.users if user.target is operator.getitem}
+        taken = {user.args[1]: self.names[user] for user in node.users if user in self.names}
         return [taken.get(index, name) for index, name in enumerate(proto.output)]
 
     def _need(self, name: str) -> None:
@@ -186,7 +189,7 @@ class _Graft:
     def _split(self, sheet: Sheet, node: fx.Node, sources: list[str], path: str) -> None:
         arguments: Any = node.args
         _, sizes, axis = arguments
-        taken = {user.args[1]: self.names[user] for user in node.users}
+        taken = {user.args[1]: self.names[user] for user in node.users if user in self.names}
         outputs = [taken.get(index) or self._unique(f"{path}.{index}") for index in range(len(sizes))]
         if sheet.opset < 13:
             sheet.node("Split", sources, outputs, path, axis=axis, split=sizes)
@@ -198,8 +201,9 @@ class _Graft:
         if reading is None or reading.known is None:
             raise Inapplicable(f"{node.target} has no form in a file")
         value, source = reading.known, reading.source
-        if pad is not None:
-            value, source = _padding_of(self.imported, node, pad), pad.all_input_nodes[0]
+        joined = None if pad is None else _padding_of(self.imported, node, pad)
+        if pad is not None and joined is not None:
+            value, source = joined, pad.all_input_nodes[0]
         shape = known(source).shape
         rank = facts(source).rank if facts(source).rank is not None else None if shape is None else len(shape)
         dtype = facts(node).dtype or facts(source).dtype or torch.float32

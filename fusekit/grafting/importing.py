@@ -1,4 +1,5 @@
-"""The main graph of a file as a graph of fusekit's, each node of the file one node of it.
+"""The main graph of a file as a graph of fusekit's, each node of the file one node of it; a product with a constant
+matrix and the bias added to it are one together.
 
     computed(x, *constants, build)      a node that reads as a map
     opaque(*values)                     a node that does not, whatever it is, and what its sub-graphs read
@@ -9,8 +10,11 @@ origin and reads these, the file's own node is written again.
 """
 
 import operator
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, fx
@@ -20,13 +24,13 @@ from fusekit.algebra import Identity
 from fusekit.grafting.constants import Constants
 from fusekit.grafting.meaning import Known as KnownValues
 from fusekit.grafting.meaning import Linear, Meaning, Value
-from fusekit.grafting.model_file import ModelFile, captured_by
+from fusekit.grafting.model_file import ModelFile, captured_by, is_standard
 from fusekit.grafting.operator_node import OperatorNode
 from fusekit.grafting.operators import READERS
 from fusekit.grafting.shapes import Shapes, Sizes
 from fusekit.ir import Graph, Known, note
 from fusekit.ir.reading import Arguments, Reading
-from fusekit.ir.spellings import Spelling
+from fusekit.ir.spellings import SPELLINGS, Spelling
 
 
 def computed(x: Tensor, *arguments: Any) -> Tensor:
@@ -61,7 +65,7 @@ class Imported:
     file: ModelFile
     constants: Constants
     graph: Graph
-    origin: dict[fx.Node, int] = field(default_factory=dict)
+    origin: dict[fx.Node, tuple[int, ...]] = field(default_factory=dict)
     read: dict[fx.Node, tuple[str, ...]] = field(default_factory=dict)
     names: dict[fx.Node, str] = field(default_factory=dict)
     pinned: tuple[str, ...] = ()
@@ -80,16 +84,33 @@ def values_read(node: fx.Node) -> list[fx.Node]:
     return [each for each in found if each.op != "get_attr"]
 
 
+@contextmanager
+def as_graph(path: str | Path, sizes: Mapping[str, Sizes]) -> Iterator[Graph]:
+    """Within: an ONNX file as a graph that reads as any other; `sizes`: of its inputs by name, where they are known.
+    CheckpointError if it is none."""
+    with SPELLINGS.extended(SPELLING):
+        yield import_file(ModelFile.read(path), sizes).graph
+
+
 def import_file(file: ModelFile, sizes: Mapping[str, Sizes]) -> Imported:
     """The file as a graph; `sizes`: of its inputs by name, where they are known."""
     constants = Constants(file)
     return _Importer(file, constants, Shapes(file.proto, sizes)).run()
 
 
+def _products(file: ModelFile, constants: Constants) -> dict[str, tuple[str, str]]:
+    """The products of a value and a constant matrix that one other node reads and nobody else: their factors."""
+    read = [name for node in file.graph.node for name in (*node.input, *captured_by(node))]
+    counts = Counter((*read, *(value.name for value in file.graph.output)))
+    made = {node.output[0]: node for node in file.graph.node if node.op_type == "MatMul" and is_standard(node.domain)}
+    factors = {name: (node.input[0], node.input[1]) for name, node in made.items() if counts[name] == 1}
+    return {name: pair for name, pair in factors.items() if pair[1] in constants and pair[0] not in constants}
+
+
 class _Importer:
     def __init__(self, file: ModelFile, constants: Constants, shapes: Shapes) -> None:
         self.file, self.constants, self.shapes = file, constants, shapes
-        self.known = KnownValues(constants, shapes)
+        self.known = KnownValues(constants, shapes, _products(file, constants))
         self.result = Imported(file, constants, Graph(fx.Graph(), name="OnnxModel"))
         self.fx = self.result.graph.fx
         self.nodes: dict[str, fx.Node] = {}
@@ -122,7 +143,7 @@ class _Importer:
         path = node.proto.name or next((name for name in node.proto.output if name), node.proto.op_type)
         made = self._opaque(node) if meaning is None else self._called(meaning)
         note(made, Known(where=path))
-        self.result.origin[made] = place
+        self.result.origin[made] = (*self._absorbed(meaning), place)
         read = values_read(made)
         self.result.read[made] = tuple(self.result.names[each] for each in read)
         if len(node.proto.output) == 1:
@@ -131,6 +152,15 @@ class _Importer:
         for index, name in enumerate(node.proto.output):
             if name:
                 self._named(self.fx.call_function(operator.getitem, (made, index)), name, path)
+
+    def _absorbed(self, meaning: Meaning | None) -> tuple[int, ...]:
+        """The places of the nodes that this one takes in; what stood for them goes."""
+        if not isinstance(meaning, Linear) or not meaning.absorbs:
+            return ()
+        node = self.nodes.pop(meaning.absorbs)
+        place = self.result.origin.pop(node)
+        self.result.graph.erase_dead([node])
+        return place
 
     def _only_renames(self, node: OperatorNode, meaning: Linear, wanted: set[str]) -> bool:
         """An identity whose output has a name to keep, and whose input has one too."""
@@ -145,7 +175,8 @@ class _Importer:
     def _called(self, meaning: Meaning) -> fx.Node:
         if isinstance(meaning, Linear):
             constants = (self._attribute(name) for name in meaning.constants)
-            return self.fx.call_function(computed, (self.nodes[meaning.source], *constants, meaning.build))
+            arguments: Any = (self.nodes[meaning.source], *constants, meaning.build)
+            return self.fx.call_function(computed, arguments)
         return self.fx.call_function(meaning.target, tuple(self._argument(each) for each in meaning.arguments))
 
     def _argument(self, value: Any) -> Any:
@@ -167,5 +198,3 @@ class _Importer:
         note(node, Known(facts=facts, shape=example, where=path))
         self.nodes[name] = node
         self.result.names[node] = name
-
-

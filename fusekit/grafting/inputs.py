@@ -85,4 +85,3 @@ def _tensor(port: Port, free: int, highest: int, known: dict[str, int], generato
 def _size(name: str, axis: int, free: int, known: dict[str, int]) -> int:
     """One size for each name; the first axis is a batch."""
     return known.setdefault(name, 1 if axis == 0 else free)
-

@@ -6,7 +6,7 @@
 What is neither stays the node that it is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +28,13 @@ class Value:
 
 @dataclass(frozen=True)
 class Linear:
-    """The value of `source` under the map that `build` makes of the constants."""
+    """The value of `source` under the map that `build` makes of the constants. `absorbs`: a value on the way to it
+    that nobody else reads, and that is none any more."""
 
     source: str
     build: Callable[..., Map]
     constants: tuple[str, ...] = ()
+    absorbs: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,12 @@ class Called:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What is known of the values that a node reads."""
+    """What is known of the values that a node reads. `products`: of those that are a value times a constant matrix, and
+    are read once, both factors."""
 
     constants: Constants
     shapes: Shapes
+    products: Mapping[str, tuple[str, str]]
 
     def facts(self, name: str) -> Facts:
         """Of a value's shape and element type, whatever the inputs."""

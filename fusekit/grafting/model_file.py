@@ -48,7 +48,9 @@ class ModelFile:
         try:
             proto = onnx.load(str(path), load_external_data=False)
         except Exception as error:
-            raise CheckpointError(f"{path} is no whole ONNX model (truncated or damaged): {reason_of(error)}") from error
+            raise CheckpointError(
+                f"{path} is no whole ONNX model (truncated or damaged): {reason_of(error)}"
+            ) from error
         found = cls(path, proto)
         if fault := disorder(proto.graph):
             raise CheckpointError(f"{path} is no lawful ONNX model: {fault}")
@@ -85,9 +87,13 @@ class ModelFile:
         place = told.get("location", "")
         file, folder = (self.path.parent / place).resolve(), self.path.parent.resolve()
         if not place or not file.is_relative_to(folder):
-            raise CheckpointError(f"{self.path}: the weight {tensor.name!r} lies in {place!r}, outside the model's folder")
+            raise CheckpointError(
+                f"{self.path}: the weight {tensor.name!r} lies in {place!r}, outside the model's folder"
+            )
         if not file.is_file():
-            raise CheckpointError(f"{self.path}: the weight {tensor.name!r} lies in {place!r}, and there is no such file")
+            raise CheckpointError(
+                f"{self.path}: the weight {tensor.name!r} lies in {place!r}, and there is no such file"
+            )
         try:
             start, length = int(told.get("offset", 0)), int(told.get("length", 0))
         except ValueError as error:

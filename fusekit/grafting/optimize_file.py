@@ -30,8 +30,10 @@ from fusekit.model.alone import alone
 from fusekit.optimizing import Options
 from fusekit.optimizing.race import BUDGET
 from fusekit.optimizing.undo import HARMLESS, NOISE, is_slower, ratio, rejected
+from fusekit.passes import FoldAffineBorder, FoldConvBorder
 from fusekit.report import Event, Outcome, Report, Totals
 from fusekit.rewriting import Driver, Progress, Rewrite, Stage
+from fusekit.runtimes import runtime
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.validation import Validation
 from fusekit.version import __version__
@@ -94,6 +96,37 @@ def optimize_onnx(
         return replace(verdict, report=replace(verdict.report, seconds=time.perf_counter() - started))
 
 
+@told_as(FusekitError, "validating")
+@alone()
+@plain_modes()
+def validate_onnx(
+    reference: str | Path,
+    candidate: str | Path,
+    example_inputs: object = None,
+    *,
+    tolerance: float | None = None,
+    target: str = ONNX_RUNTIME.name,
+) -> Validation:
+    """Compare the ONNX file `candidate` with the file `reference`, as `optimize_onnx` does; neither is changed.
+
+    Args:
+        reference: the file that says what is right.
+        candidate: a file with the same inputs and outputs.
+        example_inputs, tolerance: as for `optimize_onnx`.
+        target: the runtime that runs both, by name.
+
+    Raises FusekitError or CheckpointError where there is nothing to compare.
+    """
+    file, found = ModelFile.read(reference), runtime(target)
+    ModelFile.read(candidate)
+    original = found.load(reference)
+    inputs, names = inputs_for(original, example_inputs)
+    with scratch() as room:
+        yardstick = Yardstick(file, original, inputs, names, found, room)
+        verdict = yardstick.judge(Path(candidate), tolerance)
+        return replace(verdict, report=Report(notes=(HOW,), target=target))
+
+
 def converted(file: ModelFile, opset: int) -> ModelFile:
     """The model in another version of the operators. ExportError if onnx has no such version, or cannot convert it."""
     newest = onnx.defs.onnx_opset_version()
@@ -121,8 +154,12 @@ def folded(file: ModelFile, options: Options, sizes: dict[str, tuple[int, ...]])
 
 def stages_for_files(stages: Sequence[Stage]) -> list[Stage]:
     """What has a form in a file: no realizations, and of borders only a channel of ones."""
-    plain = [stage for stage in stages if not stage.contest]
-    return [replace(s, passes=tuple(replace(p, rings=False) if hasattr(p, "rings") else p for p in s.passes)) for s in plain]
+    plain = (stage for stage in stages if not stage.contest)
+    return [replace(stage, passes=tuple(map(_without_rings, stage.passes))) for stage in plain]
+
+
+def _without_rings(rewrite: Rewrite) -> Rewrite:
+    return replace(rewrite, rings=False) if isinstance(rewrite, FoldConvBorder | FoldAffineBorder) else rewrite
 
 
 @dataclass
@@ -162,12 +199,15 @@ class _Optimization:
                 onnx.checker.check_model(str(self.stage), full_check=True)
             verdict = self.yardstick.judge(self.stage, options.tolerance, sizes=self.sizes)
         except Exception as error:  # of whatever kind: the original is not lost by it
-            return self._undo(applied, f"the result does not stand: {reason_of(error)}")
+            self._undo(applied, f"the result does not stand: {reason_of(error)}")
+            return None
         if not verdict.ok:
-            return self._undo(applied, f"the whole model did not hold: {(*verdict.failures, 'nothing compared')[0]}")
+            self._undo(applied, f"the whole model did not hold: {(*verdict.failures, 'nothing compared')[0]}")
+            return None
         times = self._raced()
         if reason := self._not_better(applied, times, len(proto.graph.node)):
-            return self._undo(applied, reason, wrong=False)
+            self._undo(applied, reason, wrong=False)
+            return None
         return replace(verdict, report=self._report(events, _totals(proto, imported), times))
 
     def _undo(self, applied: tuple[Event, ...], reason: str, *, wrong: bool = True) -> None:

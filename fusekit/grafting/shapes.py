@@ -20,7 +20,7 @@ SMALL = 1024  # entries up to which an initializer may be a shape
 # happen to be. They differ from each other, so that two free sizes are not taken for one.
 PROBES = (97, 134, 167, 204)
 
-DTYPES = {
+DTYPES: dict[int, torch.dtype] = {
     TensorProto.FLOAT: torch.float32,
     TensorProto.DOUBLE: torch.float64,
     TensorProto.FLOAT16: torch.float16,
@@ -35,7 +35,7 @@ DTYPES = {
 
 
 class Shapes:
-    """The shapes of a model's values: in general, and for inputs of the given `sizes`, by name."""
+    """The shapes of a model's values: in general, and for inputs of the given `sizes`."""
 
     def __init__(self, proto: ModelProto, sizes: Mapping[str, Sizes]) -> None:
         self._skeleton = _skeleton(proto)
@@ -55,8 +55,8 @@ class Shapes:
         return None if sizes is None or None in sizes else tuple(size or 0 for size in sizes)
 
     def alike(self, names: Sequence[str]) -> bool:
-        """Whether values have one shape: the same sizes, where these are fixed, and where they are free the same at each
-        of several sizes of the inputs."""
+        """Whether values have one shape: the same sizes where these are fixed, and where they are free the same at
+        each of several sizes of the inputs."""
         told = [[_sizes_of(each.get(name)) for name in names] for each in (self._general, *self._probes)]
         known = [shapes for shapes in told if not any(shape is None or None in shape for shape in shapes)]
         return bool(known) and all(len(set(shapes)) == 1 for shapes in known)

@@ -10,7 +10,7 @@ result a file owes to them, at each output and probe: where numbers cancel much,
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ class Yardstick:
         for number, moved in enumerate(self._moved):
             generator = numpy.random.default_rng(number)
             try:
-                others = self._run(moved, inputs.map(lambda tensor: _moved_tensor(tensor, generator)))
+                others = self._run(moved, inputs.map(partial(_moved_tensor, generator=generator)))
             except FusekitError:
                 continue
             if len(others) == len(outputs):
@@ -204,9 +204,7 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _compared(
-    name: str, expected: Any, given: Any, noise: float, tolerance: float | None, longest: int
-) -> OutputError:
+def _compared(name: str, expected: Any, given: Any, noise: float, tolerance: float | None, longest: int) -> OutputError:
     if not isinstance(expected, numpy.ndarray) or not isinstance(given, numpy.ndarray):
         reason = "" if type(expected) is type(given) and expected == given else "another value"
         return OutputError(name, (), 0.0 if not reason else math.inf, 0.0, 0.0, reason)
@@ -228,7 +226,7 @@ def _compared(
 
 
 def differences(before: Any, after: Any) -> float:
-    """The largest relative difference of two lists of outputs of any kind; infinite for others and for NaN elsewhere."""
+    """The largest relative difference of two lists of outputs of any kind; infinite for others, and NaN elsewhere."""
     first, second = (list(_flat("", value)) for value in (before, after))
     if len(first) != len(second):
         return math.inf
@@ -238,9 +236,8 @@ def differences(before: Any, after: Any) -> float:
 
 def _kinds_alike(first: Any, second: Any) -> bool:
     """NaN and infinities at the same places."""
-    with numpy.errstate(invalid="ignore"):
-        spoiled = [numpy.where(numpy.isfinite(each), 0.0, each) for each in (first, second)]
-    return bool(numpy.array_equal(*spoiled, equal_nan=True))
+    ours, theirs = (numpy.where(numpy.isfinite(each), 0.0, each) for each in (first, second))
+    return bool(numpy.array_equal(ours, theirs, equal_nan=True))
 
 
 def _difference(given: Any, expected: Any) -> float:
@@ -256,4 +253,3 @@ def _difference(given: Any, expected: Any) -> float:
     norm = float(numpy.linalg.norm(truth))
     distance = float(numpy.linalg.norm(given[finite].astype(numpy.float64) - truth))
     return distance / norm if norm else distance
-

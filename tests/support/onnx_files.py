@@ -14,7 +14,11 @@ Shape = Sequence[int | str | None]
 def drawn(*shape: int, seed: int = 0, positive: bool = False) -> Any:
     """Float32 numbers, always the same."""
     generator = numpy.random.default_rng((seed, *shape))
-    values = generator.uniform(0.5, 2.0, shape) if positive else generator.normal(size=shape) / max(shape[-1:] or (1,)) ** 0.5
+    values = (
+        generator.uniform(0.5, 2.0, shape)
+        if positive
+        else generator.normal(size=shape) / max(shape[-1:] or (1,)) ** 0.5
+    )
     return values.astype(numpy.float32)
 
 
@@ -25,8 +29,8 @@ def norm(channels: int, prefix: str) -> dict[str, Any]:
 
 def node(operator: str, inputs: str, outputs: str, **attributes: Any) -> NodeProto:
     """A node whose inputs and outputs are given as words; `_` stands for one left out."""
-    names = [["" if name == "_" else name for name in words.split()] for words in (inputs, outputs)]
-    return helper.make_node(operator, *names, name=attributes.pop("path", f"{operator}_{outputs.split()[0]}"), **attributes)
+    read, made = (["" if name == "_" else name for name in words.split()] for words in (inputs, outputs))
+    return helper.make_node(operator, read, made, name=f"{operator}_{made[0]}", **attributes)
 
 
 def model(
@@ -41,6 +45,7 @@ def model(
     kinds: Mapping[str, int] | None = None,
 ) -> ModelProto:
     """A model of float inputs and outputs, of other element types where `kinds` says so."""
+
     def declared(values: Mapping[str, Shape]) -> list[Any]:
         found = kinds or {}
         return [helper.make_tensor_value_info(n, found.get(n, TensorProto.FLOAT), shape) for n, shape in values.items()]

@@ -69,7 +69,7 @@ class RandomGraph:
         return True
 
     def _proto(self, outputs: list[str], *, free: bool) -> ModelProto:
-        n, c, *spatial = self.sizes
+        _, c, *spatial = self.sizes
         shape: list[Any] = ["n", c, *(f"s{i}" for i in range(len(spatial)))] if free else list(self.sizes)
         inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
         found = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
@@ -85,7 +85,8 @@ class RandomGraph:
         if self.outputs and self.random.random() < 0.1:
             self._branch()
         if self.stored and self.random.random() < 0.1:
-            self.outputs.append(self.random.choice([n for n, a in self.stored.items() if a.dtype == numpy.float32] or self.outputs[:1]))
+            floats = [name for name, array in self.stored.items() if array.dtype == numpy.float32]
+            self.outputs += floats[:1]
         self.outputs = list(dict.fromkeys(self.outputs)) or ["x"]
         model = self._proto(self.outputs, free=self.free)
         kinds = {n: a.dtype for n, a in self.stored.items()}
@@ -229,7 +230,8 @@ def _with_constant(g: RandomGraph, x: str) -> list[str]:
     ]
     constant = g.weight(*g.random.choice(forms[:4] + forms), positive=True)
     operator = g.pick("Add", "Sub", "Mul", "Div")
-    return g.add(operator, [x, constant] if g.pick(0, 1, 1) else [constant, x])
+    swapped = operator != "Div" and g.pick(0, 0, 1)  # c / 0 hangs on the sign of the zero
+    return g.add(operator, [constant, x] if swapped else [x, constant])
 
 
 def _of_two(g: RandomGraph, x: str) -> list[str]:
@@ -241,7 +243,8 @@ def _of_two(g: RandomGraph, x: str) -> list[str]:
 
 def _activation(g: RandomGraph, x: str) -> list[str]:
     operator = g.pick("Relu", "Sigmoid", "Tanh", "LeakyRelu", "Abs", "Elu", "Neg", "Softplus")
-    return g.add(operator, [x], **({"alpha": 0.2} if operator == "LeakyRelu" and g.pick(0, 1) else {}))
+    alpha: dict[str, Any] = {"alpha": 0.2} if operator == "LeakyRelu" and g.pick(0, 1) else {}
+    return g.add(operator, [x], **alpha)
 
 
 def _nothing(g: RandomGraph, x: str) -> list[str]:

@@ -4,18 +4,20 @@ A kernel lies in a file as it does in torch: [out, in / group, *window], transpo
 """
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
 from fusekit.algebra import Conv
 from fusekit.algebra.values import wide
-from fusekit.grafting.meaning import Known, Linear, Reader
+from fusekit.grafting.meaning import Known, Linear, Meaning, Reader
 from fusekit.grafting.operator_node import OperatorNode
+from fusekit.grafting.operators import arithmetic
 from fusekit.grafting.operators.padding import window_padding
 
 
-def _conv_of(weight: Tensor, bias: Tensor | None = None, **geometry: object) -> Conv:
-    return Conv.from_torch(weight, bias, **geometry)  # type: ignore[arg-type]
+def _conv_of(weight: Tensor, bias: Tensor | None = None, **geometry: Any) -> Conv:
+    return Conv.from_torch(weight, bias, **geometry)
 
 
 def _conv(node: OperatorNode, known: Known) -> Linear | None:
@@ -30,7 +32,7 @@ def _conv(node: OperatorNode, known: Known) -> Linear | None:
     padding = window_padding(node, window, stride, dilation, sizes)
     if padding is None or tuple(node.numbers("kernel_shape", list(window))) != window or weights[0].shape[0] % groups:
         return None
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return Linear(node.input(0), partial(_conv_of, **geometry), tuple(node.inputs[1:]))
 
 
@@ -52,7 +54,7 @@ def _conv_transpose(node: OperatorNode, known: Known) -> Linear | None:
     if tuple(node.numbers("kernel_shape", list(window))) != window:
         return None
     padding = tuple((amount, amount) for amount in pads[:n])
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     build = partial(_conv_of, **geometry, transposed=True, output_padding=extra)
     return Linear(node.input(0), build, tuple(node.inputs[1:]))
 
@@ -87,4 +89,26 @@ def _matmul(node: OperatorNode, known: Known) -> Linear | None:
     return Linear(node.input(0), partial(_linear_of, alpha=1.0, beta=1.0, transposed=False), (node.input(1),))
 
 
-READERS: dict[str, Reader] = {"Conv": _conv, "ConvTranspose": _conv_transpose, "Gemm": _gemm, "MatMul": _matmul}
+_ADD = arithmetic.READERS["Add"]
+
+
+def _add(node: OperatorNode, known: Known) -> Meaning | None:
+    """x W + b is one linear layer, however a file spells it; written again it would be spelled so, too."""
+    meaning = _ADD(node, known)
+    factors = known.products.get(meaning.source) if isinstance(meaning, Linear) else None
+    if not isinstance(meaning, Linear) or factors is None:
+        return meaning
+    weights = known.weights(factors[1], *meaning.constants)
+    if weights is None or weights[0].ndim != 2 or any(size != 1 for size in weights[1].shape[:-1]):
+        return meaning
+    build = partial(_linear_of, alpha=1.0, beta=1.0, transposed=False)
+    return Linear(factors[0], build, (factors[1], *meaning.constants), absorbs=meaning.source)
+
+
+READERS: dict[str, Reader] = {
+    "Add": _add,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+}

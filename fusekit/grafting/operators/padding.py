@@ -1,6 +1,6 @@
 """Which padding the attributes of a window mean.
 
-    SAME_UPPER   total = max(0, (⌈size / s⌉ - 1) s + d (k - 1) + 1 - size), the odd one behind; SAME_LOWER: before
+SAME_UPPER   total = max(0, (⌈size / s⌉ - 1) s + d (k - 1) + 1 - size), the odd one behind; SAME_LOWER: before
 """
 
 from collections.abc import Sequence

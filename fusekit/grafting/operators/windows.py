@@ -78,12 +78,16 @@ def _reduce_mean(node: OperatorNode, known: Known) -> Linear | None:
     source = node.input(0)
     rank = known.facts(source).rank
     axes = node.numbers("axes", []) if node.opset < 18 else known.constants.integers(node.input(1))
-    if rank is None or not 3 <= rank <= 5 or not axes or not node.number("keepdims", 1) or not known.is_floating(source):
+    if (
+        rank is None
+        or not 3 <= rank <= 5
+        or not axes
+        or not node.number("keepdims", 1)
+        or not known.is_floating(source)
+    ):
         return None
     positions = {axis % rank for axis in axes}
     return Linear(source, partial(GlobalMean, rank - 2)) if positions == set(range(2, rank)) else None
-
-
 
 
 READERS: dict[str, Reader] = {
