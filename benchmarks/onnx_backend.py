@@ -23,7 +23,6 @@ from onnx.backend.test.case.model import collect_testcases as model_cases
 from onnx.backend.test.case.node import collect_testcases as node_cases
 from onnx.backend.test.loader import load_model_tests
 
-from fusekit.grafting.graft import graft, is_the_same
 from fusekit.grafting.importing import SPELLING
 from fusekit.grafting.model_file import ModelFile
 from fusekit.grafting.optimize_file import folded
@@ -96,12 +95,12 @@ def tried(model: ModelProto, data: list[Any], folder: Path) -> tuple[str, set[st
     inputs = [v.name for v in model.graph.input if v.name not in {t.name for t in model.graph.initializer}]
     sizes = {n: a.shape for n, a in zip(inputs, data, strict=False) if isinstance(a, numpy.ndarray)}
     with SPELLINGS.extended(SPELLING):
-        imported, events = folded(file, Options.of("onnxruntime", None, False, None, None, False, 0.0), sizes)
-        applied = tuple(event for event in events if event.outcome is Outcome.APPLIED)
-        result = graft(imported, applied, "test")
+        found, events = folded(file, Options.of("onnxruntime", None, False, None, None, False, 0.0), sizes)
+    applied = [event for event in events if event.outcome is Outcome.APPLIED]
+    result = found.proto
     if any(event.outcome is Outcome.REJECTED for event in events):
         return f"REJECTED {next(e.reason for e in events if e.outcome is Outcome.REJECTED)}", set()
-    if is_the_same(result, file.proto):
+    if found is file:
         return "as it was", set()
     if file.passes_checker:
         onnx.checker.check_model(result, full_check=True)

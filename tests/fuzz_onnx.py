@@ -45,9 +45,8 @@ def once(model: ModelProto, sizes: tuple[int, ...], folder: Path) -> tuple[Model
     with SPELLINGS.extended(SPELLING):
         same = import_file(file, {"x": sizes})
         assert is_the_same(graft(same, (), ""), without_dead(file.proto)), "what is not changed comes out changed"
-        imported, events = folded(file, Options.of("onnxruntime", None, False, None, None, False, 0.0), {"x": sizes})
-        result = graft(imported, tuple(e for e in events if e.outcome is Outcome.APPLIED), "")
-    return result, list(events)
+        result, events = folded(file, Options.of("onnxruntime", None, False, None, None, False, 0.0), {"x": sizes})
+    return result.proto, events
 
 
 def without_dead(model: ModelProto) -> ModelProto:

@@ -1,8 +1,8 @@
 """What of a file is constant, and its numbers: initializers, Constant nodes, and what can be computed from them.
 
-ONNX Runtime computes them, as it does for itself when it loads the file. An initializer that is also an input is a
-default that a caller may override, and no constant; nor is what a quantization makes, for the pair of it and its
-inverse is a message to the runtime.
+ONNX Runtime computes them, as it does for itself when it loads the file; a shape that is fixed is a constant, too. An
+initializer that is also an input is a default that a caller may override, and no constant; nor is what a quantization
+makes, for the pair of it and its inverse is a message to the runtime.
 """
 
 from typing import Any
@@ -14,6 +14,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from torch import Tensor
 
 from fusekit.grafting.model_file import ModelFile, is_float, is_standard, subgraphs
+from fusekit.grafting.shapes import Shapes
 from fusekit.runtimes.onnx_runtime import SILENT
 
 _NOT_COMPUTED = {
@@ -24,22 +25,36 @@ _NOT_COMPUTED = {
 
 
 class Constants:
-    """The constants of a file by the names of their values."""
+    """The constants of a file by the names of their values.
 
-    def __init__(self, file: ModelFile) -> None:
-        self._file = file
+    `guarded`: those that are computed from the type or the shape of something that is none itself. Their numbers are
+    known as well, but what they are computed by must be kept with what it reads.
+    """
+
+    def __init__(self, file: ModelFile, shapes: Shapes) -> None:
+        self._file, self._shapes = file, shapes
         graph = file.graph
         inputs = {value.name for value in graph.input}
         default = inputs if file.proto.ir_version >= 4 else set()
         self._stored = {tensor.name: tensor for tensor in graph.initializer if tensor.name not in default}
-        self.producers: dict[str, int] = {}  # the places in the graph of the nodes that make constants
+        self._places: dict[str, int] = {}  # where in the graph they are computed
+        self._closed: dict[int, NodeProto] = {}  # by what, with nothing but constants to read
+        self.guarded: set[str] = set()
         for place, node in enumerate(graph.node):
-            if self._is_constant(node):
-                self.producers.update({name: place for name in node.output if name})
+            closed = self._closed_form(node)
+            if closed is not None:
+                self._closed[place] = closed
+                self._places.update({name: place for name in node.output if name})
+                if any(name and (name in self.guarded or name not in self) for name in node.input):
+                    self.guarded.update(name for name in node.output if name)
         self._values: dict[str, Any] = {}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._stored or name in self.producers
+        return name in self._stored or name in self._places
+
+    def stands_alone(self, node: NodeProto) -> bool:
+        """Whether a node makes constants, and reads nothing else."""
+        return all(name in self and name not in self.guarded for name in node.output if name)
 
     def array(self, name: str) -> Any:
         """The numbers of a constant; None of what is none, or is no tensor of numbers."""
@@ -59,16 +74,36 @@ class Constants:
             return None
         return [int(value) for value in array.reshape(-1)]
 
-    def _is_constant(self, node: NodeProto) -> bool:
+    def behind(self, name: str) -> list[int]:
+        """The places in the graph of the nodes that a constant is computed by, in order; none for a stored one."""
+        wanted: set[int] = set()
+        pending = [name]
+        while pending:
+            place = self._places.get(pending.pop())
+            if place is not None and place not in wanted:
+                wanted.add(place)
+                pending += list(self._closed[place].input)
+        return sorted(wanted)
+
+    def _closed_form(self, node: NodeProto) -> NodeProto | None:
+        """A node with the same outputs that reads nothing but constants; None if there is no such."""
         if not is_standard(node.domain) or node.op_type in _NOT_COMPUTED or any(True for _ in subgraphs(node)):
-            return False
+            return None
         inputs = [name for name in node.input if name]
-        return (bool(inputs) or node.op_type == "Constant") and all(name in self for name in inputs)
+        if (inputs or node.op_type == "Constant") and all(name in self for name in inputs):
+            return node
+        if node.op_type == "CastLike" and node.input[0] in self:
+            kind = self._shapes.element_type(node.input[1])
+            return helper.make_node("Cast", node.input[:1], node.output, to=kind) if kind else None
+        sizes = self._shapes.facts(node.input[0]).shape if node.op_type == "Shape" and not node.attribute else None
+        if sizes is None or None in sizes:
+            return None
+        return helper.make_node("Constant", [], node.output, value_ints=[size or 0 for size in sizes])
 
     def _computed(self, name: str) -> Any:
         if name in self._stored:
             return _writable(self._file.array(self._stored[name]))
-        nodes = [self._file.graph.node[place] for place in self.behind(name)]
+        nodes = [self._closed[place] for place in self.behind(name)]
         needed = {each for node in nodes for each in node.input if each in self._stored}
         model = ModelProto(ir_version=max(4, min(self._file.proto.ir_version, 10)))
         model.opset_import.extend(self._file.proto.opset_import)
@@ -86,17 +121,6 @@ class Constants:
         except Exception:  # strings, sequences, operators without a kernel: not numbers that anything folds with
             return None
         return _writable(value) if isinstance(value, numpy.ndarray) and value.dtype.kind in "fiub" else None
-
-    def behind(self, name: str) -> list[int]:
-        """The places in the graph of the nodes that a constant is computed by, in order; none for a stored one."""
-        wanted: set[int] = set()
-        pending = [name]
-        while pending:
-            place = self.producers.get(pending.pop())
-            if place is not None and place not in wanted:
-                wanted.add(place)
-                pending += list(self._file.graph.node[place].input)
-        return sorted(wanted)
 
 
 def _writable(array: Any) -> Any:

@@ -10,6 +10,7 @@ Nodes and initializers that nothing reads any more go. An initializer is never c
 import json
 import operator
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,7 @@ from fusekit.report import Event
 aten = torch.ops.aten
 
 
-def graft(imported: Imported, events: tuple[Event, ...], version: str) -> ModelProto:
+def graft(imported: Imported, events: Sequence[Event], version: str) -> ModelProto:
     """The file with the graph's nodes; `events` and `version`: what its metadata say of how it was made."""
     return _Graft(imported).run(events, version)
 
@@ -58,9 +59,10 @@ class _Graft:
         self.kept = self.imported.kept()
         self.alive = self._alive()
         old = [place for node in self.alive for place in self.imported.origin.get(node, ())]
-        self.paths = {graph.node[place].name for place in (*old, *self.imported.constants.producers.values())}
+        self.paths = {graph.node[place].name for place in old}
+        self.paths |= {node.name for node in graph.node if self.imported.constants.stands_alone(node)}
 
-    def run(self, events: tuple[Event, ...], version: str) -> ModelProto:
+    def run(self, events: Sequence[Event], version: str) -> ModelProto:
         imported = self.imported
         self._name_all()
         joined = self._joined_pads()
@@ -80,8 +82,14 @@ class _Graft:
             node = pending.pop()
             if node not in wanted:
                 wanted.add(node)
-                pending += node.all_input_nodes
+                pending += [*node.all_input_nodes, *self._guarded_by(node)]
         return [node for node in self.imported.graph.nodes if node in wanted and node.op != "output"]
+
+    def _guarded_by(self, node: fx.Node) -> list[fx.Node]:
+        """What makes the constants that an old node reads, and reads more than constants itself."""
+        imported = self.imported
+        protos = [imported.file.graph.node[place] for place in imported.origin.get(node, ())]
+        return [imported.guarded[name] for proto in protos for name in proto.input if name in imported.guarded]
 
     def _name_all(self) -> None:
         """A name for every value: first what is asked for outside, then what is read by old nodes, then its own."""
@@ -156,8 +164,8 @@ class _Graft:
         return [taken.get(index, name) for index, name in enumerate(proto.output)]
 
     def _need(self, name: str) -> None:
-        """The nodes that a constant is computed by."""
-        for place in self.imported.constants.behind(name):
+        """The nodes that a constant is computed by, unless they stand in the graph themselves."""
+        for place in self.imported.constants.behind(name) if name not in self.imported.guarded else ():
             if place not in self.done:
                 self.done.add(place)
                 self.nodes.append(self.imported.file.graph.node[place])
@@ -173,7 +181,8 @@ class _Graft:
             sheet.node("Add", sources, [self.names[node]], path)
         elif node.target is aten.cat.default:
             arguments: Any = node.args
-            sheet.node("Concat", sources, [self.names[node]], path, axis=arguments[1])
+            axis = self._axis(sheet, node, arguments[1])
+            sheet.node("Concat", sources, [self.names[node]], path, axis=axis)
         elif node.target is aten.split_with_sizes.default:
             self._split(sheet, node, sources, path)
         else:
@@ -188,13 +197,23 @@ class _Graft:
 
     def _split(self, sheet: Sheet, node: fx.Node, sources: list[str], path: str) -> None:
         arguments: Any = node.args
-        _, sizes, axis = arguments
+        source, sizes, axis = arguments
+        axis = self._axis(sheet, source, axis)
         taken = {user.args[1]: self.names[user] for user in node.users if user in self.names}
         outputs = [taken.get(index) or self._unique(f"{path}.{index}") for index in range(len(sizes))]
         if sheet.opset < 13:
             sheet.node("Split", sources, outputs, path, axis=axis, split=sizes)
         else:
             sheet.node("Split", [*sources, sheet.integers(sizes, f"{path}.sizes")], outputs, path, axis=axis)
+
+    def _axis(self, sheet: Sheet, node: fx.Node, axis: int) -> int:
+        """The axis of a value as the file's version counts: before opset 11 from the left only."""
+        rank = _rank(node)
+        if axis >= 0 or (rank is None and sheet.opset >= 11):
+            return axis
+        if rank is None:
+            raise Inapplicable("the rank of a value is unknown, and before opset 11 axes are counted from the left")
+        return axis + rank
 
     def _map(self, sheet: Sheet, node: fx.Node, pad: fx.Node | None, path: str) -> None:
         reading = read(self.imported.graph, node)
@@ -204,10 +223,8 @@ class _Graft:
         joined = None if pad is None else _padding_of(self.imported, node, pad)
         if pad is not None and joined is not None:
             value, source = joined, pad.all_input_nodes[0]
-        shape = known(source).shape
-        rank = facts(source).rank if facts(source).rank is not None else None if shape is None else len(shape)
         dtype = facts(node).dtype or facts(source).dtype or torch.float32
-        write(sheet, value, Place(self.names[source], self.names[node], path, rank, dtype))
+        write(sheet, value, Place(self.names[source], self.names[node], path, _rank(source), dtype))
 
     def _joined_pads(self) -> dict[fx.Node, fx.Node]:
         """New convolutions behind a new pad of zeros, which takes the convolution in a file: torch's cannot."""
@@ -230,7 +247,7 @@ class _Graft:
             proto.output.append(name)
             self.nodes.append(proto)
 
-    def _assembled(self, events: tuple[Event, ...], version: str) -> ModelProto:
+    def _assembled(self, events: Sequence[Event], version: str) -> ModelProto:
         file = self.imported.file
         for value in file.graph.output:
             self._need(value.name)
@@ -264,6 +281,12 @@ class _Graft:
         return proto
 
 
+def _rank(node: fx.Node) -> int | None:
+    """The number of axes of a value; None if it is not known."""
+    shape, rank = known(node).shape, facts(node).rank
+    return rank if rank is not None or shape is None else len(shape)
+
+
 def _padding_of(imported: Imported, node: fx.Node, pad: fx.Node) -> Conv | None:
     """The convolution with the pad before it taken in."""
     outer, inner = read(imported.graph, node), read(imported.graph, pad)
@@ -276,7 +299,7 @@ def _padding_of(imported: Imported, node: fx.Node, pad: fx.Node) -> Conv | None:
         return None
 
 
-def _tell(proto: ModelProto, events: tuple[Event, ...], version: str) -> None:
+def _tell(proto: ModelProto, events: Sequence[Event], version: str) -> None:
     """In the file itself: what was done to it."""
     rewrites = [{"rewrite": event.rewrite, "where": event.where} for event in events]
     told = {entry.key: entry for entry in proto.metadata_props}

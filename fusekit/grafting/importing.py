@@ -58,8 +58,8 @@ SPELLING = Spelling(read={computed: _read})  # known while a file is optimized
 class Imported:
     """A file as a graph, and which of its nodes is which of the file's.
 
-    `names`: of the values of the file; `pinned`: those that keep their names because somebody outside the nodes asks
-    for them, as an output or from a sub-graph.
+    `names`: of the values of the file; `guarded`: what makes constants, but reads more than constants; `pinned`: the
+    values that keep their names because somebody outside the nodes asks for them, as an output or from a sub-graph.
     """
 
     file: ModelFile
@@ -68,6 +68,7 @@ class Imported:
     origin: dict[fx.Node, tuple[int, ...]] = field(default_factory=dict)
     read: dict[fx.Node, tuple[str, ...]] = field(default_factory=dict)
     names: dict[fx.Node, str] = field(default_factory=dict)
+    guarded: dict[str, fx.Node] = field(default_factory=dict)
     pinned: tuple[str, ...] = ()
 
     def kept(self) -> dict[str, fx.Node]:
@@ -94,8 +95,8 @@ def as_graph(path: str | Path, sizes: Mapping[str, Sizes]) -> Iterator[Graph]:
 
 def import_file(file: ModelFile, sizes: Mapping[str, Sizes]) -> Imported:
     """The file as a graph; `sizes`: of its inputs by name, where they are known."""
-    constants = Constants(file)
-    return _Importer(file, constants, Shapes(file.proto, sizes)).run()
+    shapes = Shapes(file.proto, sizes)
+    return _Importer(file, Constants(file, shapes), shapes).run()
 
 
 def _products(file: ModelFile, constants: Constants) -> dict[str, tuple[str, str]]:
@@ -125,7 +126,7 @@ class _Importer:
         for tensor in graph.sparse_initializer:
             self._given(tensor.values.name)
         for place, proto in enumerate(graph.node):
-            if not all(name in self.constants for name in proto.output if name):
+            if not self.constants.stands_alone(proto):
                 self._node(place, OperatorNode(proto, self.file.opset), wanted)
         result.pinned = tuple(name for name in sorted(wanted) if name in self.nodes)
         self.fx.output(tuple(self.nodes[name] for name in result.pinned))
@@ -136,7 +137,8 @@ class _Importer:
             self._named(self.fx.create_node("placeholder", name, name=f"input_{len(self.nodes)}"), name, name)
 
     def _node(self, place: int, node: OperatorNode, wanted: set[str]) -> None:
-        reader = READERS.get(node.operator)
+        guarded = [name for name in node.proto.output if name in self.constants.guarded]
+        reader = READERS.get(node.operator) if not guarded else None
         meaning = reader(node, self.known) if reader is not None else None
         if isinstance(meaning, Linear) and self._only_renames(node, meaning, wanted):
             meaning = None
@@ -146,6 +148,7 @@ class _Importer:
         self.result.origin[made] = (*self._absorbed(meaning), place)
         read = values_read(made)
         self.result.read[made] = tuple(self.result.names[each] for each in read)
+        self.result.guarded.update(dict.fromkeys(guarded, made))
         if len(node.proto.output) == 1:
             self._named(made, node.proto.output[0], path)
             return

@@ -25,12 +25,12 @@ OLDEST = 7  # before this opset broadcasting was another, and so were many defau
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """A model and the file it came from. `proto` is nobody's to change: `copy` gives one's own. `converted`: it is not
-    what the file holds any more."""
+    """A model and the file it came from. `proto` is nobody's to change: `copy` gives one's own. `made`: it is not what
+    the file holds any more."""
 
     path: Path
     proto: ModelProto
-    converted: bool = False
+    made: bool = False
 
     @classmethod
     def read(cls, path: str | Path) -> "ModelFile":
@@ -148,7 +148,7 @@ class ModelFile:
 
     def write_as_it_is(self, path: Path) -> None:
         """The same model at another path, byte for byte where its weights are in it."""
-        if self.external() or self.converted:
+        if self.external() or self.made:
             self.write(self.copy(), path)
         else:
             path.write_bytes(self.path.read_bytes())

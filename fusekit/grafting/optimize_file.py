@@ -19,7 +19,7 @@ from onnx import version_converter
 from fusekit.errors import ExportError, FusekitError, VerificationError, reason_of, told_as
 from fusekit.files import beside, place, scratch
 from fusekit.grafting.graft import graft, is_the_same
-from fusekit.grafting.importing import SPELLING, Imported, import_file
+from fusekit.grafting.importing import SPELLING, import_file
 from fusekit.grafting.inputs import inputs_for, sizes_of
 from fusekit.grafting.model_file import OLDEST, ModelFile
 from fusekit.grafting.yardstick import HOW, Yardstick
@@ -37,6 +37,8 @@ from fusekit.runtimes import runtime
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.validation import Validation
 from fusekit.version import __version__
+
+_ROUNDS = 5  # what a file says of shapes may tell more once it has been folded
 
 
 @told_as(FusekitError, "optimizing the file")
@@ -137,19 +139,29 @@ def converted(file: ModelFile, opset: int) -> ModelFile:
     if file.external():
         raise ExportError("a model with external data cannot be converted to another opset")
     try:
-        return ModelFile(file.path, version_converter.convert_version(file.proto, opset), converted=True)
+        return ModelFile(file.path, version_converter.convert_version(file.proto, opset), made=True)
     except Exception as error:
         raise ExportError(f"onnx cannot convert {file.path.name} to opset {opset}: {reason_of(error)}") from error
 
 
-def folded(file: ModelFile, options: Options, sizes: dict[str, tuple[int, ...]]) -> tuple[Imported, list[Event]]:
-    """The file as a graph, rewritten; what was done. Nothing is, in opsets whose operators meant something else."""
-    imported = import_file(file, sizes)
+def folded(file: ModelFile, options: Options, sizes: dict[str, tuple[int, ...]]) -> tuple[ModelFile, list[Event]]:
+    """The model rewritten until nothing changes any more, and what was done: the same `file` if nothing was. Nothing is
+    in opsets whose operators meant something else. To be called while `SPELLING` is known."""
     if file.opset < OLDEST:
         reason = f"opset {file.opset} is older than {OLDEST}: convert it first"
-        return imported, [Event("read", "model", Outcome.REFUSED, reason=reason)]
-    driver = Driver(imported.graph, options.runtime.rates, options.strict, options.progress)
-    return imported, driver.run(stages_for_files(options.stages))
+        return file, [Event("read", "model", Outcome.REFUSED, reason=reason)]
+    done: list[Event] = []
+    for _ in range(_ROUNDS):
+        imported = import_file(file, sizes)
+        driver = Driver(imported.graph, options.runtime.rates, options.strict, options.progress)
+        events = driver.run(stages_for_files(options.stages))
+        applied = [event for event in (*done, *events) if event.outcome is Outcome.APPLIED]
+        proto = graft(imported, applied, __version__)
+        if is_the_same(proto, file.proto):
+            return file, [*done, *events]
+        file = ModelFile(file.path, proto, made=True)
+        done += [event for event in events if event.outcome is not Outcome.REFUSED]
+    return file, done
 
 
 def stages_for_files(stages: Sequence[Stage]) -> list[Stage]:
@@ -182,22 +194,24 @@ class _Optimization:
         self.yardstick = Yardstick(self.file, original, inputs, names, self.options.runtime, self.room)
         self.example = sizes_of(inputs, names)
         with SPELLINGS.extended(SPELLING):
-            self.before = _totals(self.file.proto, import_file(self.file, self.example))
+            self.before = _totals(self.file, self.example)
             return self._tried(self.options) or self._tried(self.options.harmless) or self._as_it_was(())
 
     def _tried(self, options: Options) -> Validation | None:
         """The verdict on the result of these passes; None if it does not hold or is not better, and why is noted."""
-        imported, events = folded(self.file, options, self.example)
-        applied = tuple(event for event in events if event.outcome is Outcome.APPLIED)
+        applied: list[Event] = []
         try:
-            proto = graft(imported, applied, __version__)
-            if is_the_same(proto, self.file.proto):
+            result, events = folded(self.file, options, self.example)
+            if result is self.file:
                 return self._as_it_was(events)
+            applied = [event for event in events if event.outcome is Outcome.APPLIED]
             self._clear()
-            self.file.write(proto, self.stage)
+            self.file.write(result.proto, self.stage)
             if self.file.passes_checker:
                 onnx.checker.check_model(str(self.stage), full_check=True)
             verdict = self.yardstick.judge(self.stage, options.tolerance, sizes=self.sizes)
+        except VerificationError:
+            raise
         except Exception as error:  # of whatever kind: the original is not lost by it
             self._undo(applied, f"the result does not stand: {reason_of(error)}")
             return None
@@ -205,12 +219,12 @@ class _Optimization:
             self._undo(applied, f"the whole model did not hold: {(*verdict.failures, 'nothing compared')[0]}")
             return None
         times = self._raced()
-        if reason := self._not_better(applied, times, len(proto.graph.node)):
+        if reason := self._not_better(applied, times, len(result.graph.node)):
             self._undo(applied, reason, wrong=False)
             return None
-        return replace(verdict, report=self._report(events, _totals(proto, imported), times))
+        return replace(verdict, report=self._report(events, _totals(result, self.example), times))
 
-    def _undo(self, applied: tuple[Event, ...], reason: str, *, wrong: bool = True) -> None:
+    def _undo(self, applied: Sequence[Event], reason: str, *, wrong: bool = True) -> None:
         if self.options.strict and wrong:
             raise VerificationError(reason)
         self.undone += rejected(applied, reason) or [Event("model", "model", Outcome.REJECTED, reason=reason)]
@@ -223,7 +237,7 @@ class _Optimization:
         before, after = (load(p).bound(self.yardstick.inputs, self.yardstick.names) for p in (self.path, self.stage))
         return self.options.clock.compare(before, after)
 
-    def _not_better(self, applied: tuple[Event, ...], times: tuple[float, float] | None, nodes: int) -> str:
+    def _not_better(self, applied: Sequence[Event], times: tuple[float, float] | None, nodes: int) -> str:
         """Why the result is not worth having; "" if it is."""
         risky = [event for event in applied if event.rewrite not in HARMLESS]
         if times is not None and risky and is_slower(times):
@@ -253,10 +267,10 @@ class _Optimization:
         return Report(told, self.before, after, "reading the file", tuple(self.notes), target, times=times)
 
 
-def _totals(proto: onnx.ModelProto, imported: Imported) -> Totals:
+def _totals(file: ModelFile, sizes: dict[str, tuple[int, ...]]) -> Totals:
     """The size of a model: its nodes, the floats that it stores, its multiply-accumulates."""
-    numbers = sum(math.prod(tensor.dims) for tensor in proto.graph.initializer if tensor.data_type in _FLOATS)
-    return Totals(len(proto.graph.node), numbers, totals(imported.graph).macs)
+    numbers = sum(math.prod(tensor.dims) for tensor in file.graph.initializer if tensor.data_type in _FLOATS)
+    return Totals(len(file.graph.node), numbers, totals(import_file(file, sizes).graph).macs)
 
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)

@@ -49,6 +49,11 @@ class Shapes:
             return Facts()
         return Facts(_sizes_of(kind), DTYPES.get(kind.tensor_type.elem_type))
 
+    def element_type(self, name: str) -> int:
+        """The format's number for the type of a value's entries; 0 if it is not known."""
+        kind = self._general.get(name)
+        return int(kind.tensor_type.elem_type) if kind is not None and kind.HasField("tensor_type") else 0
+
     def example(self, name: str) -> tuple[int, ...] | None:
         """The sizes of a value for the given inputs; None if they are not known."""
         sizes = _sizes_of(self._example.get(name))

@@ -32,6 +32,10 @@ def _conv(node: OperatorNode, known: Known) -> Linear | None:
     padding = window_padding(node, window, stride, dilation, sizes)
     if padding is None or tuple(node.numbers("kernel_shape", list(window))) != window or weights[0].shape[0] % groups:
         return None
+    seen = [d * (k - 1) + 1 - sum(pads) for d, k, pads in zip(dilation, window, padding, strict=True)]
+    example = (known.shapes.example(node.input(0)) or ())[2:]
+    if any(size < least for size, least in zip(example, seen, strict=False)):
+        return None  # the window is longer than what it sees: runtimes do not agree on what that gives
     geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return Linear(node.input(0), partial(_conv_of, **geometry), tuple(node.inputs[1:]))
 
