@@ -3,6 +3,7 @@
     fast = fusekit.optimize(model)                              an nn.Module that computes the same, faster
     result = fusekit.export(model, "model.onnx", (x,))          the same as ONNX, run and compared
     fusekit.validate(model, "model.onnx", (x,))                 compared again
+    result = fusekit.optimize_onnx("model.onnx", "small.onnx")  a file of anybody's, folded, run and compared
 
 The names below are looked up when first used: `fusekit --help` should not wait seconds for torch.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         Inapplicable,
         VerificationError,
     )
+    from fusekit.grafting.optimize_file import optimize_onnx
     from fusekit.model.preprocess import Preprocess
     from fusekit.report import Event, Outcome, Report
     from fusekit.validation import Validation, validate
@@ -49,6 +51,7 @@ __all__ = [
     "export",
     "load",
     "optimize",
+    "optimize_onnx",
     "validate",
 ]
 
@@ -56,6 +59,7 @@ _HOMES = {
     "api": ("export", "optimize"),
     "checkpoint.load": ("load",),
     "errors": ("CaptureError", "CheckpointError", "ExportError", "FusekitError", "Inapplicable", "VerificationError"),
+    "grafting.optimize_file": ("optimize_onnx",),
     "model.preprocess": ("Preprocess",),
     "report": ("Event", "Outcome", "Report"),
     "validation.judge": ("validate",),

@@ -22,38 +22,43 @@ from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
 
 
-def _corrected(outer: Conv, inner: Conv) -> Choice:
-    options: tuple[Composition | BorderedConv | Conv, ...] = (BorderedConv.fold(outer, inner),)
+def _corrected(outer: Conv, inner: Conv, rings: bool) -> Choice:
+    options: tuple[Composition | BorderedConv | Conv, ...] = (BorderedConv.fold(outer, inner),) if rings else ()
     try:
         options = (Composition((outer @ bias_as_channel(inner), AppendOnes(inner.n))), *options)
     except Inapplicable:
-        pass
+        if not rings:
+            raise
     return Choice(options)
 
 
 @dataclass(frozen=True)
 class FoldConvBorder(Rewrite):
-    """c2 ∘ c1 = (K2 * K1) ⋆ x - ring, or with a channel of ones, where the work is less."""
+    """c2 ∘ c1 = (K2 * K1) ⋆ x - ring, or with a channel of ones, where the work is less. `rings`: not only with the
+    latter."""
 
+    rings: bool = True
     name = "fold-conv-border"
     pattern = Compose(Conv, Conv, when=needs_ring)
     gain = 0.9
 
     def propose(self, outer: Conv, inner: Conv) -> Choice:
-        return _corrected(outer, inner)
+        return _corrected(outer, inner, self.rings)
 
 
 @dataclass(frozen=True)
 class FoldAffineBorder(Rewrite):
-    """c ∘ a = (K·s) ⋆ x + b + Σ K·t - ring, or with a channel of ones: a shift before a convolution that pads."""
+    """c ∘ a = (K·s) ⋆ x + b + Σ K·t - ring, or with a channel of ones: a shift before a convolution that pads. `rings`:
+    not only with the latter."""
 
+    rings: bool = True
     name = "fold-affine-border"
     pattern = Compose(Conv, Affine, when=needs_ring)
 
     def propose(self, c: Conv, a: Affine) -> Choice:
-        found = _corrected(c, Conv.from_affine(a, c.n, c.in_channels, c.kernel.device))
+        found = _corrected(c, Conv.from_affine(a, c.n, c.in_channels, c.kernel.device), self.rings)
         pads_only = max(map(max, c.padding), default=0) > 0 and min(map(min, c.padding)) >= 0
-        if a.axis is not None or c.transposed or not pads_only:
+        if not self.rings or a.axis is not None or c.transposed or not pads_only:
             return found
         bare = replace(c, padding=((0, 0),) * c.n)
         by_value = ValuePad(c.padding, 0.0).before(a)

@@ -21,7 +21,8 @@ class FoldConv(Rewrite):
     """c2 ∘ c1 = Conv(K2 * K1, b2 + Σ K2·b1), where the border allows it and the work is less."""
 
     name = "fold-conv"
-    pattern = Row(Conv)
+    # a linear layer on the last axis and a convolution read other channels of one tensor
+    pattern = Row(Conv, alike=lambda conv: conv.n)
     # a larger window is a little less efficient per multiply than two small ones
     gain = 0.9
 

@@ -112,6 +112,8 @@ class FoldFlattened(Rewrite):
     def propose(self, linear: Conv, flatten: Flatten, inner: Conv) -> Composition:
         if linear.n != 0:
             raise Inapplicable("what follows the flattening is no linear layer")
+        if inner.n == 0:
+            raise Inapplicable("a linear layer has its channels last, and is flattened in another order")
         if inner.is_pointwise():
             return Composition((flatten.absorbed(linear, inner), flatten))
         return Composition((Flatten(), flatten.unflattened(linear) @ inner))

@@ -174,7 +174,8 @@ class Combination:
         alike that few zeros are needed."""
         merged: list[Term] = []
         for term in self.terms:
-            stacked = _stacked(merged[-1], term) if merged and merged[-1].source == term.source else None
+            beside = merged and merged[-1].source == term.source
+            stacked = _stacked(merged[-1], term, self.axis) if beside else None
             merged[-1:] = [stacked] if stacked is not None else [*merged[-1:], term]
         if len(merged) == len(self.terms):
             raise Inapplicable("no neighbouring branches have windows alike")
@@ -277,9 +278,10 @@ def _sum_of_affines(chains: Sequence[Composition]) -> Affine:
 _PADDING = 1.2  # how many times the kernels' own entries a stack of them may have
 
 
-def _stacked(first: Term, second: Term) -> Term | None:
+def _stacked(first: Term, second: Term, axis: int | None) -> Term | None:
+    """Both as one, if they are concatenated along their channels."""
     a, b = first.map.collapsed(), second.map.collapsed()
-    if not isinstance(a, Conv) or not isinstance(b, Conv):
+    if not isinstance(a, Conv) or not isinstance(b, Conv) or axis != a.channel_axis or axis != b.channel_axis:
         return None
     try:
         both = a.stack(b)

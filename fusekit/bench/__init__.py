@@ -3,10 +3,11 @@
 Knows the other tools and how to measure time. Must not know how a rewrite works.
 """
 
-from fusekit.bench.contenders import versions
+from fusekit.bench.contenders import file_versions, versions
 from fusekit.bench.measure import Bench
 
 __all__ = [
     "Bench",
+    "file_versions",
     "versions",
 ]

@@ -106,6 +106,26 @@ def versions(
     return found
 
 
+def file_versions(
+    original: Path, file: Path, inputs: Inputs, names: list[str], room: Path, *, notify: Notify = lambda what: None
+) -> list[Version]:
+    """The same of an ONNX file, `original`, of which fusekit made `file`: in each runtime that reads files and is
+    installed, beside what others make of it; the inputs are those of these `names`."""
+    expected = [torch.as_tensor(each) for each in ONNX_RUNTIME.load(original).bound(inputs, names)()]
+    build = _Builder(inputs, names, expected, notify)
+    found = [build.file(ONNX_RUNTIME, "original", Side.ORIGINAL, lambda: original)]
+    for name, rewrite in competitors.FILES.items():
+        if competitors.installed(name):
+            made = partial(_rewritten, rewrite, original, room / f"{name}.onnx")
+            found.append(build.file(ONNX_RUNTIME, name, Side.OTHER, made))
+    found.append(build.file(ONNX_RUNTIME, "fusekit", Side.FUSEKIT, lambda: file))
+    for runtime in available():
+        if runtime.reads_files and runtime.name != ONNX_RUNTIME.name:
+            found.append(build.file(runtime, "original", Side.ORIGINAL, lambda: original))
+            found.append(build.file(runtime, "fusekit", Side.FUSEKIT, lambda: file))
+    return found
+
+
 @dataclass(frozen=True)
 class _Builder:
     """Builds versions of one network. Each is called once, and its outputs are compared with the original's."""

@@ -34,6 +34,7 @@ from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.passes import CHOOSE, STAGES
 from fusekit.report import Report
 from fusekit.runtimes import runtimes
+from fusekit.runtimes.pytorch import PyTorch
 from fusekit.validation import Validation
 from fusekit.validation import validate as judge
 
@@ -47,12 +48,12 @@ def export(model: Model, out: Path, screen: Screen, **words: Any) -> int:
         screen: where to show results.
         words: the other arguments of `fusekit.export`.
     """
-    _check(words)
+    check(words)
     with screen.progress(3) as steps:
         original, example = _open(model, steps)
         steps.begin("optimizing, exporting, validating")
         validation = api.export(original, out, example, progress=steps.detail, **words)
-    return _conclude("export", out, validation, _report_of(validation), screen)
+    return conclude("export", out, validation, _report_of(validation), screen)
 
 
 def optimize(model: Model, out: Path, screen: Screen, *, tolerance: float | None, **words: Any) -> int:
@@ -65,7 +66,7 @@ def optimize(model: Model, out: Path, screen: Screen, *, tolerance: float | None
         tolerance: the largest relative error of the whole model; None: derived from the original's rounding error.
         words: the other arguments of `fusekit.optimize`.
     """
-    _check(words)
+    check(words)
     with screen.progress(5) as steps:
         original, example = _open(model, steps)
         steps.begin("optimizing")
@@ -75,17 +76,17 @@ def optimize(model: Model, out: Path, screen: Screen, *, tolerance: float | None
         if validation.ok:
             steps.begin("writing")
             save_program(export_program(fast, Inputs.of(example)), out)
-    return _conclude("optimize", out, validation, _report_of(fast), screen)
+    return conclude("optimize", out, validation, _report_of(fast), screen)
 
 
-def inspect(model: Model, target: str, screen: Screen) -> int:
+def inspect(model: Model, screen: Screen, target: str = PyTorch.name) -> int:
     """Show the layers of the model and what would be rewritten."""
     with screen.progress(3) as steps:
         original, example = _open(model, steps)
         steps.begin("inspecting")
         inspection = look_into(original, example if model.samples else None, target)
     screen.show(inspection)
-    screen.emit(_parsed(inspection.to_json()))
+    screen.emit(parsed(inspection.to_json()))
     return OK
 
 
@@ -98,7 +99,7 @@ def validate(model: Model, candidate: Path, target: str, screen: Screen, toleran
         original, example = _open(model, steps)
         steps.begin("validating")
         validation = judge(original, candidate, example, tolerance=tolerance, target=target)
-    return _conclude("validate", candidate, validation, None, screen)
+    return conclude("validate", candidate, validation, None, screen)
 
 
 def bench(
@@ -124,7 +125,7 @@ def bench(
     """
     rules: dict[str, Any] = {"passes": passes, "strict": strict}
     form: dict[str, Any] = {"opset": opset, "dynamic": dynamic}
-    _check({**rules, **form})
+    check({**rules, **form})
     with (
         screen.progress(6) as steps,
         running_on(timing.threads),
@@ -147,7 +148,7 @@ def bench(
             found = versions(original, fast, ours, inputs, room, fast_last=fast_last, **others, **form)
             steps.begin("measuring")
             measured = measure(found, inputs, timing.rounds, timing.seconds)
-    return _conclude("bench", out, validation, _report_of(validation), screen, measured)
+    return conclude("bench", out, validation, _report_of(validation), screen, measured)
 
 
 def passes(screen: Screen) -> int:
@@ -201,7 +202,7 @@ def _report_of(result: nn.Module | Validation) -> Report | None:
     return report if isinstance(report, Report) else None
 
 
-def _check(words: Mapping[str, Any]) -> None:
+def check(words: Mapping[str, Any]) -> None:
     """Check the arguments that need torch and onnx: whether the operator set and the passes exist."""
     opset, newest = words.get("opset"), onnx.defs.onnx_opset_version()
     if opset is not None and opset > newest:
@@ -212,7 +213,7 @@ def _check(words: Mapping[str, Any]) -> None:
             raise FusekitError(f"unknown pass {name!r}; known are {', '.join(known)} (see `fusekit passes`)")
 
 
-def _conclude(
+def conclude(
     command: str,
     file: Path | None,
     validation: Validation,
@@ -233,10 +234,10 @@ def _conclude(
         "command": command,
         "ok": bool(validation.ok),
         "file": None if file is None else str(file),
-        "validation": _parsed(validation.to_json()),
+        "validation": parsed(validation.to_json()),
     }
     if command != "validate":
-        result["report"] = _parsed(report.to_json()) if report else None
+        result["report"] = parsed(report.to_json()) if report else None
     if command == "bench":
         result["bench"] = None if measured is None else measured.to_dict()
     screen.emit(result)
@@ -248,6 +249,6 @@ def _conclude(
     return DIFFERENT
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
     """The parsed JSON, with NaN and infinity replaced by null: they are no valid JSON, and some readers reject them."""
     return json.loads(text, parse_constant=lambda _: None)

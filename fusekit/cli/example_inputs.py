@@ -19,6 +19,7 @@ from fusekit.checkpoint.factory import brief
 from fusekit.cli.sample_grammar import Sample
 from fusekit.errors import FusekitError
 from fusekit.model.preprocess import Preprocessed
+from fusekit.runtimes.file import RunnableFile
 
 Example = tuple[Any, ...] | dict[str, Any]
 
@@ -45,6 +46,27 @@ def draw(samples: Iterable[Sample], model: nn.Module, seed: int = 0) -> Example:
             else:
                 named[name] = value
     return _bind(model, positional, named)
+
+
+def draw_for_file(samples: Iterable[Sample], file: RunnableFile, seed: int = 0) -> dict[str, torch.Tensor]:
+    """The same for an ONNX file: the inputs by name, those without one in the file's order, of the file's types."""
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[str, torch.Tensor] = {}
+    samples = list(samples)
+    free = [port for port in file.inputs if port.name not in {sample.name for sample in samples}]
+    for sample in samples:
+        port = next((p for p in file.inputs if p.name == sample.name), free[0] if free and not sample.name else None)
+        if port is None:
+            told = f"no input {sample.name!r}" if sample.name else f"no place for a further input {sample.text!r}"
+            raise FusekitError(f"the file has {told}; it takes ({', '.join(file.input_names)})")
+        free = [each for each in free if each is not port]
+        if sample.path is None:
+            dtype = _named(sample.dtype) or port.dtype or torch.float32
+            found[port.name] = _random(sample.sizes, dtype, generator)
+        else:
+            for name, value in _read(sample, sample.path):
+                found[name or port.name] = value
+    return found
 
 
 def try_out(model: nn.Module, example: Example) -> None:

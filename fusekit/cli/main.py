@@ -25,6 +25,7 @@ from fusekit.cli.options import (
     Measuring,
     Model,
     OnnxArgument,
+    OptionalTargetOption,
     ProgramArgument,
     Rules,
     Talk,
@@ -107,24 +108,30 @@ def optimize(
     *,
     model: Model,
     out: ProgramArgument,
-    target: TargetOption = "torch",
+    target: OptionalTargetOption = None,
     rules: Rules,
     measuring: Measuring,
+    form: Form,
     tolerance: ToleranceOption = None,
     talk: Talk,
 ) -> None:
-    """Load, optimize, validate, and write the PyTorch program as a torch.export archive."""
-    model.check()
-    path = check_output(out, ".pt2", model.files())
-    choices = {"target": target, **rules.words(), **measuring.words()}
+    """Load, optimize, validate, and write the program as a torch.export archive, or an ONNX file as one again."""
+    model.check(fed=not model.is_file)
+    path = check_output(out, ".onnx" if model.is_file else ".pt2", model.files())
+    choices = {**rules.words(), **measuring.words(), **({"target": target} if target else {})}
+    if model.is_file:
+        ends = {"tolerance": tolerance, **form.words()}
+        _run(talk, lambda commands, screen: commands.optimize(model, path, screen, **ends, **choices), of_files=True)
+    form.must_be_empty()
     _run(talk, lambda commands, screen: commands.optimize(model, path, screen, tolerance=tolerance, **choices))
 
 
 @_command
-def inspect(*, model: Model, target: TargetOption = "torch", talk: Talk) -> None:
+def inspect(*, model: Model, target: OptionalTargetOption = None, talk: Talk) -> None:
     """Show layers, receptive fields and MACs, and which rewrites would be applied or refused, and why."""
     model.check(fed=False)
-    _run(talk, lambda commands, screen: commands.inspect(model, target, screen))
+    words = {"target": target} if target else {}
+    _run(talk, lambda commands, screen: commands.inspect(model, screen, **words), of_files=model.is_file)
 
 
 @_command
@@ -136,11 +143,12 @@ def validate(
     tolerance: ToleranceOption = None,
     talk: Talk,
 ) -> None:
-    """Compare a checkpoint with an exported file. Exit code 1 if the numbers differ."""
-    model.check()
+    """Compare a checkpoint, or an ONNX file, with an ONNX file made of it. Exit code 1 if the numbers differ."""
+    model.check(fed=not model.is_file)
     if not Path(candidate).exists():
         raise typer.BadParameter(f"{candidate}: no such file", param_hint="'OUT.onnx'")
-    _run(talk, lambda commands, screen: commands.validate(model, Path(candidate), target, screen, tolerance))
+    words = (model, Path(candidate), target)
+    _run(talk, lambda commands, screen: commands.validate(*words, screen, tolerance), of_files=model.is_file)
 
 
 @_command
@@ -155,10 +163,11 @@ def bench(
     talk: Talk,
 ) -> None:
     """Measure latency before and after, in PyTorch and in ONNX Runtime, and compare with other optimizers."""
-    model.check()
+    model.check(fed=not model.is_file)
     path = None if out is None else check_output(out, ".onnx", model.files())
     words = {"tolerance": tolerance, **form.words(), **rules.words()}
-    _run(talk, lambda commands, screen: commands.bench(model, path, timing, screen, **words))
+    kept = (model, path, timing)
+    _run(talk, lambda commands, screen: commands.bench(*kept, screen, **words), of_files=model.is_file)
 
 
 @_command
@@ -180,12 +189,13 @@ def _common(
     pass
 
 
-def _run(talk: Talk, work: Callable[[Any, Screen], int]) -> NoReturn:
+def _run(talk: Talk, work: Callable[[Any, Screen], int], *, of_files: bool = False) -> NoReturn:
     """Do the work and exit with its code. The code of a model may raise anything, even SystemExit(0); all of it counts
-    as an error."""
+    as an error. `of_files`: use the commands for ONNX files in place of those for models."""
+    commands = "fusekit.cli.file_commands" if of_files else "fusekit.cli.commands"
     screen = Screen(talk.quiet, talk.machine, 2 if talk.debug else talk.verbose)
     try:
-        code = int(work(import_module("fusekit.cli.commands"), screen))
+        code = int(work(import_module(commands), screen))
     except (Exception, SystemExit, KeyboardInterrupt, Stopped) as error:
         code = complain(error, screen.verbose)
     raise typer.Exit(code)

@@ -22,7 +22,7 @@ from fusekit.cli.sample_grammar import (
 )
 from fusekit.runtimes import known
 
-_SOURCE = "A .pt2 archive, package.module:factory, file.py:factory, or a state dict with --factory."
+_SOURCE = "A .pt2 archive, package.module:factory, file.py:factory, a state dict with --factory, or an .onnx file."
 _INPUT = (
     "Example input: 1x3x224x224, x=1x3x224x224:uint8 (by name, with a dtype), or a .npy or .npz file. Can be repeated."
 )
@@ -90,8 +90,18 @@ class Model(Images):
         """The arguments of the factory by name. Raises BadParameter for one that is wrong."""
         return parse_arguments(self.arg or ())
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is an ONNX file, by its name; what is in it is looked at when it is read."""
+        return self.source.endswith(".onnx")
+
     def check(self, *, fed: bool = True) -> None:
         """Raises BadParameter if an argument is wrong, or if there is no example input but one is needed (`fed`)."""
+        given = {"weights": self.weights, "factory": self.factory, "arg": self.arg, "unsafe-pickle": self.unsafe}
+        for option, value in {**given, **self.preprocess}.items():
+            if value and self.is_file:
+                told = "SOURCE is an ONNX file, which is taken as it is; this option is for PyTorch models"
+                raise typer.BadParameter(told, param_hint=f"'--{option.replace('_', '-')}'")
         if fed and not self.input:
             raise typer.BadParameter("missing; give an example input such as 1x3x224x224", param_hint="'--input'")
         # Parse them now (the results are kept), so that a mistake is reported before torch is imported.
@@ -136,6 +146,12 @@ class Form:
     def words(self) -> dict[str, Any]:
         return {"opset": self.opset, "dynamic": not self.static}
 
+    def must_be_empty(self) -> None:
+        """BadParameter if anything is said of a form where no ONNX file is written."""
+        if self.opset is not None or self.static:
+            option = "--static" if self.static else "--opset"
+            raise typer.BadParameter("only ONNX files have it; SOURCE is none", param_hint=f"'{option}'")
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -169,9 +185,9 @@ class Ends(str, Enum):
     pair = "pair"
 
 
-def _known(target: str) -> str:
+def _known(target: str | None) -> str | None:
     """The name of a runtime, if it is known. Raises BadParameter if not."""
-    if target not in known():
+    if target is not None and target not in known():
         raise typer.BadParameter(f"{target!r} is not one of {', '.join(known())}.")
     return target
 
@@ -180,13 +196,16 @@ OnnxArgument = Annotated[str, typer.Argument(metavar="OUT.onnx", help="The ONNX 
 KeptOnnxArgument = Annotated[
     str | None, typer.Argument(metavar="[OUT.onnx]", help="Keep the ONNX file here.", show_default=False)
 ]
-ProgramArgument = Annotated[str, typer.Argument(metavar="OUT.pt2", help="The file to write.", show_default=False)]
+ProgramArgument = Annotated[
+    str, typer.Argument(metavar="OUT", help="The file to write: OUT.pt2, of an ONNX file OUT.onnx.", show_default=False)
+]
 
 
 def _target(what: str) -> Any:
     return typer.Option(help=f"The runtime {what}: {', '.join(known())}.", metavar="RUNTIME", callback=_known)
 
 
+OptionalTargetOption = Annotated[str | None, _target("to optimize for (by default the usual one)")]
 TargetOption = Annotated[str, _target("to optimize for")]
 FileTargetOption = Annotated[str, _target("that runs the file")]
 EndsOption = Annotated[Ends, typer.Option("--io", help="Form of complex inputs and outputs.")]

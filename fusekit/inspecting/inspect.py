@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.table import Table
@@ -12,6 +13,8 @@ from fusekit.algebra import Conv
 from fusekit.api import optimize
 from fusekit.capture import capture
 from fusekit.errors import CaptureError
+from fusekit.files import scratch
+from fusekit.grafting import as_graph, inputs_for, optimize_onnx, sizes_of
 from fusekit.inspecting.receptive_field import receptive_fields
 from fusekit.ir import Graph, known, where
 from fusekit.ir.read import read
@@ -19,6 +22,8 @@ from fusekit.model import Inputs
 from fusekit.model.alone import alone
 from fusekit.model.own_copy import own_copy
 from fusekit.report import Report
+from fusekit.runtimes import runtime
+from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,20 @@ def inspect(model: nn.Module, example_inputs: object = None, target: str = "torc
     for path, module in _capturable(own_copy(model), inputs, ""):
         layers += _layers(capture(module, inputs if not path else None).graph, path)
     return Inspection(tuple(layers), report)
+
+
+@alone()
+def inspect_file(path: str | Path, example_inputs: object = None, target: str = ONNX_RUNTIME.name) -> Inspection:
+    """The same of an ONNX file at `path`: the layers with constant weights, and what `optimize_onnx` would do.
+
+    Raises CheckpointError or FusekitError if it is no file that runs on the inputs.
+    """
+    with scratch() as room:
+        verdict = optimize_onnx(path, room / "thrown_away.onnx", example_inputs, target=target, measure=False)
+    inputs, names = inputs_for(runtime(target).load(path), example_inputs)
+    with as_graph(path, sizes_of(inputs, names)) as graph:
+        layers = _layers(graph, "")
+    return Inspection(tuple(layers), verdict.report or Report())
 
 
 def _capturable(module: nn.Module, inputs: Inputs | None, path: str) -> list[tuple[str, nn.Module]]:

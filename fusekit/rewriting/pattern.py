@@ -87,24 +87,30 @@ class Compose:
 
 class Row:
     """The longest chain of maps of one kind, of at least two, found from the last one. The value of each map is read
-    only by the next map; the value of the first (innermost) map may have other readers too."""
+    only by the next map; the value of the first (innermost) map may have other readers too. `alike`: a property that
+    all maps of a chain must share, if not all of the kind can stand in one."""
 
-    def __init__(self, kind: type[Map]) -> None:
-        self.kind = kind
+    def __init__(self, kind: type[Map], alike: Callable[[Any], object] | None = None) -> None:
+        self.kind, self.alike = kind, alike
 
     def match(self, graph: Graph, output: fx.Node) -> Match | None:
         users = list(output.users)
-        if self._reads(graph, output) is None or (len(users) == 1 and self._reads(graph, users[0]) is not None):
+        last = self._reads(graph, output)
+        if last is None or (len(users) == 1 and self._continues(self._reads(graph, users[0]), last)):
             return None
-        nodes, maps, node = [], [], output
-        while (map_and_source := self._reads(graph, node)) is not None:
+        nodes, maps, node, found = [output], [last[0]], last[1], self._reads(graph, last[1])
+        while self._continues(found, last) and found is not None:
             nodes.append(node)
-            maps.append(map_and_source[0])
-            if node is not output and len(node.users) > 1:
+            maps.append(found[0])
+            if len(node.users) > 1:
                 break
-            node = map_and_source[1]
+            node, found = found[1], self._reads(graph, found[1])
         source = read(graph, nodes[-1])
         return Match((source.source,), tuple(reversed(nodes)), tuple(maps)) if source and len(nodes) > 1 else None
+
+    def _continues(self, found: tuple[Map, fx.Node] | None, last: tuple[Map, fx.Node]) -> bool:
+        """Whether this one stands in one row with the last."""
+        return found is not None and (self.alike is None or self.alike(found[0]) == self.alike(last[0]))
 
     def _reads(self, graph: Graph, node: fx.Node) -> tuple[Map, fx.Node] | None:
         reading = read(graph, node)

@@ -78,7 +78,7 @@ def judge(
         judging = _Judge(reference, partial(run, candidate), tolerance)
     else:
         file = runtime.load(candidate)
-        sizes = _free_sizes(file, inputs, names)
+        sizes = free_sizes(file, inputs, names)
         judging = _Judge(reference, lambda probe: file.run(probe, names), tolerance)
     results: list[ProbeResult] = []
     worked: dict[str, set[int]] = {name: set() for name in names}
@@ -173,7 +173,7 @@ def _named(answer: Answer, candidate: Outputs) -> Iterator[tuple[str, Tensor, Te
         yield name, ours, theirs, truth
 
 
-def _free_sizes(file: RunnableFile, inputs: Inputs, names: Sequence[str]) -> Sizes:
+def free_sizes(file: RunnableFile, inputs: Inputs, names: Sequence[str]) -> Sizes:
     """The sizes that may vary in the file, as (batches, others). Sizes with equal names change together; those on a
     first axis are batches."""
     places = file.assign(inputs, names)

@@ -32,6 +32,7 @@ validation
 onnx_export lower
 optimizing
 bench checkpoint
+grafting
 api
 inspecting
 cli

@@ -1,0 +1,118 @@
+"""Convolutions and linear layers with constant weights.
+
+A kernel lies in a file as it does in torch: [out, in / group, *window], transposed [in, out / group, *window].
+"""
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from fusekit.algebra import Conv
+from fusekit.algebra.values import wide
+from fusekit.grafting.meaning import Known, Linear, Meaning, Reader
+from fusekit.grafting.operator_node import OperatorNode
+from fusekit.grafting.operators import arithmetic
+from fusekit.grafting.operators.padding import window_padding
+
+
+def _conv_of(weight: Tensor, bias: Tensor | None = None, **geometry: Any) -> Conv:
+    return Conv.from_torch(weight, bias, **geometry)
+
+
+def _conv(node: OperatorNode, known: Known) -> Linear | None:
+    weights = known.weights(*node.inputs[1:])
+    if weights is None or not 3 <= weights[0].ndim <= 5:
+        return None
+    window = tuple(weights[0].shape[2:])
+    n = len(window)
+    stride, dilation = node.numbers("strides", [1] * n), node.numbers("dilations", [1] * n)
+    groups = int(node.number("group", 1))
+    sizes = (known.facts(node.input(0)).shape or (None,) * (n + 2))[2:]
+    padding = window_padding(node, window, stride, dilation, sizes)
+    if padding is None or tuple(node.numbers("kernel_shape", list(window))) != window or weights[0].shape[0] % groups:
+        return None
+    seen = [d * (k - 1) + 1 - sum(pads) for d, k, pads in zip(dilation, window, padding, strict=True)]
+    example = (known.shapes.example(node.input(0)) or ())[2:]
+    if any(size < least for size, least in zip(example, seen, strict=False)):
+        return None  # the window is longer than what it sees: runtimes do not agree on what that gives
+    geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return Linear(node.input(0), partial(_conv_of, **geometry), tuple(node.inputs[1:]))
+
+
+def _conv_transpose(node: OperatorNode, known: Known) -> Linear | None:
+    """With explicit padding, the same on both sides: the algebra knows no other crop."""
+    weights = known.weights(*node.inputs[1:])
+    if weights is None or not 3 <= weights[0].ndim <= 5:
+        return None
+    window = tuple(weights[0].shape[2:])
+    n = len(window)
+    stride, dilation = node.numbers("strides", [1] * n), node.numbers("dilations", [1] * n)
+    extra = node.numbers("output_padding", [0] * n)
+    groups = int(node.number("group", 1))
+    pads = node.numbers("pads", [0] * 2 * n)
+    explicit = node.word("auto_pad", "NOTSET") == "NOTSET" and not node.has("output_shape")
+    lawful = all(e < max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True))
+    if not explicit or not lawful or pads[:n] != pads[n:] or min(pads) < 0 or weights[0].shape[0] % groups:
+        return None
+    if tuple(node.numbers("kernel_shape", list(window))) != window:
+        return None
+    padding = tuple((amount, amount) for amount in pads[:n])
+    geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    build = partial(_conv_of, **geometry, transposed=True, output_padding=extra)
+    return Linear(node.input(0), build, tuple(node.inputs[1:]))
+
+
+def _linear_of(weight: Tensor, bias: Tensor | None = None, *, alpha: float, beta: float, transposed: bool) -> Conv:
+    weight = weight if transposed else weight.t()
+    if bias is not None:
+        bias = bias.reshape(-1).expand(weight.shape[0])
+        bias = bias if beta == 1 else beta * wide(bias)
+    return Conv.from_torch(weight if alpha == 1 else alpha * wide(weight), bias)
+
+
+def _gemm(node: OperatorNode, known: Known) -> Linear | None:
+    """α A B + β C, where C is one number for each column, or one for all."""
+    weights = known.weights(*node.inputs[1:])
+    if weights is None or weights[0].ndim != 2 or node.number("transA", 0):
+        return None
+    transposed = bool(node.number("transB", 0))
+    columns = weights[0].shape[0 if transposed else 1]
+    if len(weights) > 1 and tuple(weights[1].shape) not in ((columns,), (1, columns), (1,), (), (1, 1)):
+        return None
+    alpha, beta = float(node.number("alpha", 1.0)), float(node.number("beta", 1.0))
+    build = partial(_linear_of, alpha=alpha, beta=beta, transposed=transposed)
+    return Linear(node.input(0), build, tuple(node.inputs[1:]))
+
+
+def _matmul(node: OperatorNode, known: Known) -> Linear | None:
+    """x W with a constant matrix W [in, out]."""
+    weights = known.weights(node.input(1))
+    if weights is None or weights[0].ndim != 2 or node.input(0) in known.constants:
+        return None
+    return Linear(node.input(0), partial(_linear_of, alpha=1.0, beta=1.0, transposed=False), (node.input(1),))
+
+
+_ADD = arithmetic.READERS["Add"]
+
+
+def _add(node: OperatorNode, known: Known) -> Meaning | None:
+    """x W + b is one linear layer, however a file spells it; written again it would be spelled so, too."""
+    meaning = _ADD(node, known)
+    factors = known.products.get(meaning.source) if isinstance(meaning, Linear) else None
+    if not isinstance(meaning, Linear) or factors is None:
+        return meaning
+    weights = known.weights(factors[1], *meaning.constants)
+    if weights is None or weights[0].ndim != 2 or any(size != 1 for size in weights[1].shape[:-1]):
+        return meaning
+    build = partial(_linear_of, alpha=1.0, beta=1.0, transposed=False)
+    return Linear(factors[0], build, (factors[1], *meaning.constants), absorbs=meaning.source)
+
+
+READERS: dict[str, Reader] = {
+    "Add": _add,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+}

@@ -1,0 +1,98 @@
+"""Pads and means: what looks at several entries and knows no weights."""
+
+from functools import partial
+
+from fusekit.algebra import AvgPool, EdgePad, GlobalMean, Identity, Pad
+from fusekit.algebra.map import Pairs
+from fusekit.grafting.meaning import Known, Linear, Reader
+from fusekit.grafting.operator_node import OperatorNode
+
+_EDGES = {"reflect": "reflect", "edge": "replicate"}
+
+
+def _pad(node: OperatorNode, known: Known) -> Linear | None:
+    """Zeros, or what stands at the edge, on known axes. Before opset 11 the amounts are an attribute."""
+    source = node.input(0)
+    rank = known.facts(source).rank
+    pairs = _amounts(node, known, rank) if rank else None
+    mode = node.word("mode", "constant")
+    if pairs is None or not known.is_floating(source):
+        return None
+    if not any(low or high for low, high in pairs):
+        return Linear(source, Identity)
+    spatial = len(pairs) - 2
+    if any(low or high for low, high in pairs[:2]) or not 1 <= spatial <= 3:
+        return None
+    if mode == "constant" and _pads_zero(node, known):
+        return Linear(source, partial(Pad, pairs[2:]))
+    if mode not in _EDGES or any(low < 0 or high < 0 for low, high in pairs):
+        return None
+    return Linear(source, partial(EdgePad, _EDGES[mode], (pairs[2:],)))
+
+
+def _amounts(node: OperatorNode, known: Known, rank: int) -> Pairs | None:
+    """A (low, high) pair for each axis of the value."""
+    given = node.numbers("pads", []) if node.opset < 11 else known.constants.integers(node.input(1))
+    axes = known.constants.integers(node.input(3)) if node.input(3) else list(range(rank))
+    if given is None or axes is None or len(given) != 2 * len(axes):
+        return None
+    pairs = {axis % rank: (given[i], given[i + len(axes)]) for i, axis in enumerate(axes)}
+    return tuple(pairs.get(axis, (0, 0)) for axis in range(rank)) if len(pairs) == len(axes) else None
+
+
+def _pads_zero(node: OperatorNode, known: Known) -> bool:
+    if node.opset < 11:
+        return float(node.number("value", 0.0)) == 0
+    if not node.input(2):
+        return True
+    value = known.constants.array(node.input(2))
+    return value is not None and value.size == 1 and float(value.reshape(())) == 0
+
+
+def _average_pool(node: OperatorNode, known: Known) -> Linear | None:
+    """Where the padding counts as zeros, is the same on both sides, and the size is not rounded up."""
+    window = node.numbers("kernel_shape", [])
+    n = len(window)
+    stride = node.numbers("strides", [1] * n)
+    pads = node.numbers("pads", [0] * 2 * n)
+    way = node.word("auto_pad", "NOTSET")
+    pads = [0] * 2 * n if way == "VALID" else pads
+    if not 1 <= n <= 3 or way not in ("NOTSET", "VALID") or node.number("ceil_mode", 0) or len(pads) != 2 * n:
+        return None
+    if any(d != 1 for d in node.numbers("dilations", [1] * n)) or pads[:n] != pads[n:] or min(pads) < 0:
+        return None
+    if any(pads) and not node.number("count_include_pad", 0):
+        return None
+    if any(2 * pad > size for pad, size in zip(pads, window, strict=False)):
+        return None  # torch has no such pool
+    return Linear(node.input(0), partial(AvgPool, tuple(window), tuple(stride), tuple(pads[:n])))
+
+
+def _global_average(node: OperatorNode, known: Known) -> Linear | None:
+    rank = known.facts(node.input(0)).rank
+    return Linear(node.input(0), partial(GlobalMean, rank - 2)) if rank is not None and 3 <= rank <= 5 else None
+
+
+def _reduce_mean(node: OperatorNode, known: Known) -> Linear | None:
+    """The mean over all positions, which stay with size 1. From opset 18 on the axes are an input."""
+    source = node.input(0)
+    rank = known.facts(source).rank
+    axes = node.numbers("axes", []) if node.opset < 18 else known.constants.integers(node.input(1))
+    if (
+        rank is None
+        or not 3 <= rank <= 5
+        or not axes
+        or not node.number("keepdims", 1)
+        or not known.is_floating(source)
+    ):
+        return None
+    positions = {axis % rank for axis in axes}
+    return Linear(source, partial(GlobalMean, rank - 2)) if positions == set(range(2, rank)) else None
+
+
+READERS: dict[str, Reader] = {
+    "Pad": _pad,
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": _global_average,
+    "ReduceMean": _reduce_mean,
+}
