@@ -1,6 +1,6 @@
 """Layers by FFT against torch's over a random grid: forward and all gradients, or the same refusal.
 
-    python -m tests.fft_grid --count 5000 --seed 0
+    python -m tests.support.fft_grid --count 5000 --seed 0
 
 Dimension, channels, groups and depthwise, kernel, padding of every kind, the four modes, stride, dilation, size, batch,
 unbatched, dtype, transposed with output padding; one in eight configurations is degenerate, and torch may refuse it.
