@@ -278,7 +278,7 @@ def speechbrain_rows(networks: Any) -> None:
     for name in ("complex_init", "unitary_init", "affect_init", "affect_conv_init"):
         other = "complex_phase_" if "unit" in name else "complex_rayleigh_"
         print(f"| `{name}` (random) | `{other}`, in the layer | | | | | |")
-    print("| `CLSTM` (gates are cut from the parts joined: a real LSTM of weight Kᵀ) | `torch.nn.LSTM` | | | | | |")
+    print("| `CLSTM` (gates are slices of the joined parts: a real LSTM of weight Kᵀ) | `torch.nn.LSTM` | | | | | |")
     print("| `CRNN`, `CLiGRU` | none | | | | | |")
 
 
