@@ -1,4 +1,4 @@
-"""The file that torch.onnx.export alone writes: what every file of ours is measured against."""
+"""The file that torch.onnx.export alone writes. Our files are timed against it."""
 
 from pathlib import Path
 
@@ -20,8 +20,11 @@ def plain_export(
     opset: int | None = None,
     runtime: Runtime = ONNX_RUNTIME,
 ) -> Path:
-    """torch.onnx.export alone; free in what torch.export leaves free, or fixed where that does not translate or
-    does not run."""
+    """Write the model with torch.onnx.export alone and return `path`.
+
+    With `dynamic`, the sizes that torch.export leaves free are free. If that cannot be translated or does not run, only
+    the batch is free; if that fails too, all sizes are fixed. Raises FusekitError if no attempt works.
+    """
     ladder: tuple[Freedom, ...] = (True, "batch", False) if dynamic else (False,)
     for freedom in ladder:
         try:
