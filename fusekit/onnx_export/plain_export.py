@@ -6,7 +6,7 @@ from torch import nn
 
 from fusekit.errors import FusekitError
 from fusekit.model import Freedom, Inputs, evaluation_copy
-from fusekit.onnx_export.write_file import export_plain
+from fusekit.onnx_export.write_file import Untranslatable, export_plain
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.runtimes.protocol import Runtime
 
@@ -31,7 +31,7 @@ def plain_export(
             export_plain(evaluation_copy(model), path, inputs, dynamic=freedom, opset=opset)
             runtime.load(path).run(inputs, inputs.names(model))
             return path
-        except FusekitError:
-            if freedom == ladder[-1]:
+        except FusekitError as error:
+            if freedom == ladder[-1] or isinstance(error, Untranslatable):
                 raise
     raise AssertionError("the ladder ends with a return or a raise")

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, OutputKind
+from torch.onnx._internal.exporter._errors import DispatchError
 from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError, ExportError, FusekitError, reason_of, told_as
@@ -94,6 +95,10 @@ def export_plain(
     return path
 
 
+class Untranslatable(ExportError):
+    """torch.onnx has no translation of an operator. Other sizes or options do not help."""
+
+
 @dataclass(frozen=True)
 class _Exporter:
     """The export of one model to one file, in one or more attempts."""
@@ -118,7 +123,7 @@ class _Exporter:
             try:
                 verdict = self._written_and_judged(freedom)
             except (CaptureError, ExportError) as error:
-                if freedom == ladder[-1]:
+                if freedom == ladder[-1] or isinstance(error, Untranslatable):
                     raise
                 trouble = trouble or str(error)
                 continue
@@ -135,6 +140,8 @@ class _Exporter:
         program = export_program(self.optimized, self.reference.inputs, dynamic=freedom)
         try:
             verdict = self._attempt(program, optimize=True)
+        except Untranslatable:
+            raise
         except ExportError:
             return self._attempt(program, optimize=False)
         hopeless = _only_sizes_failed(verdict) or [p.name for p in verdict.probes if not p.ok] == [QUIET]
@@ -170,7 +177,9 @@ def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> i
                 custom_translation_table=OPERATORS,
             )
     except Exception as error:
-        raise ExportError(f"torch.onnx could not translate the program: {reason_of(_root(error))}") from error
+        root = _root(error)
+        kind = Untranslatable if isinstance(root, DispatchError) else ExportError
+        raise kind(f"torch.onnx could not translate the program: {reason_of(root)}") from error
     if translated is None:
         raise ExportError("torch.onnx returned no program")
     model = translated.model
