@@ -1,11 +1,12 @@
 """The tables of docs/hypercomplex.md, section Complex: `python -m benchmarks.complex_table > table.md`.
 
-First every layer and function of complexPyTorch (and of the article it is known from, which has the same code), then
-the complex layers of speechbrain, against fusekit's counterpart with the same weights, in float64. Each needs its
-library on PYTHONPATH, complexPyTorch in its current state: the packaged 0.4 has no recurrent layers. Then every complex
-layer of fusekit.
-Columns: largest relative error of outputs, in training and evaluation where the two differ; gradcheck in complex128;
-the operators of the exported graph, those of inner graphs in brackets, and its error in ONNX Runtime.
+First it compares every layer and function of complexPyTorch (and of the article about it, which has the same code),
+then the complex layers of speechbrain, with fusekit's counterpart, with the same weights, in float64. Each library must
+be on PYTHONPATH; complexPyTorch in its current state, because the packaged 0.4 has no recurrent layers. Then it lists
+every complex layer of fusekit.
+
+Columns: the largest relative error of the outputs, in training and evaluation where they differ; gradcheck in
+complex128; the operators of the exported graph, those of inner graphs in brackets; the error in ONNX Runtime.
 """
 
 import importlib
@@ -31,7 +32,7 @@ IMAGE, ROW, TIME = (3, 4, 6, 7), (5, 4), (5, 2, 4)
 
 
 class Wide:
-    """torch as complexPyTorch shall see it: its casts to complex64 would hide every error below 1e-7."""
+    """Replaces torch inside complexPyTorch, so that its casts to complex64 do not hide errors below 1e-7."""
 
     def __getattr__(self, name: str) -> Any:
         return DOUBLE if name == "complex64" else getattr(torch, name)
@@ -68,7 +69,7 @@ def gradients(module: nn.Module, *x: Tensor) -> str:
 
 
 def exported(module: nn.Module, *x: Tensor) -> str:
-    """Operators, error in ONNX Runtime and the axes left free, or why not."""
+    """The operators, the error in ONNX Runtime and the free axes of an export, or the reason if it fails."""
     single: Any = module.to(torch.complex64) if next(module.parameters(), None) is not None else module
     inputs = tuple(tensor.to(torch.complex64) for tensor in x)
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +89,8 @@ def exported(module: nn.Module, *x: Tensor) -> str:
 
 
 def layer_rows(theirs: Any) -> None:
-    """Modules with state: loaded from theirs by `load_state_dict`, run in training and in evaluation."""
+    """Rows for modules with state. Ours load the state of theirs by `load_state_dict`. Both run in training and in
+    evaluation."""
     double = {"dtype": DOUBLE}
     pairs: list[tuple[str, Any, nn.Module, tuple[int, ...]]] = [
         ("ComplexLinear", theirs.ComplexLinear(4, 3), fnn.ComplexLinear(4, 3, **double), ROW),  # type: ignore[arg-type]
@@ -152,7 +154,7 @@ def joined_gates(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def function_rows(functions: Any, layers: Any) -> None:
-    """Functions without state, and the layers that only call them."""
+    """Rows for functions without state, and for layers that only call them."""
     scale: Any = {"scale_factor": 2, "mode": "bilinear", "align_corners": False}
     pairs: list[tuple[str, str, Callable[..., Any], Callable[..., Any], int]] = [
         ("complex_matmul", "torch.matmul", functions.complex_matmul, lambda x: x @ x.mT, 2),
@@ -225,7 +227,8 @@ def function_rows(functions: Any, layers: Any) -> None:
 
 
 def speechbrain_rows(networks: Any) -> None:
-    """Real tensors with the parts as halves of an axis, the last one as a rule."""
+    """Rows for speechbrain, whose tensors are real and hold the two parts as halves of an axis, usually the last
+    one."""
 
     def joined(x: Tensor, axis: int = -1) -> Tensor:
         re, im = x.chunk(2, axis)
@@ -278,7 +281,7 @@ def speechbrain_rows(networks: Any) -> None:
     for name in ("complex_init", "unitary_init", "affect_init", "affect_conv_init"):
         other = "complex_phase_" if "unit" in name else "complex_rayleigh_"
         print(f"| `{name}` (random) | `{other}`, in the layer | | | | | |")
-    print("| `CLSTM` (gates are cut from the parts joined: a real LSTM of weight Kᵀ) | `torch.nn.LSTM` | | | | | |")
+    print("| `CLSTM` (gates are slices of the joined parts: a real LSTM of weight Kᵀ) | `torch.nn.LSTM` | | | | | |")
     print("| `CRNN`, `CLiGRU` | none | | | | | |")
 
 

@@ -1,19 +1,19 @@
-"""Networks before and after fusekit, after others' optimizers and after their author's merge: operators and latency.
+"""Operators and latency of networks: as they are, after fusekit, after other optimizers, and after the author's merge.
 
     python -m benchmarks.families [--threads 1 --threads 2] [--rounds 9] [--only NAME]
 
-writes families-1-thread.{csv,md,svg} and so on to docs/benchmarks; `--only` measures a few and prints their table,
-`--again` measures a few and keeps, of both runs, the row with less noise.
+writes families-1-thread.{csv,md,svg} and so on to docs/benchmarks. `--only` measures a few networks and prints their
+table. `--again` measures a few once more and keeps the row with less noise.
 
-PyTorch: eager, each in its better memory layout: the network, torch.fx's own fusion, the author's merge, fusekit. ONNX
-Runtime with all its own optimizations: the exporter's file, the same after onnxscript's optimizer (which is what the
-exporter writes by default: here `export`, the original of every ratio), that after onnxsim, that after onnxslim, the
-author's merge exported, fusekit's export. All sizes fixed. One interleaved run; a ratio is taken round by round, and
-the original is run twice, which shows what is noise.
+PyTorch, eager, each in its better memory layout: the network, torch.fx's own fusion, the author's merge, fusekit. ONNX
+Runtime with all its own optimizations: the exporter's file; the same after onnxscript's optimizer, which the exporter
+writes by default (here `export`, the original of every ratio); this one after onnxsim, and after onnxslim; the export
+of the author's merge; fusekit's export. All sizes are fixed. There is one interleaved run. A ratio is computed in each
+round, and the original is run twice to show the noise.
 
     pip install -c constraints.txt -e '.[bench]' 'torch==2.13.0'; pip install 'torch==2.13.0' timm
 
-in that order keeps torch as it is; without timm its seven networks are left out.
+in that order, so that torch stays as it is. Without timm, its seven networks are left out.
 """
 
 import copy
@@ -101,7 +101,7 @@ def prepare(name: str, network: Network, room: Path) -> Prepared:
 
 
 def optimized(ready: Prepared, room: Path) -> Prepared:
-    """With fusekit's module and file, for the number of threads that torch has now; sizes fixed as the others'."""
+    """Add fusekit's module and file, made for torch's present number of threads, with fixed sizes as for the others."""
     model, path = ready.modules["original"], room / "fusekit.onnx"
     validation = fusekit.export(model, path, (ready.x,), dynamic=False)
     assert validation.ok, f"{ready.name}: {validation}"
@@ -116,7 +116,7 @@ def optimized(ready: Prepared, room: Path) -> Prepared:
 
 @contextmanager
 def noted(name: str, tool: str) -> Iterator[None]:
-    """Another's tool may fail on a network: its cell stays empty, and the reason is printed."""
+    """Run another tool. If it fails on a network, print the reason and return None; its cell stays empty."""
     try:
         yield
     except Exception as error:
@@ -135,7 +135,8 @@ def differs(results: list[Any], expected: list[Any]) -> bool:
 
 
 def runtime_file(path: Path, saved: Path) -> Path:
-    """The graph ONNX Runtime makes of a file at its highest level; its layout changes are operators too."""
+    """The graph that ONNX Runtime makes of a file at its highest level of optimization. Changes of layout are
+    operators."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.optimized_model_filepath = str(saved)
@@ -145,7 +146,7 @@ def runtime_file(path: Path, saved: Path) -> Path:
 
 
 def count(version: str, path: Path) -> dict[str, int]:
-    """Operators, and batch norms among them; a constant is no operator."""
+    """The number of operators, and of batch norms among them. Constants are not counted."""
     kinds = [node.op_type for node in onnx.load(path).graph.node]
     return {
         f"{version} operators": len(kinds) - kinds.count("Constant"),
@@ -191,7 +192,7 @@ def measure(ready: Prepared, threads: int, rounds: int) -> dict[str, Any]:
 
 
 def relative(original: Times, other: Times) -> Times:
-    """How many times faster in each round: a slow moment of the machine falls on both."""
+    """How many times faster, computed in each round, because a slow moment of the machine affects both."""
     return Times(tuple(a / b for a, b in zip(original.rounds, other.rounds, strict=True)))
 
 

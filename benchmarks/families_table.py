@@ -1,4 +1,4 @@
-"""What benchmarks/families.py measured, as tables, a plot and a verdict."""
+"""Writes the results of benchmarks/families.py as tables, a plot and a verdict."""
 
 import csv
 from collections.abc import Sequence
@@ -26,7 +26,8 @@ _ONNX = {"exporter": "exporter", "onnxsim": "+ onnxsim", "onnxslim": "+ onnxslim
 
 
 def against_best(facts: Row) -> Row:
-    """fusekit against the fastest of the others, by runtime. The fastest of several alike is fast by luck, too."""
+    """The ratio of the fastest other way to fusekit, by runtime. If several are equally fast, the fastest has luck
+    too."""
     found: Row = {}
     for kind in RUNTIMES:
         others = [key[:-3] for key in facts if key.startswith(f"{kind} ") and key.endswith(" ms")]
@@ -38,12 +39,12 @@ def against_best(facts: Row) -> Row:
 
 
 def noise(row: Row, kind: str) -> float:
-    """How far the original is from itself, or how far half of the rounds are from their median."""
+    """The difference between the two runs of the original, or half the distance between the quartiles if larger."""
     return max(abs(row[f"{kind} again ratio"] - 1), row[f"{kind} again spread"], row[f"{kind} fusekit spread"])
 
 
 def slower(rows: Sequence[Row]) -> list[str]:
-    """Where fusekit's result is slower than the original, beyond the noise."""
+    """The networks where fusekit's result is slower than the original by more than the noise."""
     return [
         f"{row['network']} in {runtime}: {row[f'{kind} fusekit ratio']:.3f}, noise {noise(row, kind):.3f}"
         for row in rows

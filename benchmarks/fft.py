@@ -1,11 +1,12 @@
-"""Convolution by FFT against everyone else, over a grid and on real workloads: `python -m benchmarks.fft --threads 1`.
+"""Compares convolution by FFT with others, over a grid and on real workloads: `python -m benchmarks.fft --threads 1`.
 
-All in one interleaved run for each configuration: fusekit's layer with a frozen weight and its functional form, its
-ONNX file; fft-conv-pytorch, torch-fftconv, julius, scipy's oaconvolve; torch's direct convolution in every layout;
-ONNX Runtime's Conv. Every answer is compared with float64. Rows as CSV, plots and a summary go to docs/benchmarks.
-`--quick` is a look in a minute, `--only grid` or `--only workloads` one half. The first run also exports the files,
-which are kept in out/fft for as long as fusekit does not change: `--prepare` does only that. `--again TEXT` measures
-anew those of the grid whose name holds the text; the other rows are those of the last run. Figures are medians; on a
+One interleaved run for each configuration compares: fusekit's layer with a frozen weight, its functional form, and its
+ONNX file; fft-conv-pytorch, torch-fftconv, julius, scipy's oaconvolve; torch's direct convolution in every layout; ONNX
+Runtime's Conv. Every result is compared with float64. CSV files, plots and a summary are written to docs/benchmarks.
+
+`--quick` takes a minute; `--only grid` or `--only workloads` runs one half. The first run also exports the files, which
+are kept in out/fft as long as fusekit does not change; `--prepare` does only that. `--again TEXT` measures the rows of
+the grid whose name contains the text once more, and keeps the other rows of the last run. Figures are medians; on a
 machine that others use, `--least` takes the shortest times instead.
 """
 
@@ -35,7 +36,7 @@ VERSIONS = ("torch", "onnxruntime", "onnx", "numpy", "scipy", "fft-conv-pytorch"
 
 
 def kept_files() -> Path:
-    """A folder that is another one whenever fusekit is."""
+    """The folder for the files. It changes whenever fusekit's code changes."""
     digest = hashlib.sha1()
     source = Path(fusekit.__file__).parent
     for path in sorted((*source.rglob("*.py"), *(source.parent / "passes").glob("*.py"))):
@@ -46,7 +47,7 @@ def kept_files() -> Path:
 
 
 def prepare(quick: bool, files: Path) -> None:
-    """fusekit's files of the whole grid."""
+    """Export fusekit's files for the whole grid."""
     for case in cases(quick):
         makers = dict(contenders(case, *case.tensors(), 1, files))
         if FUSEKIT_ONNX in makers:
@@ -56,7 +57,7 @@ def prepare(quick: bool, files: Path) -> None:
 
 
 def rows_of(path: Path) -> dict[Case, list[Row]]:
-    """The rows of a run before."""
+    """The rows of an earlier run."""
     known = {_identity(Row(case, "").as_dict()): case for case in cases()}
     found: dict[Case, list[Row]] = {}
     with path.open(newline="") as lines:

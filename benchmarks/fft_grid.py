@@ -37,7 +37,7 @@ class Case:
 
     @property
     def setting(self) -> str:
-        """All but the kernel."""
+        """The name without the kernel."""
         size = f"{self.size:,}" if self.n == 1 else f"{self.size}{'²³'[self.n - 2]}"
         groups = f" in {self.groups} groups" if self.family.endswith("grouped") else ""
         return f"{self.channels}{groups} x {size}{f', batch {self.batch}' if self.batch > 1 else ''}"
@@ -52,7 +52,7 @@ class Case:
         return self.batch * self.channels * (self.channels // self.groups) * self.kernel**self.n * outputs
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """x, weight and bias, the outputs of order 1."""
+        """x, weight and bias, scaled so that outputs are of order 1."""
         random = torch.Generator().manual_seed(0)
         x = torch.randn(self.batch, self.channels, *(self.size,) * self.n, generator=random)
         per_output = self.channels // self.groups
@@ -60,11 +60,12 @@ class Case:
         return x, weight / math.sqrt(per_output * self.kernel**self.n), torch.randn(self.channels, generator=random)
 
     def conv(self, weight: Tensor, bias: Tensor) -> Conv:
-        """As fusekit's algebra knows it."""
+        """The case as a `Conv` of fusekit's algebra."""
         return Conv.from_torch(weight, bias, padding=((self.padding, self.padding),) * self.n, groups=self.groups)
 
     def expected(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """In float64: by torch's direct convolution, or where that takes too long, by transforms of the whole."""
+        """The result in float64, by torch's direct convolution; where that takes too long, by one transform of the
+        whole."""
         x, weight, bias = x.double(), weight.double(), bias.double()
         if self.macs <= DIRECT_MACS[self.groups == self.channels]:
             conv: tuple = (F.conv1d, F.conv2d, F.conv3d)

@@ -1,4 +1,4 @@
-"""One configuration, all its contenders: are they right, and how long do they take."""
+"""Checks and times all contenders of one configuration."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ HOPELESS = {True: 6e9, False: 6e10}  # multiplications, depthwise or not, that n
 
 @dataclass(frozen=True)
 class Row:
-    """One contender at one configuration; `ms` is None where it has no time, `note` says why."""
+    """One contender at one configuration. `ms` is None if it has no time; then `note` says why."""
 
     case: Case
     contender: str
@@ -52,7 +52,7 @@ class Row:
 
     @classmethod
     def of(cls, case: Case, read: Mapping[str, str]) -> "Row":
-        """As `as_dict` wrote it."""
+        """The inverse of `as_dict`."""
         ms, spread, rounds, error, floor = (
             float(read[name]) if read[name] else None for name in ("ms", "spread", "rounds", "error", "floor ms")
         )
@@ -60,8 +60,8 @@ class Row:
 
 
 def measure(case: Case, threads: int, rates: Rates, files: Path, rounds: int, seconds: float, least: bool) -> list[Row]:
-    """All contenders in one interleaved run, those that take longer than SLOW in a second one of fewer rounds, with
-    fusekit in it again as a check; fusekit's time is that of the first."""
+    """Measure all contenders in one interleaved run. Those that take longer than SLOW are in a second run with fewer
+    rounds, with fusekit again as a check; fusekit's time is that of the first run."""
     x, weight, bias = case.tensors()
     expected = case.expected(x, weight, bias)
     quick: dict[str, Callable[[], Tensor]] = {}
@@ -107,7 +107,7 @@ def _seconds(call: Callable[[], Tensor]) -> float:
 
 
 def _error(y: Tensor, expected: Tensor) -> float:
-    """Relative, in the Euclidean norm; infinite for another shape."""
+    """The relative error in the Euclidean norm; infinite for another shape."""
     if y.shape != expected.shape:
         return float("inf")
     return float((y.double() - expected).norm() / expected.norm())

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class LargeKernel(nn.Module):
-    """A depthwise convolution of k x k beside one of 5 x 5, each with its batch norm, summed (RepLKNet: Ding and
+    """The sum of a depthwise convolution of k x k and one of 5 x 5, each with its batch norm (RepLKNet: Ding and
     others, "Scaling Up Your Kernels to 31x31", 2022); `decomposed`: k x 5 and 5 x k in place of k x k (SLaK: Liu and
     others, "More ConvNets in the 2020s", 2022)."""
 
@@ -95,7 +95,7 @@ class LongConvolution(nn.Module):
 
 
 class Reverb(nn.Module):
-    """A room's response: one channel, causal."""
+    """Convolution with the impulse response of a room: one channel, causal."""
 
     def __init__(self, taps: int) -> None:
         super().__init__()

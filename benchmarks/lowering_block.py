@@ -1,11 +1,11 @@
-"""Convolution, whitening batch norm, CReLU, convolution: what a complex network is made of, by every way there is.
+"""Measures the typical block of a complex network in every way: convolution, whitening batch norm, CReLU, convolution.
 
-The floor is written by hand: the batch norm folded into the convolution before it,
+The floor is written by hand. The batch norm is folded into the convolution before it,
 
     Γ V^{-1/2} (W x + b - μ) + β        per channel a 2 x 2 matrix on the rows of [[Wr, -Wi], [Wi, Wr]]
 
-and real channels, the real parts before the imaginary ones, from end to end: Conv, Relu, Conv. With complex numbers
-at its edges, which in a file are [*, 2], it is those three and what moves the last axis: 7 nodes.
+and all channels are real, the real parts before the imaginary ones: Conv, Relu, Conv. With complex inputs and outputs,
+which are [*, 2] in a file, it consists of these three and the nodes that move the last axis: 7 nodes.
 """
 
 import tempfile
@@ -59,20 +59,20 @@ class WhiteningNorm(nn.Module):
 
 
 class SplitReLU(nn.Module):
-    """ReLU of either part."""
+    """ReLU of each part."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.complex(F.relu(x.real), F.relu(x.imag))
 
 
 def native(width: int) -> nn.Sequential:
-    """In torch's own complex layers."""
+    """The block in torch's own complex layers."""
     first, last = (nn.Conv2d(width, width, 3, padding=1, dtype=torch.complex64) for _ in range(2))
     return nn.Sequential(first, WhiteningNorm(width), SplitReLU(), last)
 
 
 class Floor(nn.Module):
-    """The same function in three real layers; `planar`: its input and output as well are real, in two blocks."""
+    """The same function in three real layers. `planar`: input and output are real too, in two blocks."""
 
     def __init__(self, block: nn.Sequential, planar: bool = False) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ def _conv(kernel: Tensor, bias: Tensor, like: nn.Conv2d) -> nn.Conv2d:
 
 
 def blocks(width: int) -> dict[str, nn.Module]:
-    """Of torch's own layers, and of complexPyTorch's where it is installed."""
+    """The block in torch's own layers, and in complexPyTorch's if it is installed."""
     made: dict[str, nn.Module] = {"torch": native(width)}
     cpt = imported("complexPyTorch.complexLayers")
     if cpt is not None:
@@ -127,7 +127,7 @@ def measured(room: Path, rounds: int, quick: bool) -> Iterator[Row]:
 
 
 def _rows(library: str, width: int, size: int, room: Path, rounds: int, seconds: float) -> Iterator[Row]:
-    """One row a way; those that give no file say why, the others are timed in turn."""
+    """One row for each way. A way that gives no file says why; the others are timed in turn."""
     torch.manual_seed(0)
     block = trained(blocks(width)[library]).eval()
     x = torch.randn(1, width, size, size, dtype=torch.complex64)

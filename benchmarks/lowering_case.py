@@ -1,4 +1,4 @@
-"""A module and its input: what the parts of the lowering's benchmark are made of, in the state they are judged in."""
+"""The cases of the lowering's benchmark: a module in the state in which it is judged, and its input."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ class Case:
 
 
 class Call(nn.Module):
-    """A function of one tensor as a module. `Call2`: of two, `Call3`: of three; a forward with `*x` would be captured
-    in another way than most modules are."""
+    """A function of one tensor as a module; `Call2` for two tensors, `Call3` for three. A forward with `*x` would be
+    captured in another way than most modules."""
 
     def __init__(self, function: Function) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ def layer(library: str, where: Any, kind: str, *arguments: Any, shapes: Any = IM
 
 
 def function(library: str, name: str, call: Function, *shapes: Any, real: bool = False) -> Case:
-    """A function of tensors of these shapes."""
+    """A case for a function of tensors of these shapes."""
     kind = (Call, Call2, Call3)[len(shapes) - 1]
     return Case(library, name, lambda: kind(call), lambda: randn(list(shapes), real=real))
 
@@ -73,10 +73,10 @@ def randn(shapes: Any, real: bool = False) -> tuple[Tensor, ...]:
 
 
 def trained(module: nn.Module) -> nn.Module:
-    """Parameters and statistics that are not those of a fresh layer, whose ones and zeros hide what is done with them.
+    """Give a module other parameters and statistics than a new one has, because ones and zeros could hide errors.
 
-    Variances grow, covariances stay positive definite. What speechbrain leaves as `torch.empty` gave it (its bias `b`)
-    becomes a number, and the same one each time."""
+    Variances grow, and covariances stay positive definite. speechbrain leaves its bias `b` as `torch.empty` made it; it
+    becomes a number that is the same each time."""
     with torch.no_grad():
         for name, value in [*module.named_parameters(), *module.named_buffers()]:
             if value.is_complex():

@@ -1,4 +1,4 @@
-"""Modules by the three ways to a file (`lowering_ways`): one row a module, and how many came through."""
+"""Exports modules in the three ways of `lowering_ways`: one row for each module, and how many succeed."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ BROKEN = "raises in PyTorch"
 
 
 def measured(cases: Iterable[Case], room: Path, ways: Sequence[str] = (PLAIN, DECOMPOSED, FUSEKIT)) -> Iterator[Row]:
-    """What became of each case on each way; a module that its own library cannot run is none of theirs."""
+    """The outcome of each case in each way. A module that its own library cannot run is left out."""
     for case in cases:
         row: Row = {"library": case.library, "module": case.name}
         try:
@@ -52,7 +52,8 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def summary(rows: Sequence[Row]) -> Iterator[str]:
-    """Per library: files that run and are right. Below: nodes, of the modules that two ways brought through."""
+    """For each library, the number of files that run and are right. Below, the nodes of modules that two ways can
+    export."""
     whole = [row for row in rows if BROKEN not in row]
     ways = [way for way in WAYS if any(f"{way} problem" in row for row in whole)]
     yield f"| library | modules | {' | '.join(ways)} |"

@@ -1,8 +1,8 @@
 """Every layer of complexPyTorch, complextorch and torchcvnn, and the complex layers of cplxmodule and speechbrain, each
-with an input: whatever of these is installed.
+with an input. Libraries that are not installed are left out.
 
-Left out are losses, containers, initializers, and what takes a layer of another row as its argument and adds nothing.
-Batch sizes, channels and planes differ from one another, so that no mistaken axis goes unseen.
+Not included are losses, containers, initializers, and layers that only wrap a layer of another row. Batch sizes,
+channels and planes all differ, so that a wrong axis is always noticed.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ def layers() -> list[Case]:
 
 
 def complexpytorch() -> Iterator[Case]:
-    """The packaged 0.4; where a newer one is importable, its recurrent layers as well."""
+    """Layers of the packaged version 0.4; if a newer one can be imported, its recurrent layers too."""
     name, where, functions = "complexPyTorch", *map(imported, (f"{n}" for n in _COMPLEXPYTORCH))
     if where is None:
         return
@@ -173,7 +173,7 @@ def _three() -> tuple[Tensor, ...]:
 
 
 def cplxmodule() -> Iterator[Case]:
-    """Its numbers are objects of two tensors: taken apart and put together around the layer."""
+    """Its complex numbers are objects of two tensors, so they are converted before and after each layer."""
     name, where, own = "cplxmodule", imported("cplxmodule.nn"), imported("cplxmodule.cplx")
     if where is None or own is None:
         return
@@ -204,7 +204,8 @@ def cplxmodule() -> Iterator[Case]:
 
 
 def speechbrain() -> Iterator[Case]:
-    """Real tensors with the parts as halves of the last axis: nothing to lower, and torch folds their kernels."""
+    """Its tensors are real, with the two parts as halves of the last axis. There is nothing to lower, and torch folds
+    the kernels."""
     found = {
         part: imported(f"speechbrain.nnet.complex_networks.c_{part}")
         for part in ("linear", "CNN", "normalization", "RNN")
@@ -222,5 +223,5 @@ def speechbrain() -> Iterator[Case]:
 
 
 def real(case: Case, shape: tuple[int, ...]) -> Case:
-    """With real inputs."""
+    """A case with real inputs."""
     return Case(case.library, case.name, case.make, lambda: randn(shape, real=True))

@@ -1,7 +1,7 @@
-"""What torch's exporter is known to fail at with complex numbers (torch 2.13, onnxscript 0.7), each as a small module.
+"""Small modules with complex numbers that torch's exporter is known to fail at (torch 2.13, onnxscript 0.7).
 
-Operators first, then layers, networks, values at which its answer is wrong, linear algebra. Real matrices stand at the
-end: the exporter does not know them either, and they are nobody's complex numbers.
+First operators, then layers, networks, values for which its results are wrong, and linear algebra. Real matrices are at
+the end: the exporter cannot translate their decompositions either, so complex numbers are not the reason there.
 """
 
 from collections.abc import Callable, Iterator
@@ -97,7 +97,7 @@ def _padded(mode: str) -> Callable[[], nn.Module]:
 
 
 class PHMLinear(nn.Module):
-    """W = Σ_i A_i ⊗ F_i, its shape computed with a tensor, as the layers of Zhang et al. (2021) come."""
+    """W = Σ_i A_i ⊗ F_i. Its shape is computed with a tensor, as in the layers published by Zhang et al. (2021)."""
 
     def __init__(self, n: int = 4, inputs: int = 8, outputs: int = 12) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ def _spectrum() -> tuple[Tensor, ...]:
 
 
 class FromReal(nn.Module):
-    """A real image as a complex one, and the moduli of what comes out."""
+    """Makes a real image complex, and returns the moduli of the result."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ def _masked(x: Tensor) -> Tensor:
 
 
 def special_values() -> Iterator[Case]:
-    """Right on random numbers and wrong on these, or on none of them."""
+    """Operators with values at which the exporter may be wrong, although it is right for random numbers."""
     zero, minus = 0.0, -0.0
     re = torch.tensor([-1.0, -1.0, 0.0, 0.0, 1.0, -2.0, zero, minus, zero, minus])
     im = torch.tensor([zero, minus, 1.0, -1.0, zero, zero, zero, zero, minus, minus])

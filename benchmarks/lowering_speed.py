@@ -1,8 +1,8 @@
-"""Complex and quaternion networks by width: the field's layers, torch's, fusekit's with and without products.
+"""Times complex and quaternion networks by width: layers of other libraries, of torch, and fusekit's result.
 
-Four 3 x 3 convolutions with a ReLU of the parts between them, on one image. What fusekit optimizes is the network in
-torch's own complex layers, so that its row is what a user of those gains; `block` is without `use-product`, every
-layer one real convolution. In PyTorch and in ONNX Runtime each by itself, all forms of a width in turn.
+Four 3 x 3 convolutions with a ReLU of the parts between them, on one image. fusekit optimizes the network in torch's
+own complex layers, so its row shows what a user of these layers gains. `block` is without `use-product`: every layer is
+one real convolution. PyTorch and ONNX Runtime are timed separately; all forms of one width run in turn.
 """
 
 import tempfile
@@ -51,7 +51,7 @@ def complex_networks(width: int, size: int) -> Made:
 
 
 def quaternion_networks(width: int, size: int) -> Made:
-    """`width` quaternions are 4 `width` real channels; speechbrain's have them last."""
+    """Networks of `width` quaternions, which are 4 · `width` real channels. speechbrain's layers have channels last."""
     x = torch.randn(1, 4 * width, size, size)
     ours = stack(partial(fnn.QuaternionConv2d, 4 * width, 4 * width, 3, padding=1), nn.ReLU)
     made: Made = {"fusekit.nn": (ours, x)}
@@ -79,7 +79,7 @@ def measured(room: Path, rounds: int, quick: bool) -> Iterator[Row]:
 
 
 def timed(made: Made, runtime: str, room: Path, rounds: int, seconds: float) -> Row:
-    """Milliseconds of each form; one that cannot be had says why under its name."""
+    """Milliseconds of each form. For a form that fails, the reason is stored under its name."""
     source, x = next(iter(made.values()))
     calls: dict[str, Call] = {}
     problems: dict[str, str] = {}
@@ -107,7 +107,7 @@ def _original(module: nn.Module, x: Tensor, runtime: str, room: Path) -> Call:
 
 
 def _optimized(module: nn.Module, x: Tensor, runtime: str, room: Path, form: str) -> Call:
-    """With products the clock decides where they are used, as it does for everybody."""
+    """Optimize with or without products. With them, measured times decide where they are used, as for every user."""
     passes = [*(name for name in PASSES if name != "use-product"), CHANNELS_LAST] if form == BLOCK else None
     if runtime == RUNTIMES[0]:
         return torch_call(fusekit.optimize(module, (x,), passes=passes), Inputs((x,)))
@@ -123,7 +123,8 @@ def _fresh(room: Path) -> Path:
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """The last columns: the native layers' time over fusekit's, the block form's over that with products."""
+    """The last columns: time of the native layers divided by fusekit's, and of the block form divided by that with
+    products."""
     for kind in dict.fromkeys(row["kind"] for row in rows):
         group = [row for row in rows if row["kind"] == kind]
         forms = list(

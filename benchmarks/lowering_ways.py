@@ -1,12 +1,13 @@
-"""Three ways from a complex module to an ONNX file: torch's exporter as it is; the same behind torch's own complex
+"""Three ways from a complex module to an ONNX file: torch's exporter; the same after torch's own complex
 decomposition; fusekit. Each file is checked, loaded and run, and compared with the module in complex128.
 
     plain        torch.onnx.export(module, dynamo=True)
     decomposed   torch.export, decompose_complex_in_graph (ComplexTensor), torch.onnx.export
     fusekit      fusekit.export
 
-The second is nobody's command line: torch 2.13 has the decomposition for torch.compile only, behind a flag. Here it is
-given the graph with convolutions and linear layers whole, and, should that not lead to a file, torch's core operators.
+torch offers no command for the second way: torch 2.13 has the decomposition only for torch.compile, behind a flag. Here
+it gets the graph with whole convolutions and linear layers. If that does not give a file, it gets torch's core
+operators.
 """
 
 import math
@@ -40,7 +41,7 @@ Way = Callable[[nn.Module, tuple[Tensor, ...], Path], str]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one module on one way. `problem` is empty where a file runs and is right."""
+    """The outcome for one module in one way. `problem` is empty if the file runs and is right."""
 
     nodes: int | None = None
     error: float | None = None  # of the file, relative to each output's largest entry, against complex128
@@ -77,7 +78,8 @@ def decomposed(module: nn.Module, x: tuple[Tensor, ...], path: Path) -> str:
 
 
 def through_fusekit(module: nn.Module, x: tuple[Tensor, ...], path: Path) -> str:
-    """Sizes fixed, as on the other ways, and without the clock: what is compared is the lowering."""
+    """Export with fusekit, with fixed sizes as in the other ways, and without timing, so that the lowering is
+    compared."""
     try:
         verdict = fusekit.export(module, path, x, dynamic=False, measure=False)
     except fusekit.ExportError:
@@ -92,14 +94,14 @@ def through_fusekit(module: nn.Module, x: tuple[Tensor, ...], path: Path) -> str
 
 
 def refusals(report: fusekit.Report | None) -> str:
-    """Why complex values went to the exporter as they were; empty where they did not."""
+    """Why complex values were not lowered; empty if they were."""
     events = report.events if report is not None else ()
     reasons = [e.reason for e in events if e.rewrite == LOWERING and e.outcome is not fusekit.Outcome.APPLIED]
     return "; ".join(dict.fromkeys(_short(text) for text in reasons))
 
 
 def _short(text: str) -> str:
-    """Some characters of it, files without their folders: those of this machine tell nobody anything."""
+    """The start of a text. Paths are reduced to file names, because folders of this machine help nobody."""
     text = re.sub(r"(?<![\w.])(?:/[\w.+-]+)+/([\w.+-]+)", r"\1", text)
     return text if len(text) <= 160 else f"{text[:157]}..."
 
@@ -108,7 +110,7 @@ WAYS: dict[str, Way] = {PLAIN: plain, DECOMPOSED: decomposed, FUSEKIT: through_f
 
 
 def outcome(case: Case, way: str, path: Path) -> Outcome:
-    """By one way to `path`, then the checker, ONNX Runtime and the comparison."""
+    """Export in one way to `path`, run the checker and ONNX Runtime, and compare."""
     path.unlink(missing_ok=True)
     try:
         with quiet(), torch.no_grad(), _default_state():
@@ -130,7 +132,7 @@ def outcome(case: Case, way: str, path: Path) -> Outcome:
 
 
 def nodes(path: Path) -> int:
-    """Operators of the file, those of inner graphs (loops) included, constants not."""
+    """The number of operators in the file, including inner graphs (loops), without constants."""
 
     def count(graph: onnx.GraphProto) -> int:
         inner = (a.g for node in graph.node for a in node.attribute if a.HasField("g"))
@@ -151,7 +153,7 @@ def error_of(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> float
 
 
 def _distance(found: Tensor, expected: Tensor) -> float:
-    """Values that are infinite or not numbers have to be so in both."""
+    """The distance of two outputs. Infinite values and NaN must be the same in both."""
     expected = torch.view_as_real(expected.resolve_conj()) if expected.is_complex() else expected
     if found.shape != expected.shape:
         return math.inf
@@ -165,7 +167,7 @@ def _distance(found: Tensor, expected: Tensor) -> float:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of the first cause that says something: the exporter wraps it in general advice."""
+    """The first line of the first cause that has a message. The exporter wraps it in errors with general advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in str(error).splitlines()]
@@ -180,7 +182,7 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def _default_state() -> Iterator[None]:
-    """What a failed export may leave behind is not the next one's."""
+    """Resets the state that a failed export may leave, so that it does not affect the next one."""
     default = torch.get_default_dtype()
     try:
         yield

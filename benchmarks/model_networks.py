@@ -1,6 +1,6 @@
-"""The whole networks of benchmarks/models.py: those fusekit is made for, and ordinary ones, which must not suffer.
+"""The whole networks of benchmarks/models.py: those fusekit is made for, and ordinary ones, which must not get slower.
 
-Trained weights where a package brings them; else random ones, with batch norms that have statistics of their own.
+Weights are trained if a package has them; otherwise they are random, and batch norms have statistics of their own.
 """
 
 import importlib
@@ -27,7 +27,7 @@ IMAGE = (1, 3, 224, 224)
 
 @dataclass(frozen=True)
 class Whole:
-    """A network and its example; `build` gives None where a package is missing."""
+    """A network and its example input. `build` returns None if a package is missing."""
 
     kind: str
     build: Callable[[], nn.Module | None]
@@ -35,7 +35,7 @@ class Whole:
 
 
 class SuperResolution(nn.Module):
-    """Twice as high and wide from collapsible blocks, in training form (SESR: Bhardwaj et al., MLSys 2022)."""
+    """Doubles height and width, with collapsible blocks in training form (SESR: Bhardwaj et al., MLSys 2022)."""
 
     def __init__(self, blocks: int = 5, channels: int = 16, width: int = 256) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def efficientnet_lite0() -> nn.Module | None:
 
 
 def wholes() -> dict[str, Whole]:
-    """By name, the quick ones first among their kind."""
+    """The networks by name; in each kind, the quick ones come first."""
     timm = load_timm()
     known = networks() | (timm_networks(timm) if timm else {})
 

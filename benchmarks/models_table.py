@@ -1,4 +1,4 @@
-"""What benchmarks/models.py measured, as rows, a table, a plot and a verdict."""
+"""Writes the results of benchmarks/models.py as rows, tables, a plot and a verdict."""
 
 import csv
 import math
@@ -19,9 +19,9 @@ GOAL = 1.5  # geometric mean over the home ground, against the best other
 
 
 def summary(measured: Bench) -> Row:
-    """By runtime: the original, the fastest of all others, fusekit, their ratios, and what is noise.
+    """For each runtime: the original, the fastest of all others, fusekit, their ratios, and the noise.
 
-    The fastest of several alike is fast by luck, too: `against best` is a little less than it should be.
+    If several are equally fast, the fastest is also the luckiest, so `against best` is a little too small.
     """
     row: Row = {"rounds": measured.rounds}
     for runtime in (PYTORCH, ONNXRUNTIME, OpenVino.title):
@@ -52,12 +52,13 @@ def runtimes(rows: Sequence[Row]) -> list[str]:
 
 
 def mean(rows: Sequence[Row], column: str) -> float:
-    """Geometric, of those that have one."""
+    """The geometric mean of the values that exist."""
     return geometric_mean([row[column] for row in rows if column in row])
 
 
 def slower(rows: Sequence[Row]) -> list[str]:
-    """Where fusekit's result is slower than the original, beyond half the rounds' spread and the original's own."""
+    """The networks where fusekit's result is slower than the original by more than the spread of half of the rounds,
+    and by more than the original's noise."""
     return [
         f"{row['network']} in {name}: {row[f'{name} speed-up']:.3f} ± {row[f'{name} spread']:.3f}, "
         f"noise {row[f'{name} noise']:.3f}"

@@ -1,8 +1,7 @@
-"""The networks of benchmarks/families.py: what folds, and ordinary networks that have little to fold.
+"""The networks of benchmarks/families.py: networks that can be folded, and ordinary ones that have little to fold.
 
 Blocks of re-parameterised families come from tests/support/families.py, whole networks from timm where it is installed.
-Weights are random, batch norms have statistics of their own, as after training: neither changes what there is to
-compute.
+Weights are random, and batch norms have statistics of their own, as after training. Neither affects the time.
 """
 
 import importlib
@@ -21,7 +20,7 @@ from tests.support.architectures import ResNet50, randomize
 
 @dataclass(frozen=True)
 class Network:
-    """A network in training form, and the merge its author gives, if any."""
+    """A network in training form, and the merge function of its author, if there is one."""
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...]
@@ -30,7 +29,7 @@ class Network:
 
 
 class Heads(nn.Module):
-    """Four narrow 1x1 convolutions of one wide tensor, joined again behind their activations."""
+    """Four narrow 1x1 convolutions of one wide tensor, concatenated after their activations."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -42,7 +41,7 @@ class Heads(nn.Module):
 
 
 class UNet(nn.Module):
-    """The U-Net of Ronneberger et al., 2015, narrow, with padding and batch norms as it is mostly built today."""
+    """The U-Net of Ronneberger et al., 2015, narrow, with padding and batch norms, as it is usually built today."""
 
     def __init__(self, inputs: int = 3, width: int = 16, depth: int = 4, classes: int = 2) -> None:
         super().__init__()
@@ -75,7 +74,8 @@ def stack(*blocks: nn.Module) -> nn.Module:
 
 
 def pruned() -> nn.Module:
-    """Three of four filters exactly zero, as pruning by channels leaves them, and a kernel of eight diagonal blocks."""
+    """Convolutions, one with three of four filters zero, as after pruning of channels, and one with a kernel of eight
+    diagonal blocks."""
     model = nn.Sequential(
         *(nn.Conv2d(64, 128, 3, padding=1), nn.ReLU(), nn.Conv2d(128, 64, 3, padding=1), nn.ReLU()),
         *(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()),
@@ -90,7 +90,8 @@ def pruned() -> nn.Module:
 
 
 def separable() -> nn.Module:
-    """A binomial blur of 15 x 15 taps a channel, then a 3x3 that is a product of 8 channels with a 1x1."""
+    """A binomial blur of 15 x 15 taps per channel, then a 3x3 kernel that is the product of one with 8 channels and a
+    1x1."""
     model = nn.Sequential(nn.Conv2d(64, 64, 15, padding=7, groups=64), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1))
     blur, narrow = model[0], model[2]
     assert isinstance(blur, nn.Conv2d) and isinstance(narrow, nn.Conv2d)
@@ -105,7 +106,7 @@ def separable() -> nn.Module:
 
 
 def networks() -> dict[str, Network]:
-    """By name, those that need nothing but torch."""
+    """The networks that need only torch, by name."""
     image, small = (1, 3, 128, 128), (1, 64, 56, 56)
     same = partial(nn.Conv2d, kernel_size=3, padding=1)
     circular = partial(same, padding_mode="circular")
@@ -147,7 +148,7 @@ _TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")
 
 
 def timm_networks(timm: ModuleType) -> dict[str, Network]:
-    """By name, those of timm; the author's merge is what timm itself calls."""
+    """The networks of timm, by name. The author's merge is timm's own function."""
     merge: Callable[[nn.Module], nn.Module] = importlib.import_module("timm.utils").reparameterize_model
     square = (1, 3, 224, 224)
 
@@ -159,8 +160,8 @@ def timm_networks(timm: ModuleType) -> dict[str, Network]:
 
 
 def load_timm() -> ModuleType | None:
-    """timm, or None. It imports torchvision, whose compiled operators do not load beside every build of torch; they are
-    declared then, for no network here calls one."""
+    """timm, or None. It imports torchvision, whose compiled operators cannot be loaded with every build of torch. In
+    that case they are only declared, because no network here calls one."""
     try:
         return importlib.import_module("timm")
     except ImportError:

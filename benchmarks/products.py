@@ -2,11 +2,11 @@
 
     python -m benchmarks.products [--threads 1] [--rounds 15] [--quick]
 
-One convolution of the complex numbers and of the quaternions, in turn: as one real convolution of its blocks, which is
-what fusekit, and every library but the slowest, computes; as n² real convolutions of the parts, which is what exporters
-make of complex ones; by the fast product. Besides, in PyTorch, the complex convolution of torch itself and the layers
-of complexPyTorch and speechbrain where they are installed. Last, a real 3 x 3 convolution by Winograd's F(4, 3) along
-one axis, to see whether that would pay.
+One convolution of complex numbers, then one of quaternions, is computed as one real convolution of its blocks, as
+fusekit and almost all libraries do; as n² real convolutions of the parts, as exporters do for complex numbers; and by
+the fast product. In PyTorch also by torch's own complex convolution, and by complexPyTorch and speechbrain where they
+are installed. Last, a real 3 x 3 convolution is computed by Winograd's F(4, 3) along one axis, to see whether this
+would pay.
 """
 
 import tempfile
@@ -42,7 +42,7 @@ RUNTIMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
 
 @dataclass(frozen=True)
 class Case:
-    """One convolution: `width` channels a part in and out, a window of `kernel`, a plane of `size`."""
+    """One convolution: `width` input and output channels per part, a window of `kernel`, a plane of `size`."""
 
     n: int
     width: int
@@ -66,7 +66,7 @@ class Case:
 
 
 class Parts(nn.Module):
-    """Σ_j K[k, j] ⋆ x_j for each part k, as many convolutions as there are blocks."""
+    """Σ_j K[k, j] ⋆ x_j for each part k, with one convolution per block."""
 
     def __init__(self, conv: Conv, n: int) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Winograd(nn.Module):
 
 
 def others(case: Case, weight: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
-    """What else there is in PyTorch, with its own kind of input."""
+    """Other ways in PyTorch, each with its own kind of input."""
     found: dict[str, tuple[nn.Module, Tensor]] = {}
     c, k, shape = case.width, case.kernel, (1, case.width, case.size, case.size)
     if case.n == 2:
@@ -126,7 +126,7 @@ def others(case: Case, weight: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
 
 
 def measured(case: Case, target: str, rounds: int, seconds: float) -> dict[str, Any]:
-    """Milliseconds of each form on one runtime, and their error against the block form."""
+    """Milliseconds of each form in one runtime, and its error relative to the block form."""
     torch.manual_seed(0)
     weight = case.weight()
     conv, x = case.conv(weight), case.x()
@@ -143,7 +143,7 @@ def measured(case: Case, target: str, rounds: int, seconds: float) -> dict[str, 
 
 
 def by_winograd(width: int, size: int, target: str, rounds: int, seconds: float) -> dict[str, Any]:
-    """The same of a real 3 x 3 convolution and F(4, 3)."""
+    """The same for a real 3 x 3 convolution and F(4, 3)."""
     torch.manual_seed(0)
     weight, x = torch.randn(width, width, 3, 3) / (9 * width) ** 0.5, torch.randn(1, width, size, size)
     plain = nn.Conv2d(width, width, 3, padding=1, bias=False)
@@ -185,7 +185,8 @@ def cases(quick: bool) -> Iterator[Case]:
 
 
 def table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Times in ms; the last columns are the block form's time over the fast product's, and errors in float32."""
+    """Times in ms. The last columns: the time of the block form divided by that of the fast product, and errors in
+    float32."""
     others = [name.removesuffix(" ms") for row in rows for name in row if name.endswith(" ms")]
     forms = list(dict.fromkeys(others))
     yield "| runtime | n | width | window | plane | " + " | ".join(forms) + " | block / fast | error block / fast |"

@@ -1,10 +1,11 @@
-"""What the custom backward of the quaternion linear layer saves, and what it costs: docs/hypercomplex.md.
+"""Measures the memory that the custom backward of the quaternion linear layer saves, and the time it costs.
 
     python benchmarks/quaternion_memory.py
 
-A stack of layers forward and backward, by autograd and by `quaternion_linear_lean`. "kept" is what waits for the
-backward pass beside parameters and activations. "peak" is how far a process of its own grows in one step (Linux; glibc
-is told to give freed memory back at once). Time is the least of several steps, the two in turns in one process.
+The table is in docs/hypercomplex.md. A stack of layers runs forward and backward, by autograd and by
+`quaternion_linear_lean`. "kept" is the memory that is kept for the backward pass, without parameters and activations.
+"peak" is the growth of a separate process in one step (Linux; glibc is told to return freed memory at once). "time" is
+the shortest of several steps; both forms run in turn in one process.
 """
 
 import os
@@ -35,7 +36,7 @@ def step(model: nn.Module, x: Tensor) -> None:
 
 
 def kept(model: nn.Module, x: Tensor) -> int:
-    """Bytes of the storages saved for backward that are neither parameters nor activations."""
+    """Bytes of the storages saved for the backward pass that are neither parameters nor activations."""
     mine = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     found: dict[int, int] = {}
 
@@ -52,7 +53,7 @@ def kept(model: nn.Module, x: Tensor) -> int:
 
 
 def peak(batch: int, width: int, layers: int, lean: bool) -> None:
-    """Prints the growth of this process, which does nothing else, over its first step."""
+    """Print how much this process grows in its first step. It does nothing else."""
     model, x = stack(width, layers, lean), torch.randn(batch, width)
     small = stack(16, 1, lean)
     step(small, torch.randn(2, 16))  # what torch allocates once

@@ -1,9 +1,9 @@
-"""The table of docs/hypercomplex.md: quaternion functions and layers of speechbrain, and what fusekit has for them.
+"""The table in docs/hypercomplex.md: quaternion functions and layers of speechbrain, and their counterparts in fusekit.
 
     python benchmarks/quaternion_table.py
 
-With the same weights, in float64: the largest difference relative to the largest value, against speechbrain 1.1.2 where
-it is installed. Then gradcheck, the nodes of the exported file, and fusekit's own verdict on it in float32.
+Columns: the largest difference from speechbrain 1.1.2 (if it is installed) relative to the largest value, with the same
+weights in float64; gradcheck; the nodes of the exported file; fusekit's own verdict on the file in float32.
 """
 
 import tempfile
@@ -90,12 +90,12 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 
 
 def parts(weight: Tensor, transposed: bool = False) -> tuple[Tensor, ...]:
-    """Components as speechbrain takes them, which may be trained."""
+    """The components as speechbrain expects them. They can be trained."""
     return tuple((w.mT if transposed else w).detach().clone().requires_grad_() for w in weight)
 
 
 def loaded(theirs: Any, ours: nn.Module) -> Any:
-    """Their layer, with random values, and ours reading its checkpoint."""
+    """Their layer with random values, and our layer after loading its checkpoint."""
     theirs = theirs.double().eval()
     with torch.no_grad():
         for name, value in (*theirs.named_parameters(), *theirs.named_buffers()):
@@ -206,7 +206,7 @@ def functions() -> list[Row]:
 
 
 class LeanInTraining(nn.Module):
-    """As `QuaternionLinear(lean=True)`: the custom backward in training, the plain product in evaluation."""
+    """As `QuaternionLinear(lean=True)`: the custom backward in training, the ordinary product in evaluation."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -224,7 +224,7 @@ def renormed(layer: Any, x: Tensor) -> Tensor:
 
 
 def layers() -> list[Row]:
-    """Theirs take channels last; where ours take them second, they are moved."""
+    """Rows for layers. Theirs have channels last. If ours have them second, the axis is moved."""
     flat, long, image = torch.randn(N, T, C), torch.randn(N, 9, C), torch.randn(N, 7, 6, C)
     rows = []
 
@@ -327,7 +327,7 @@ def layers() -> list[Row]:
 
 
 def others() -> list[Row]:
-    """Layers speechbrain has not."""
+    """Rows for layers that speechbrain does not have."""
     x1, x2, x3 = torch.randn(N, C, 9), torch.randn(N, C, 6, 7), torch.randn(N, C, 4, 4, 5)
     steps = torch.randn(T, N, C)
     algebra = fusekit.algebra

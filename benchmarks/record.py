@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: the machine it ran on, rows as CSV, bars and lines as SVG."""
+"""Writes the results of a benchmark: the machine it ran on, rows as CSV, plots as SVG."""
 
 import csv
 import os
@@ -29,7 +29,7 @@ def machine(*packages: str) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One line a row; the columns are those of all rows, in the order they appear."""
+    """Write one line for each row. The columns are those of all rows, in the order in which they first appear."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as out:
@@ -39,7 +39,8 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_bars(path: Path, title: str, names: Sequence[str], series: Mapping[str, Sequence[float]]) -> None:
-    """Ratios as horizontal bars on a logarithmic axis from 1, a group for each name and a colour for each series."""
+    """Ratios as horizontal bars on a logarithmic axis from 1, with a group for each name and a colour for each
+    series."""
     figure = Figure(figsize=(8, 0.9 + 0.22 * len(names) * max(1, len(series))), layout="constrained")
     axes = figure.subplots()
     height = 0.8 / max(1, len(series))
@@ -58,6 +59,6 @@ def write_bars(path: Path, title: str, names: Sequence[str], series: Mapping[str
 
 
 def save(figure: Figure, path: Path) -> None:
-    """The figure as SVG, alike for alike figures."""
+    """Write the figure as SVG. Equal figures give equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})

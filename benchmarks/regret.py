@@ -1,16 +1,17 @@
-"""Regret: how much longer the realization that fusekit chose takes than the fastest of all, measured anew.
+"""Measures the regret: how much longer the realization that fusekit chose takes than the fastest one.
 
     python -m benchmarks.regret [--threads N] [--target torch --target onnxruntime] [--quick] [--only grid]
 
 writes regret-1-thread.{csv,md} and so on to docs/benchmarks; with `--quick` or `--only` nothing is written. Every
 convolution of the grid of benchmarks/fft.py, and every one that is left in the folded networks of benchmarks/models.py,
-is a model by itself: `fusekit.optimize` chooses, with an empty cache of measurements; then all realizations there are,
-those that its formulas had ruled out too, run in turn, and
+is a model by itself. First `fusekit.optimize` chooses, with an empty cache of measurements. Then all realizations run
+in turn, also those that its formulas had ruled out, and
 
     regret = time of the chosen one / time of the fastest - 1
 
-The fastest of several alike is also the luckiest, so a right choice costs some percent, too. Not run is what would take
-seconds a call, or is by formula many times slower than the direct convolution.
+If several are equally fast, the fastest is also the luckiest, so a right choice has a regret of some percent, too. A
+realization is not run if a call would take seconds, or if it is by formula many times slower than the direct
+convolution.
 """
 
 import csv
@@ -69,7 +70,7 @@ class Single:
 
     @property
     def conv(self) -> Conv:
-        """As the algebra has it."""
+        """The convolution as a `Conv` of the algebra."""
         layer: Any = self.layer
         options: dict[str, Any] = {"stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
         if layer.transposed:
@@ -88,7 +89,7 @@ def of_grid(quick: bool) -> Iterator[Single]:
 
 
 def of_networks(quick: bool) -> Iterator[Single]:
-    """Those that differ in shapes, once."""
+    """The convolutions of the networks; of those with equal shapes, only one."""
     seen = set()
     for name, whole in wholes().items():
         torch.manual_seed(0)
@@ -115,7 +116,7 @@ def of_networks(quick: bool) -> Iterator[Single]:
 
 
 def realizations(conv: Conv, shape: tuple[int, ...], target: str) -> dict[str, Map]:
-    """All there are for this target, whether or not fusekit would look at them."""
+    """All realizations for this target, whether or not fusekit would consider them."""
     found: dict[str, Map] = {}
     if conv.macs(shape) <= HOPELESS[conv.groups == conv.in_channels]:
         found[DIRECT] = conv
@@ -135,7 +136,7 @@ def realizations(conv: Conv, shape: tuple[int, ...], target: str) -> dict[str, M
 
 
 def regret(single: Single, target: str, room: Path, rounds: int, seconds: float) -> dict[str, Any] | None:
-    """A row; None where there is nothing to choose."""
+    """One row of the table; None if there is nothing to choose."""
     conv, shape = single.conv, tuple(single.x.shape)
     maps = realizations(conv, shape, target)
     if len(maps) < 2:
@@ -186,7 +187,7 @@ def table(rows: list[dict[str, Any]], target: str) -> list[str]:
 
 
 def merged(path: Path, rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """The rows of the file, those measured once more in their places."""
+    """The rows of the file; rows that were measured again replace the old ones."""
     new = {(name, row["convolution"]): row for name, found in rows.items() for row in found}
     whole: dict[str, list[dict[str, Any]]] = {}
     with path.open(newline="") as file:

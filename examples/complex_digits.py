@@ -1,6 +1,6 @@
-"""Handwritten digits by their Fourier transforms: a complex network against a real one of as many parameters.
+"""Classifies handwritten digits by their Fourier transforms, with a complex network and a real one of the same size.
 
-The real network sees the same numbers, as two channels. `python examples/complex_digits.py [EPOCHS]`
+The real network gets the real and imaginary parts as two channels. `python examples/complex_digits.py [EPOCHS]`
 """
 
 import sys
@@ -17,7 +17,7 @@ import fusekit.nn as fnn
 
 
 class Modulus(nn.Module):
-    """|z|: scores are real."""
+    """|z|, because scores must be real."""
 
     def forward(self, z: Tensor) -> Tensor:
         return z.abs()
@@ -43,7 +43,7 @@ def spectra() -> tuple[Tensor, Tensor]:
 
 
 def accuracy_after(epochs: int, network: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Trained on four fifths, the share of right answers on the rest."""
+    """Train on four fifths of the images, and return the share of right answers on the rest."""
     train, test = torch.randperm(len(y)).split([1437, 360])
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(epochs):

@@ -1,4 +1,4 @@
-"""The main job on a network that was really trained: TransNet V2, which finds the cuts in a video.
+"""Exports a trained network, TransNet V2, which finds the cuts in a video, and compares it before and after.
 
 The clip pans slowly over four photographs, 25 frames each, so its true cuts are known: 100 frames, the window the
 network was made for. The exit status is 0 only if no rewrite was rejected, the exported file passes its validation, and
@@ -38,7 +38,7 @@ def pan(photograph: np.ndarray) -> np.ndarray:
 
 
 def cuts(logits: np.ndarray) -> list[int]:
-    """The last frame of every shot but the last one, by the network's own rule: a frame above one half is a cut."""
+    """The last frame of every shot except the last shot, by the network's own rule: a frame above one half is a cut."""
     scenes = TransNetV2.predictions_to_scenes(1 / (1 + np.exp(-logits.reshape(-1))))
     return [int(end) for _, end in scenes[:-1]]
 

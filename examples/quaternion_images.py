@@ -1,8 +1,8 @@
-"""A quaternion CNN on colour images beside a real one of as many parameters: which photograph is a small crop from?
+"""From which photograph is a small crop? A quaternion CNN, compared with a real one that has as many parameters.
 
-Crops lose their mean colour and get noise, so that texture and how colours vary together must decide. A pixel is one
-quaternion, grey level | red | green | blue. Training and test crops come from different strips of the images. Needs the
-extra `zoo`, for the images in scikit-image.
+The mean colour of a crop is subtracted and noise is added, so the networks must use texture, and how colours vary
+together. A pixel is one quaternion, grey level | red | green | blue. Training and test crops come from different strips
+of the images. Needs the extra `zoo`, for the images in scikit-image.
 """
 
 import time
@@ -19,7 +19,8 @@ SIZE, STRIP, NOISE = 24, 48, 0.03
 
 
 def crops(count: int, test: bool, seed: int) -> tuple[Tensor, Tensor]:
-    """[count, 4, SIZE, SIZE] and the number of the photograph; even strips of columns to train on, odd ones to test."""
+    """Crops [count, 4, SIZE, SIZE], and the number of the photograph of each. Even strips of columns are for training,
+    odd ones for tests."""
     generator = torch.Generator().manual_seed(seed)
     images = [torch.from_numpy(getattr(skimage.data, name)()[..., :3] / 255.0).float().movedim(-1, 0) for name in NAMES]
     labels = torch.randint(len(images), (count,), generator=generator)

@@ -1,4 +1,4 @@
-"""A small network: optimize it, read the report, export it, and judge both results against the original."""
+"""Optimizes a small network, prints the report, exports it, and compares both results with the original."""
 
 import tempfile
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Before and after, side by side: two modules and their ONNX files, by size and by speed.
+"""Compares two modules and their ONNX files, before and after, in size and speed.
 
-Latencies are medians of interleaved runs: a slow moment of the machine falls on all; equal threads for each."""
+Latencies are medians of interleaved runs, so a slow moment of the machine affects all. All use the same threads."""
 
 import statistics
 import time
@@ -30,7 +30,7 @@ def torch_runner(module: nn.Module, inputs: Sequence[Tensor]) -> Callable[[], ob
 
 
 def latencies(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median of each call in milliseconds, one of each in turn, after one round that is not counted."""
+    """The median time of each call in milliseconds. The calls run in turn; the first round is not counted."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
         for name, call in calls.items():

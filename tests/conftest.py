@@ -1,5 +1,5 @@
-"""Hypothesis profiles: a fixed sample inside the suite, more of it on request (`--hypothesis-profile=long`). With
-`-n 2` the tests run in two processes, each with its share of the cores; what they checked is gathered."""
+"""Hypothesis profiles: a fixed sample in the suite, and a larger one on request (`--hypothesis-profile=long`). With
+`-n 2` the tests run in two processes, each with its share of the cores; their records of checks are combined."""
 
 import os
 from typing import Any

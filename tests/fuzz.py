@@ -1,8 +1,8 @@
-"""Random models against themselves, optimized: the same function at every size, and a tally of what the laws did.
+"""Optimizes random models and checks that they compute the same at every size. Counts what the laws did.
 
     python -m tests.fuzz [MODELS [SEED]]
 
-goes on after a failure, and prints the tally every 1,000 models and at the end.
+It goes on after a failure, and prints the counts every 1,000 models and at the end.
 """
 
 import random
@@ -28,7 +28,7 @@ TOLERANCE = 1e-10
 
 @dataclass
 class Tally:
-    """What happened so far. `failures`: everything that should not have."""
+    """The counts so far. `failures`: everything that went wrong."""
 
     models: int = 0
     skipped: int = 0
@@ -69,8 +69,8 @@ def works(model: nn.Module, x: Tensor) -> bool:
 
 
 def check(seed: int, tally: Tally) -> list[str]:
-    """One random model, optimized without example inputs for either runtime and with some for torch; what went wrong:
-    a rewrite rejected, another function, an error."""
+    """Optimize one random model: without example inputs for both runtimes, and with some for torch. Returns what went
+    wrong: a rewrite was rejected, the function changed, or an error was raised."""
     torch.manual_seed(seed)
     builder, draw = Builder(seed), random.Random(seed)
     model = builder.model()

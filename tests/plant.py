@@ -1,13 +1,15 @@
-"""Plants bugs in a copy of fusekit, one at a time, and tells which net catches each.
+"""Plants bugs in a copy of fusekit, one at a time, and reports which net catches each.
 
     python -m tests.plant [--all] [--nets] [WORD ...]
 
-tries the bugs whose name holds a WORD; --all: every net, not the first only; --nets: the nets alone, which is quicker.
+tries the bugs whose name contains a WORD. --all: every net, not only the first. --nets: the nets alone, which is
+faster.
 
-The nets of a bug are files of fast tests, in order, and the driver's own verification while a few small models and some
-random ones are optimized: `region` (a rewrite was rejected), `whole model` (the result was), an error's name, or
-SILENT, which is what a user without these tests would live with. Tests that fail without any bug do not count. A bug
-that no net catches is a missing test: the exit status says so. `PLANT_WORKERS` of them are tried at once (2).
+The nets of a bug are files of fast tests, in order. The last net is the driver's own verification while a few small
+models and some random ones are optimized: `region` (a rewrite was rejected), `whole model` (the result was rejected),
+the name of an error, or SILENT: nobody would notice the bug without these tests. Tests that fail without any bug do not
+count. If no net catches a bug, a test is missing, and the exit status is not 0. `PLANT_WORKERS` bugs are tried at once
+(2).
 """
 
 import os
@@ -90,7 +92,10 @@ def _copy_to(folder: Path) -> None:
 
 
 def check(bug: Bug, nets: Path, ignored: list[str], *, every: bool, run: bool) -> tuple[Bug, dict[str, str], str]:
-    """What the nets say of one bug, planted in a copy of the tree at `nets`: the first test that fails, or nothing."""
+    """Plant one bug in a copy of the tree at `nets`, and run the nets of the bug.
+
+    Returns the bug, the first failing test of each net that caught it, and what the run says ("" without `run`).
+    """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "tree"
         shutil.copytree(nets, copy, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -113,7 +118,7 @@ def _failures(copy: Path, net: str, *options: str) -> list[str]:
 
 
 def _file_of(net: str) -> str:
-    """Where a file of tests stands, by its name alone."""
+    """The path of a file of tests, found by its name."""
     (path,) = (ROOT / "tests").glob(f"*/{net}.py")
     return str(path.relative_to(ROOT))
 

@@ -1,4 +1,4 @@
-"""Layers to build networks with, and those an optimized program is built from, beside torch.nn's.
+"""Layers that torch.nn does not have: layers to build networks with, and layers that optimized programs consist of.
 
 Knows torch.nn and the algebra. Must not know graphs, or how a layer was found in one.
 """

@@ -1,10 +1,11 @@
-"""What batch norms over any numbers share with torch's: the options, which batches count, and how they are shown."""
+"""The part of a batch norm that does not depend on the numbers: the options, the count of batches, and the repr."""
 
 from torch import Tensor, nn
 
 
 class TrackedNorm(nn.Module):
-    """`num_features`, `eps`, `momentum` as of `torch.nn.BatchNorm2d`; the buffer `num_batches_tracked`, or None."""
+    """Has `num_features`, `eps`, `momentum` as `torch.nn.BatchNorm2d`, and the buffer `num_batches_tracked` (or
+    None)."""
 
     num_batches_tracked: Tensor | None
     weight: Tensor | None
@@ -14,7 +15,8 @@ class TrackedNorm(nn.Module):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
 
     def _count(self) -> float:
-        """The momentum of this batch, which in training is counted; without a momentum, the mean of all batches."""
+        """Count this batch, if in training, and return its momentum. If `momentum` is None, it is 1 / (number of
+        batches), which makes the running statistics the mean over all batches."""
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if self.momentum is None:

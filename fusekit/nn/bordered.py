@@ -2,8 +2,9 @@
 
     y = outer(inner(x)) = folded(x) - ring correction
 
-`folded` is the composition of the two, `inner` and `outer` are kept for the O(perimeter) correction of what the folded
-one gets wrong where `outer` pads. The three hold parameters of their own: train the original, and fold again.
+`folded` is the composition of the two. Near the border, where `outer` pads, it is wrong; `inner` and `outer` are kept
+to correct this, which costs O(perimeter). The three have separate parameters. So do not train this layer: train the
+original, and fold again.
 """
 
 from torch import Tensor, nn
@@ -12,10 +13,12 @@ from fusekit.algebra.bordered import BorderedConv, bordered_conv, geometry_of
 
 
 class _BorderedConvNd(nn.Module):
-    """`weight` and `bias` of the folded convolution, `inner_weight`, `inner_bias`, `outer_weight` of the pair."""
+    """Parameters: `weight` and `bias` of the folded convolution; `inner_weight`, `inner_bias`, `outer_weight` of the
+    pair."""
 
     def __init__(self, value: BorderedConv) -> None:
-        """From a folded pair in the dtype the layer shall have; shapes are torch's, (N, C, *spatial) or unbatched."""
+        """`value`: the folded pair, in the dtype that the layer will have. Shapes are torch's, (N, C, *spatial) or
+        unbatched."""
         super().__init__()
         self.weight = nn.Parameter(value.folded.weight)
         self.bias = None if value.folded.bias is None else nn.Parameter(value.folded.bias)
@@ -42,8 +45,9 @@ class _BorderedConvNd(nn.Module):
 class BorderedConv1d(_BorderedConvNd):
     """One spatial axis: x [(N,) C, L] to [(N,) C', L'].
 
-    `value`: the folded pair (`fusekit.algebra.bordered.BorderedConv`), in the dtype the layer shall have. Parameters:
-    `weight` and `bias` of the folded convolution, `inner_weight`, `inner_bias` and `outer_weight` of the pair.
+    `value`: the folded pair (`fusekit.algebra.bordered.BorderedConv`), in the dtype that the layer will have.
+    Parameters: `weight` and `bias` of the folded convolution, `inner_weight`, `inner_bias` and `outer_weight` of the
+    pair.
     """
 
 

@@ -1,11 +1,11 @@
-"""nn.ConvNd and nn.ConvTransposeNd computed by FFT: drop-in, from the constructor to the state_dict.
+"""nn.ConvNd and nn.ConvTransposeNd computed by FFT, with the same constructor, parameters and state_dict.
 
     layer = FFTConv2d.from_conv(conv)        the same parameters, the same outputs up to rounding
 
-A weight of which no gradient is asked (in eval mode under no_grad, or frozen) has its spectrum computed once, in
-float64, and kept for as long as its values stand: `spectrum_bytes` says how much is held, `max_spectrum_bytes` bounds
-it. A spectrum has as many entries as the transform has points, whatever the kernel: a 13x13 kernel on 56x56 grows
-23-fold. What does not fit the bound is computed anew at every call, in parts that do.
+If no gradient of the weight is needed (in eval mode under no_grad, or frozen), its spectrum is computed once, in
+float64, and kept as long as the weight does not change. `spectrum_bytes` says how much is kept, `max_spectrum_bytes`
+bounds it. A spectrum has as many entries as the transform has points, whatever the size of the kernel: a 13x13 kernel
+on 56x56 grows 23-fold. A spectrum above the bound is computed again at every call, in parts that are below it.
 """
 
 from collections.abc import Mapping
@@ -28,13 +28,14 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 class _FFTConvNd(nn.modules.conv._ConvNd):
-    """What the six layers share: the spectra of the weight, and when they are forgotten."""
+    """Base class of the six layers: it holds the spectra of the weight, and discards them when the weight may
+    change."""
 
     _plain: type[nn.modules.conv._ConvNd]
     _spectra: Spectra
 
     def __init_subclass__(cls) -> None:
-        """The constructor is that of the plain layer, whose signature and documentation it keeps."""
+        """Give the class the constructor of the plain layer, with its signature and documentation."""
         super().__init_subclass__()
         if "_plain" not in vars(cls):
             return
@@ -49,8 +50,10 @@ class _FFTConvNd(nn.modules.conv._ConvNd):
 
     @classmethod
     def from_conv(cls: type[Layer], conv: nn.Module) -> Layer:
-        """The FFT form of the layer `conv`, with its own parameters, mode and hooks. TypeError for another kind or
-        with a parametrized weight; ValueError for a lazy one that has not seen an input."""
+        """The FFT form of the layer `conv`. It shares the parameters of `conv`, and has the same mode and hooks.
+
+        Raises TypeError for another kind of layer or a parametrized weight, ValueError for a lazy layer that has not
+        seen an input."""
         if not isinstance(conv, cls._plain):
             raise TypeError(f"{cls.__name__} is made from {cls._plain.__name__}, not from {type(conv).__name__}")
         if parametrize.is_parametrized(conv):
@@ -78,12 +81,12 @@ class _FFTConvNd(nn.modules.conv._ConvNd):
 
     @property
     def spectrum_bytes(self) -> int:
-        """Bytes of spectra held now, one for each size of input that needs its own."""
+        """Bytes of the spectra that are kept now: one for each size of input that needs its own."""
         return self._spectra.nbytes
 
     @property
     def max_spectrum_bytes(self) -> int:
-        """Bytes of spectra held at most, and the largest that is computed at once."""
+        """The limit, in bytes, of the spectra that are kept, and of the part of a spectrum that is computed at once."""
         return self._spectra.limit
 
     @max_spectrum_bytes.setter
@@ -94,7 +97,7 @@ class _FFTConvNd(nn.modules.conv._ConvNd):
         self._spectra.clear()
 
     def forget_spectra(self) -> None:
-        """After a write to `weight.data`, which torch does not count as a change of the weight."""
+        """Discard all spectra. Call it after a write to `weight.data`, which torch does not count as a change."""
         self._spectra.clear()
 
     def train(self: Layer, mode: bool = True) -> Layer:
@@ -127,10 +130,10 @@ class _FFTConvNd(nn.modules.conv._ConvNd):
 
 
 class _FFTConvTransposeNd(_FFTConvNd, nn.modules.conv._ConvTransposeNd):
-    """What the transposed layers share."""
+    """Base class of the three transposed layers."""
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """As of the plain layer; `output_size` decides between the sizes that one stride allows."""
+        """As for the plain layer. With a stride, several output sizes are possible; `output_size` selects one."""
         n = len(self.kernel_size)
         extra: Any = self.output_padding
         if output_size is not None:
@@ -143,36 +146,36 @@ class _FFTConvTransposeNd(_FFTConvNd, nn.modules.conv._ConvTransposeNd):
 
 
 class FFTConv1d(_FFTConvNd, nn.Conv1d):
-    """`torch.nn.Conv1d` by FFT, arguments and state the same; x [(N,) C, L]."""
+    """`torch.nn.Conv1d` by FFT, with the same arguments and state; x [(N,) C, L]."""
 
     _plain = nn.Conv1d
 
 
 class FFTConv2d(_FFTConvNd, nn.Conv2d):
-    """`torch.nn.Conv2d` by FFT, arguments and state the same; x [(N,) C, H, W]."""
+    """`torch.nn.Conv2d` by FFT, with the same arguments and state; x [(N,) C, H, W]."""
 
     _plain = nn.Conv2d
 
 
 class FFTConv3d(_FFTConvNd, nn.Conv3d):
-    """`torch.nn.Conv3d` by FFT, arguments and state the same; x [(N,) C, D, H, W]."""
+    """`torch.nn.Conv3d` by FFT, with the same arguments and state; x [(N,) C, D, H, W]."""
 
     _plain = nn.Conv3d
 
 
 class FFTConvTranspose1d(_FFTConvTransposeNd, nn.ConvTranspose1d):
-    """`torch.nn.ConvTranspose1d` by FFT, arguments and state the same; x [(N,) C, L]."""
+    """`torch.nn.ConvTranspose1d` by FFT, with the same arguments and state; x [(N,) C, L]."""
 
     _plain = nn.ConvTranspose1d
 
 
 class FFTConvTranspose2d(_FFTConvTransposeNd, nn.ConvTranspose2d):
-    """`torch.nn.ConvTranspose2d` by FFT, arguments and state the same; x [(N,) C, H, W]."""
+    """`torch.nn.ConvTranspose2d` by FFT, with the same arguments and state; x [(N,) C, H, W]."""
 
     _plain = nn.ConvTranspose2d
 
 
 class FFTConvTranspose3d(_FFTConvTransposeNd, nn.ConvTranspose3d):
-    """`torch.nn.ConvTranspose3d` by FFT, arguments and state the same; x [(N,) C, D, H, W]."""
+    """`torch.nn.ConvTranspose3d` by FFT, with the same arguments and state; x [(N,) C, D, H, W]."""
 
     _plain = nn.ConvTranspose3d

@@ -1,7 +1,8 @@
-"""A check of the conditions under which a captured program is the model it was captured from.
+"""A layer that checks whether a captured program is valid for its inputs.
 
-torch.export follows one path of a model's control flow on shapes. The conditions it assumed are few and readable
-(`x.size()[1] == 3`, `x.size()[2] % 2 == 0`); a program without them would answer wrongly, not loudly.
+torch.export follows one path of a model's control flow on shapes. The conditions for this path are few and readable
+(`x.size()[1] == 3`, `x.size()[2] % 2 == 0`). Without a check, the program would silently give wrong results for inputs
+that take another path.
 """
 
 import math
@@ -13,7 +14,7 @@ from torch import nn
 
 
 class ShapeGuard(nn.Module):
-    """Called with a program's inputs, raises ValueError unless every condition holds.
+    """Raises ValueError if a condition on the program's inputs does not hold.
 
     `names`: the inputs' names, in order; `conditions`: Python expressions over these names; `told`: what the error says
     of each, if not the expression itself.
@@ -27,7 +28,8 @@ class ShapeGuard(nn.Module):
         self._compile()
 
     def _compile(self) -> None:
-        """One plain function, which tracers and compilers can follow; it is not pickled but made anew."""
+        """Build one plain function that tracers and compilers can follow. It is not pickled; it is built again after
+        loading."""
         lines = [f"def check({', '.join(self.names)}):"]
         for condition, told in zip(self.conditions, self.told, strict=True):
             message = f"this program was captured for inputs with {told}"

@@ -1,14 +1,15 @@
-"""Convolution by constant matrix products: the form a convolution by FFT takes in an ONNX file.
+"""Convolution by constant matrix products: the form of a convolution by FFT in an ONNX file.
 
     frames -> F x -> S ⊙ F x -> G (S ⊙ F x) -> the outputs in place            S = F' w, G, F, F' constant (`dft.py`)
 
-Only reshapes, plain transpositions, pads, slices, one gather an axis and products: no operator that some ONNX Runtime
-answers wrongly, none that is slow. The file holds the weight as it is; ONNX Runtime computes matrices and spectrum
-once, when it loads the file, and what runs is MatMul, Mul and moves.
+It uses only reshapes, plain transpositions, pads, slices, one gather per axis and products. All of these are right and
+fast in every version of ONNX Runtime that was tried. The file contains the weight as it is. ONNX Runtime computes
+matrices and spectrum once, when it loads the file; at run time only MatMul, Mul and moves of data are left.
 
-Samples lead and columns follow, channels before tiles or, where each channel is on its own, tiles before channels: then
-every level of every transform is a product from the left, and nothing moves between them. Transpositions exchange two
-neighbouring blocks: ONNX Runtime does those at 0.2 to 0.4 ns an entry, any other at 3.5.
+Samples are the leading axes, columns follow. In the columns, channels come before tiles; if channels are not mixed,
+tiles come before channels. Then every level of every transform is a product from the left, and no data moves between
+the levels. Transpositions exchange only two neighbouring blocks: for these ONNX Runtime takes 0.2 to 0.4 ns per entry,
+for any other 3.5.
 """
 
 import math
@@ -41,11 +42,16 @@ def matrix_fft_conv(
     output_padding: Sequence[int] = (),
     plan: MatrixPlan | None = None,
 ) -> Tensor:
-    """The convolution of x [N, C, *size] by `weight`, in torch's layout, float32 or float64, in that precision.
+    """The convolution of x [N, C, *size] with `weight` in torch's layout. Both are float32, or both float64.
 
-    `padding`: (low, high) zeros per axis, below 0 to crop; of a transposed convolution what its output loses. A size
-    that torch.export leaves free is cut into tiles, and the program is right for every value of it. `plan`: how, if
-    not as `plan_matrices` would. Raises ValueError if the kernel is longer than the padded input.
+    An axis whose size torch.export leaves free is cut into tiles, so the program is right for every size.
+
+    Args:
+        padding: (low, high) zeros per axis; negative numbers crop. For a transposed convolution: what is cut off from
+            its output.
+        plan: frames and factors of the transforms; by default those that `plan_matrices` chooses.
+
+    Raises ValueError if the kernel is longer than the padded input.
     """
     lines = _lines(weight, stride, padding, dilation, transposed, output_padding)
     outputs, inputs = weight.shape[0] // groups, int(weight.shape[1])
@@ -67,18 +73,18 @@ def matrix_fft_conv(
 
 
 def _is_free(size: object) -> bool:
-    """Whether it is a symbol of torch.export."""
+    """True for a size that torch.export leaves free: a symbol."""
     return not isinstance(size, int)
 
 
 def _example(sizes: Sequence[int]) -> tuple[int, ...]:
-    """The sizes of the example that is traced, for which tiles are cut best; none if one is not known."""
+    """The sizes of the example that is traced; tiles are chosen for them. Empty if one of them is not known."""
     known = [getattr(getattr(size, "node", None), "hint", size) for size in sizes]
     return () if None in known else tuple(int(size) for size in known)
 
 
 def _any_size(shape: Sequence[int]) -> AbstractContextManager[object]:
-    """Within: no number of tiles is taken for a constant 1 because an example is so small."""
+    """A context in which torch.export does not take a number of tiles for the constant 1 if the example is small."""
     if not any(_is_free(size) for size in shape):
         return nullcontext()
     return _config.patch(backed_size_oblivious=True)  # type: ignore[no-any-return,attr-defined]
@@ -101,15 +107,16 @@ def _lines(
 
 
 def _count(axis: AxisPlan, outputs: int) -> int:
-    """How many frames give so many outputs; only what is positive is divided, which ONNX rounds the other way."""
+    """The number of frames for this number of outputs. Only positive numbers are divided, because ONNX rounds the
+    quotient of negative ones in the other direction."""
     return 1 if axis.frames.one_shot else (outputs + axis.frames.keep - 1) // axis.frames.keep
 
 
 def _framed(x: Tensor, plan: MatrixPlan, lines: Sequence[Line], tiles: Sequence[int]) -> Tensor:
     """x as [*samples, columns]; columns: group, phase, channel, batch, *tile, or batch, *tile, channel.
 
-    Axis by axis, its samples go before the columns and its tiles join them. No dimension is a number of tiles alone,
-    for torch.export would take the 1 of a small example for a constant.
+    For each axis, the samples are moved before the columns, and the tiles are moved to the columns. No dimension is a
+    number of tiles alone, because torch.export would take the 1 of a small example for a constant.
     """
     axes, (batch, channels) = plan.axes, x.shape[:2]
     if plan.channels_last:
@@ -143,12 +150,12 @@ def _swapped(x: Tensor) -> Tensor:
 
 
 def _is_whole(plan: MatrixPlan) -> bool:
-    """One frame an axis, and nothing dealt to phases."""
+    """True if every axis has one frame and no phases."""
     return plan.phases == 1 and all(axis.frames.one_shot for axis in plan.axes)
 
 
 def _cut(x: Tensor, dim: int, axis: AxisPlan, line: Line, tiles: int) -> Tensor:
-    """The samples of all tiles, one tile after the other, along `dim`; zeros where there are none to be read."""
+    """The samples of all tiles, one tile after the other, along `dim`; zeros where a tile reaches beyond x."""
     start, front, after = max(0, axis.lead), max(0, -axis.lead), (0, 0) * (x.dim() - 1 - dim)
     step, length, size = axis.phases * axis.step, axis.phases * axis.samples, x.shape[dim]
     common = axis.block
@@ -159,7 +166,7 @@ def _cut(x: Tensor, dim: int, axis: AxisPlan, line: Line, tiles: int) -> Tensor:
         end = (tiles - 1) * step + length - front - (stop - start)
     else:
         x = x.narrow(dim, start, size - start) if start else x
-        unread = max(0, -line.high) + line.stride  # what may be left over behind the last window
+        unread = max(0, -line.high) + line.stride  # samples that may follow the last window
         total = (tiles - 1) * step + length + -(-unread // common) * common
         end = total - front - (size - start)
     x = F.pad(x, (*after, front, end)) if front or _is_free(end) or end else x
@@ -216,7 +223,7 @@ def _spectrum(
 
 
 def _kernel_by_phases(w: Tensor, plan: MatrixPlan, dilation: Sequence[int]) -> Tensor:
-    """[*taps, group out in] as [*taps of a phase, group out phase in], a dilated kernel stuffed with zeros."""
+    """[*taps, group out in] as [*taps of a phase, group out phase in]. In a dilated kernel, zeros are inserted."""
     n = len(plan.axes)
     sizes = []
     for i, (axis, d) in enumerate(zip(plan.axes, dilation, strict=True)):
@@ -232,7 +239,7 @@ def _kernel_by_phases(w: Tensor, plan: MatrixPlan, dilation: Sequence[int]) -> T
 
 
 def _mixed(x: Tensor, spectrum: Tensor, plan: MatrixPlan, frames: int) -> Tensor:
-    """S ⊙ F x: [bins, columns], channels of each bin mixed; `frames`: of the whole batch."""
+    """S ⊙ F x: [bins, columns], with the channels of each bin mixed. `frames`: their number in the whole batch."""
     bins, groups = plan.bins, plan.groups
     if plan.channels_last:
         return x.reshape(bins, frames, groups) * spectrum.reshape(bins, 1, groups)
@@ -254,7 +261,7 @@ def _synthesised(y: Tensor, plan: MatrixPlan, tables: Sequence[Tensor]) -> Tenso
 
 
 def _placed(y: Tensor, plan: MatrixPlan, batch: int, tiles: Sequence[int], sizes: Sequence[int]) -> Tensor:
-    """[kept outputs, columns] as [batch, channel, *sizes]: the way of `_framed` back."""
+    """[kept outputs, columns] as [batch, channel, *sizes]: undoes the layout of `_framed`."""
     kept, channels = [axis.kept for axis in plan.axes], plan.groups * plan.outputs
     outer, inner = (batch, channels) if plan.channels_last else (channels * batch, 1)
     extents = [tile * keep for tile, keep in zip(tiles, kept, strict=True)]

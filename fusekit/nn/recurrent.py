@@ -1,4 +1,5 @@
-"""What recurrent layers over any numbers share: torch's options, names and order of the parameters, and their draws."""
+"""The part of a recurrent layer that does not depend on the numbers: torch's options, the names, order and initial
+values of the parameters."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -14,7 +15,8 @@ USUAL = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "b
 
 
 class Recurrent(nn.Module):
-    """Layers in one or two directions, the options those of `torch.nn.LSTM`; `weight_ih_l0` to `bias_hh_l1_reverse`."""
+    """Layers in one or two directions. Options and names of parameters (`weight_ih_l0` to `bias_hh_l1_reverse`) are
+    those of `torch.nn.LSTM`."""
 
     def __init__(
         self,
@@ -35,23 +37,23 @@ class Recurrent(nn.Module):
         self.directions = 2 if bidirectional else 1
 
     def _runs(self) -> list[tuple[int, str]]:
-        """(features that enter, suffix of its parameters) of each run over the sequence, in torch's order."""
+        """(number of input features, suffix of the parameters) for each run over the sequence, in torch's order."""
         ends = ("", "_reverse")[: self.directions]
         widths = [self.input_size] + [self.hidden_size * self.directions] * (self.num_layers - 1)
         return [(width, f"l{layer}{end}") for layer, width in enumerate(widths) for end in ends]
 
     def _own(self, name: str, suffix: str) -> Any:
-        """The parameter or layer of this name in a run, None where there is none."""
+        """The parameter or layer `name` of the run with this suffix; None if there is none."""
         return getattr(self, f"{name}_{suffix}", None)
 
     def _shown(self, *order: str) -> str:
-        """The sizes, and of the options in this order those that are not the usual ones."""
+        """The text of the repr: the sizes, then those options of `order` that do not have their default."""
         options = [f"{name}={getattr(self, name)}" for name in order if getattr(self, name) != USUAL[name]]
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *options])
 
 
 def register(layer: nn.Module, suffix: str, shapes: Shapes, device: Any, dtype: Any) -> None:
-    """Parameters of these names and shapes, not yet drawn; None for one that the layer goes without."""
+    """Register parameters with these names and shapes, without initial values. A shape of None registers None."""
     for name, shape in shapes.items():
         value = None if shape is None else nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         layer.register_parameter(f"{name}{suffix}", value)
@@ -61,7 +63,7 @@ def register(layer: nn.Module, suffix: str, shapes: Shapes, device: Any, dtype: 
 def draw_gates(
     parameters: Iterable[tuple[str, Tensor]], gates: int, draw: Callable[[Tensor], object], axis: int = 0
 ) -> None:
-    """Each gate's part of a weight, along the axis, drawn by itself; biases 0."""
+    """Initialize weights gate by gate with `draw`, the gates lying along `axis`; set biases to 0."""
     for name, parameter in parameters:
         if name.startswith("weight"):
             for gate in parameter.chunk(gates, axis):

@@ -1,8 +1,10 @@
-"""The spectra of a weight that stands still: computed once in float64, kept in the signals' dtype, never saved.
+"""A cache for the spectra of a weight that does not change: computed once in float64, kept in the signals' dtype, never
+saved.
 
-An entry is good for one weight at one version of its values: a write to the weight in place and loading raise the
-version; a move, a cast or another tensor change the storage. An optimizer's step makes all entries void, because fused
-optimizers raise no version. Writes through `weight.data` do none of this: torch cannot see them, so call `clear()`.
+An entry is valid for one weight at one version of its values. A write in place and loading raise the version. A move, a
+cast or another tensor change the storage. An optimizer's step discards all entries, because fused optimizers do not
+raise the version. Writes through `weight.data` do none of this, and torch cannot see them, so call `clear()` after
+them.
 """
 
 import itertools
@@ -20,7 +22,7 @@ from fusekit.algebra.transforms.spectral_conv import Realization
 
 _NUMBERS = itertools.count(1)
 _KNOWN: "weakref.WeakValueDictionary[int, Spectra]" = weakref.WeakValueDictionary()
-_STEPS = [0]  # of all optimizers, since the start
+_STEPS = [0]  # steps of all optimizers, since the start
 _PLAIN = (Tensor, torch.nn.Parameter)
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 
@@ -39,14 +41,14 @@ def wide_spectrum(realization: Realization, kernel: Tensor, dtype: torch.dtype) 
 
 
 class Spectra:
-    """The spectra of one layer's weight, one for each realization it is used in, least recently used first.
+    """The spectra of one layer's weight, one for each realization that uses it, the least recently used first.
 
-    `limit`: bytes held at most. Copies and pickles of it are empty. Threads may share it.
+    `limit`: bytes kept at most. Copies and pickles are empty. Several threads may use one object.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.number = next(_NUMBERS)  # by which compiled code, which holds no objects, knows it
+        self.number = next(_NUMBERS)  # compiled code cannot hold objects; it finds this one by its number
         self._entries: OrderedDict[Any, Tensor] = OrderedDict()
         self._source: tuple[Tensor, int, int] | None = None
         self._lock = threading.Lock()
@@ -57,17 +59,17 @@ class Spectra:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held now."""
+        """Bytes kept now."""
         return sum(entry.nbytes for entry in list(self._entries.values()))
 
     def clear(self) -> None:
-        """Forget all; the next call computes anew."""
+        """Discard all spectra; the next call computes its spectrum again."""
         with self._lock:
             self._entries.clear()
             self._source = None
 
     def of(self, realization: Realization, weight: Tensor, kernel: Callable[[], Tensor], dtype: torch.dtype) -> Tensor:
-        """The spectrum of the kernel that is a view of `weight`, for signals of `dtype`."""
+        """The spectrum of `kernel()`, a view of `weight`, for signals of `dtype`. It is computed if it is not kept."""
         if (
             type(weight) not in _PLAIN
             or weight.is_inference()
@@ -78,7 +80,7 @@ class Spectra:
         with self._lock:
             if not self._is_of(weight):
                 self._entries.clear()
-                self._source = (weight.detach(), weight._version, _STEPS[0])  # held: its address stays its own
+                self._source = (weight.detach(), weight._version, _STEPS[0])  # alive: its address stays its own
             found = self._entries.get(key)
             if found is not None:
                 self._entries.move_to_end(key)
@@ -103,5 +105,5 @@ class Spectra:
 
 
 def spectra_of(number: int) -> Spectra | None:
-    """The spectra of this number, if they still live."""
+    """The object with this number; None if it no longer exists."""
     return _KNOWN.get(number)

@@ -2,8 +2,9 @@
 
     y = conv(x; w)      ∂x = convᵀ(ȳ; w̄)      ∂w[u] = Σ_m ȳ[m] x̄[s m + d u - p]
 
-The gradients of a convolution are convolutions, and are computed as such: ∂w is one with the batch for input channels,
-ȳ for its kernel, stride and dilation exchanged. So they have gradients in turn. Half precision is computed in float32.
+The gradients of a convolution are convolutions, and are computed by this operator too, so they have gradients in turn.
+For ∂w, the batch takes the place of the input channels, ȳ that of the kernel, and stride and dilation are exchanged.
+Half precision is computed in float32.
 """
 
 from collections.abc import Callable
@@ -30,9 +31,10 @@ Apply = Callable[[Tensor, Tensor, Tensor | None, Geometry], Tensor]
 def spectral_convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, spectra: Spectra | None = None
 ) -> Tensor:
-    """The convolution of x [B, C, *size] with a weight in torch's layout, which has an output; all of one dtype.
+    """The convolution of x [B, C, *size] with a weight in torch's layout; all tensors have one dtype. The output must
+    not be empty.
 
-    `spectra`: where the weight's spectrum is kept while no gradient is asked of it.
+    `spectra`: where the weight's spectrum is kept, if no gradient of the weight is needed.
     """
     if torch.compiler.is_exporting() or (torch._C._get_tracing_state() is not None and torch.onnx.is_in_onnx_export()):
         return _exported(x, weight, bias, geometry)
@@ -48,7 +50,7 @@ def spectral_convolve(
 
 
 def _exported(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    """For programs that leave PyTorch: constant matrix products."""
+    """The form for exported programs: constant matrix products."""
     if x.is_complex():
         raise NotImplementedError("a complex convolution by FFT cannot be exported; export real and imaginary parts")
     dtype = WIDER.get(x.dtype, x.dtype)
@@ -62,7 +64,7 @@ def _exported(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
 
 
 def _computed(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, spectra: Spectra | None) -> Tensor:
-    """The value, without gradients."""
+    """The result, without gradients."""
     dtype = WIDER.get(x.dtype, x.dtype)
     if dtype is not x.dtype:
         shift = None if bias is None else bias.to(dtype)
@@ -98,7 +100,7 @@ def _in_parts(
     spectrum: Callable[[Realization, Tensor], Tensor],
     limit: int,
 ) -> Tensor:
-    """By groups or outputs, in halves, as long as the spectrum of a part is larger than the limit."""
+    """The convolution in parts. Groups, or else outputs, are halved until the spectrum of a part is below the limit."""
     groups, outputs, inputs, *window = kernel.shape
     realized = realize(geometry, tuple(window), (outputs, inputs), tuple(x.shape[2:]), x.shape[0])
     if realized.spectrum_bytes(x.dtype) <= limit or groups * outputs == 1:
@@ -118,7 +120,7 @@ def _in_parts(
 
 
 class _Convolve(torch.autograd.Function):
-    """The operator for eager gradients of any order."""
+    """The operator in eager mode, with gradients of any order."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, spectra: Spectra | None) -> Tensor:
@@ -138,7 +140,7 @@ class _Convolve(torch.autograd.Function):
 def gradients(
     apply: Apply, grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Of x, weight and bias, as far as wanted; `apply` convolves."""
+    """The gradients of x, weight and bias; None where not wanted. `apply` computes a convolution."""
     of_x = (
         apply(grad, weight.conj(), None, _adjoint(geometry, tuple(x.shape[2:]), weight.shape[2:]))
         if wanted[0]
@@ -152,7 +154,8 @@ def gradients(
 
 
 def _adjoint(geometry: Geometry, size: Shape, window: torch.Size) -> Geometry:
-    """The convolution that takes the output's gradient to the input's, of this size; it has the same weight."""
+    """The convolution that maps the output's gradient to the input's gradient. `size`: of the input. It has the same
+    weight."""
     if geometry.transposed:
         extra = geometry.output_padding or (0,) * len(size)
         padding = tuple((low, high - op) for (low, high), op in zip(geometry.padding, extra, strict=True))
@@ -164,7 +167,8 @@ def _adjoint(geometry: Geometry, size: Shape, window: torch.Size) -> Geometry:
 
 
 def _of_weight(apply: Apply, long: Tensor, short: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """Σ_m short[m] long[s m + d u - low]: the batch, by groups, for input channels; stride and dilation exchanged."""
+    """Σ_m short[m] long[s m + d u - low]: a convolution with the batch in place of the input channels, in each group,
+    and with stride and dilation exchanged."""
     groups, batch, n = geometry.groups, long.shape[0], long.ndim - 2
     padding = []
     for i in range(n):
@@ -208,7 +212,7 @@ def _operator(
     output_padding: list[int],
     spectra: int,
 ) -> Tensor:
-    """The operator for compilers, who need not look into it; `spectra`: the number of a layer's spectra, or 0."""
+    """The operator for compilers, which do not trace into it. `spectra`: the number of a layer's `Spectra`, or 0."""
     geometry = _unpack((stride, low, high, dilation, groups, transposed, output_padding))
     return _computed(x, weight, bias, geometry, spectra_of(spectra))
 

@@ -1,4 +1,4 @@
-"""A module to a verified ONNX file, or to no file at all.
+"""Writes a module as a verified ONNX file. If a check fails, it writes no file.
 
 Knows torch.onnx, the format, and the names in a file. Must not know how the module was optimized.
 """

@@ -1,8 +1,8 @@
-"""Chunks along a free size, as slices: the exporter's optimizer fails on a split by a size that it does not know.
+"""Replaces chunks along a free size by slices, because the exporter's optimizer fails on a split by an unknown size.
 
     chunk(x, n)[k] = x[k s : (k + 1) s],  s = ceil(size / n)         split(x, s)[k] = x[k s : (k + 1) s]
 
-The last one ends where x ends. How many there are the trace has settled.
+The last one ends where x ends. The number of chunks is fixed by the trace.
 """
 
 import operator
@@ -19,7 +19,7 @@ _CHUNKS = (torch.ops.aten.chunk.default, torch.ops.aten.split.Tensor)
 
 
 def chunks_as_slices(program: ExportedProgram) -> None:
-    """Rewrite the program in place."""
+    """Replace chunks and splits along free sizes, in place."""
     for node in list(program.graph.nodes):
         taken = all(user.target is operator.getitem for user in node.users)
         if node.target in _CHUNKS and taken and (step := _step(program.graph, node)) is not None:
@@ -29,7 +29,7 @@ def chunks_as_slices(program: ExportedProgram) -> None:
 
 
 def _step(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
-    """The length of a chunk, where it is no plain number."""
+    """The node that computes the length of a chunk; None if the length is a plain number."""
     x, amount, dim = _arguments(node)
     if node.target is torch.ops.aten.split.Tensor:
         return amount if isinstance(amount, fx.Node) else None
@@ -56,7 +56,7 @@ def _slice(graph: fx.Graph, node: fx.Node, step: fx.Node) -> None:
 
 
 def _arguments(node: fx.Node) -> tuple[Any, Any, int]:
-    """The tensor, how many chunks or how long, and the axis."""
+    """The tensor, the number of chunks (chunk) or their length (split), and the axis."""
     x, amount, *rest = (*node.args, *node.kwargs.values())
     return x, amount, rest[0] if rest else 0  # type: ignore[return-value]
 

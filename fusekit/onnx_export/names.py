@@ -1,11 +1,11 @@
-"""The exported graph as clean as the program it came from: names a user recognises, nothing that is not used.
+"""Cleans up the exported graph: names that a user recognises, nothing that is not used.
 
     node         features.0/Conv          the module it came from, the operator
     initializer  features.0.weight        its state_dict name (`.T` appended where the exporter transposed it)
     output       output, output_0, logits its place in the model's output
-    dimension    batch, height, x_dim1    what it is, or whose
+    dimension    batch, height, x_dim1    its meaning, or the input it belongs to
 
-The exporter's own records (stack traces with paths of the user's machine, the FX graph line by line) are dropped.
+The exporter's own records (stack traces with paths of the user's machine, the FX graph line by line) are removed.
 """
 
 import ast
@@ -19,7 +19,8 @@ from onnxscript import optimizer
 SCOPES = "pkg.torch.onnx.name_scopes"
 NO_SCOPE = "_empty_nn_module_stack_from_metadata_hook"
 SPATIAL = {3: ("length",), 4: ("height", "width"), 5: ("depth", "height", "width")}
-# Folding these trades a few numbers for a stored tensor; whatever else has constant inputs is arithmetic on weights.
+# Folding one of these would replace a few numbers by a large tensor. Other nodes with constant inputs are arithmetic
+# on weights.
 GROWING = {"ConstantOfShape", "Expand", "Range", "Tile", "EyeLike", "OneHot", "Pad", "Resize", "QuantizeLinear"}
 GROWING_LIMIT = 1024
 
@@ -27,7 +28,8 @@ GROWING_LIMIT = 1024
 def tidy(
     model: ir.Model, weights: Mapping[str, tuple[int, ...]], outputs: list[str], metadata: Mapping[str, str]
 ) -> None:
-    """Rename, fold and strip in place. `weights`: the shapes of the state_dict; `outputs`: names in flattened order."""
+    """Rename, fold and remove records, in place. `weights`: the shapes of the state_dict; `outputs`: the names of the
+    outputs in flattened order."""
     _tell_apart(model.graph)
     optimizer.fold_constants(model, should_fold=_is_weight_arithmetic)
     RemoveUnusedNodesPass()(model)
@@ -45,7 +47,7 @@ def tidy(
 
 
 def _tell_apart(graph: ir.Graph) -> None:
-    """No value is called what a weight is called: folded, it would be a weight itself."""
+    """Rename values that have the name of a weight. If such a value were folded, it would replace the weight."""
     taken = set(graph.initializers)
     for node in graph:
         for value in node.outputs:
@@ -54,7 +56,7 @@ def _tell_apart(graph: ir.Graph) -> None:
 
 
 def _is_weight_arithmetic(node: ir.Node) -> bool | None:
-    """True: fold, whatever the size; None: the optimizer's own rules, which leave large tensors alone."""
+    """True: fold, whatever the size. None: use the optimizer's own rules, which do not fold large tensors."""
     if not node.inputs or any(value is None or value.const_value is None for value in node.inputs):
         return None
     return None if node.op_type in GROWING else True
@@ -67,7 +69,7 @@ def _name_outputs(graph: ir.Graph, names: Iterable[str], taken: set[str]) -> Non
 
 
 def _name_weights(graph: ir.Graph, weights: Mapping[str, tuple[int, ...]]) -> None:
-    """A constant that is a weight transposed gets the weight's name with `.T`: nothing is lost in the file."""
+    """A constant that is a transposed weight gets the name of the weight with `.T`, so that it can still be found."""
     for node in graph:
         path = _module_path(node, weights)
         weight = f"{path}.weight" if path else "weight"
@@ -80,7 +82,7 @@ def _name_weights(graph: ir.Graph, weights: Mapping[str, tuple[int, ...]]) -> No
 
 
 def _share_constants(graph: ir.Graph, weights: Collection[str]) -> None:
-    """Equal constants once. Weights stay their own, equal or not: their names are how they are found."""
+    """Store equal constants once. Weights are not shared, even if equal, because users find them by their names."""
     kept: dict[tuple[object, ...], ir.Value] = {}
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
@@ -93,19 +95,20 @@ def _share_constants(graph: ir.Graph, weights: Collection[str]) -> None:
 
 
 def _name_nodes(graph: ir.Graph, taken: set[str], weights: Collection[str]) -> None:
-    """Nodes and the values they make share a name; both kinds are unique in the whole model, subgraphs included."""
+    """Give each node and its output the same name. Names are unique in the whole model, subgraphs included."""
     kept = {id(value) for value in graph.outputs}
     names: set[str] = set()
     for node in ir.traversal.RecursiveGraphIterator(graph):
         path = _module_path(node, weights)
         node.name = _unique(f"{path}/{node.op_type}" if path else node.op_type, names)
         for index, value in enumerate(node.outputs):
-            if id(value) not in kept and value.name != "":  # an empty name is an output left out
+            if id(value) not in kept and value.name != "":  # an empty name marks an output that is not used
                 value.name = _unique(node.name if len(node.outputs) == 1 else f"{node.name}.{index}", taken)
 
 
 def _module_path(node: ir.Node, weights: Collection[str]) -> str:
-    """The module owning the node's weight, else the module whose forward called it, else the root, ''."""
+    """The path of the module that owns the node's weight, or else of the module whose forward called it; '' is the
+    root."""
     for value in node.inputs[1:]:
         weight = (value.name or "").removesuffix(".T") if value is not None and value.is_initializer() else ""
         if weight in weights:
@@ -117,7 +120,7 @@ def _module_path(node: ir.Node, weights: Collection[str]) -> str:
 
 
 def _name_dims(graph: ir.Graph) -> None:
-    """Symbols of torch (`s77`) get readable names everywhere they occur, also inside expressions (`s77 + 100`)."""
+    """Give torch's symbols (`s77`) readable names wherever they occur, also in expressions (`s77 + 100`)."""
     names: dict[str, str] = {}
     for value in graph.inputs:
         for axis, dim in enumerate(value.shape or ()):
@@ -145,7 +148,7 @@ def _renamed(dim: int | ir.SymbolicDim, names: Mapping[str, str]) -> int | str |
     if isinstance(dim, int) or dim.value is None:
         return dim if isinstance(dim, int) else None
     text = str(dim.value)
-    if text.isdigit():  # the exporter spells a size that it specialised as a symbol
+    if text.isdigit():  # the exporter writes a size that became a constant as a symbol too
         return int(text)
     return re.sub(r"[A-Za-z_]\w*", lambda found: names.get(found[0], found[0]), text)
 

@@ -1,10 +1,10 @@
-"""A complex model between real ends: what a file, which has no complex numbers, takes and returns in their place.
+"""Gives a complex model real inputs and outputs, because an ONNX file here has no complex ones.
 
-    interleaved   [*, 2]                the parts last
-    planar        [N, 2C, *]            the real parts, then the imaginary ones, along the channels ([2C] of a vector)
+    interleaved   [*, 2]                the two parts on the last axis
+    planar        [N, 2C, *]            the real parts, then the imaginary ones, along the channels ([2C] for a vector)
     pair          two tensors [*]       x_re, x_im
 
-The first is what an export makes of complex numbers by itself, and needs nothing here.
+The export itself already writes the first form, so nothing is done for it here.
 """
 
 import operator
@@ -21,10 +21,10 @@ INTERLEAVED, PLANAR, PAIR = ENDS = ("interleaved", "planar", "pair")
 
 
 def between_real_ends(model: nn.Module, inputs: Inputs, ends: str) -> tuple[nn.Module, Inputs]:
-    """The model as one of real tensors, and its example inputs.
+    """A model with real inputs and outputs in the form `ends`, and example inputs for it.
 
-    Raises `FusekitError` for other ends than `ENDS`, for a complex tensor inside another argument, and for a planar
-    scalar.
+    Raises `FusekitError` if `ends` is not in `ENDS`, for a tensor inside a container argument, and for a scalar with
+    "planar".
     """
     if ends not in ENDS:
         raise FusekitError(f"io must be one of {', '.join(ENDS)}, got {ends!r}")
@@ -35,7 +35,8 @@ def between_real_ends(model: nn.Module, inputs: Inputs, ends: str) -> tuple[nn.M
     tensors: dict[str, Tensor] = {}
 
     def taken(value: Any, keyword: str = "") -> Any:
-        """A placeholder, or two, for an argument, and what the model is called with."""
+        """Make one or two placeholders for an argument. Returns what stands for the argument: a node, a list of the
+        nodes of a complex tensor, or the value itself if it has no tensors."""
         if not isinstance(value, Tensor):
             if any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value)):
                 raise FusekitError(f"io={ends!r} takes tensors, got a {type(value).__name__} of them as an argument")
@@ -55,7 +56,7 @@ def between_real_ends(model: nn.Module, inputs: Inputs, ends: str) -> tuple[nn.M
     kwargs = {name: taken(value, name) for name, value in inputs.kwargs.items()}
 
     def whole(nodes: Any) -> Any:
-        """What the placeholders say, as a complex number again."""
+        """The node of the complex tensor that the placeholders hold."""
         if not isinstance(nodes, list):
             return nodes
         if len(nodes) == 1:
@@ -68,7 +69,7 @@ def between_real_ends(model: nn.Module, inputs: Inputs, ends: str) -> tuple[nn.M
         result = inputs.cloned().call(evaluation_copy(model))
 
     def given_back(value: Any, node: fx.Node) -> Any:
-        """What the model returns, element by element."""
+        """Convert the complex tensors in the model's result, element by element."""
         if isinstance(value, tuple | list | dict):
             items = value.items() if isinstance(value, dict) else enumerate(value)
             parts = {key: given_back(v, graph.call_function(operator.getitem, (node, key))) for key, v in items}
@@ -83,8 +84,8 @@ def between_real_ends(model: nn.Module, inputs: Inputs, ends: str) -> tuple[nn.M
 
 
 def _module(model: nn.Module, graph: fx.Graph) -> nn.Module:
-    """A module with the graph as its forward, whose parameters are the file's inputs. Not a `GraphModule`, which prints
-    on its own whatever a model has against an input."""
+    """A module with the graph as its forward; the arguments of the forward are the inputs of the file. It is not a
+    `GraphModule`, because that prints errors of the model's forward by itself."""
     code = graph.python_code("self")
     scope = dict(code.globals)
     exec(code.src, scope)
@@ -94,12 +95,12 @@ def _module(model: nn.Module, graph: fx.Graph) -> nn.Module:
 
 
 def _parts(value: Tensor, ends: str) -> tuple[Tensor, ...]:
-    """A complex tensor at a real end."""
+    """The real tensors for a complex one."""
     re, im = value.real, value.imag
     return (re, im) if ends == PAIR else (torch.cat([re, im], _axis(value.dim())),)
 
 
 def _axis(rank: int) -> int:
     if rank == 0:
-        raise FusekitError("a complex scalar has no planar form: it takes an axis")
+        raise FusekitError("a complex scalar has no planar form, because it has no axis: use io='pair'")
     return min(1, rank - 1)

@@ -1,10 +1,10 @@
-"""A module -> a verified ONNX file, or no file at all.
+"""Writes a module as a verified ONNX file. If a check fails, it writes no file.
 
     trace -> translate -> tidy -> write beside the target -> check -> run -> compare with the original -> move in place
 
-Everything happens in a temporary folder beside the target, so that the last step is a rename: whoever reads the target
-sees the old file or the new one, whole and verified, never a part. What fails is tried again with less ambition,
-without the exporter's own optimizations, then with fixed sizes; the `Validation` says which sizes came out free.
+Everything happens in a temporary folder beside the target, and the last step is a rename. So a reader of the target
+sees the old file, or the new one complete and verified, but never a part of it. If an attempt fails, it is repeated
+without the exporter's own optimizations, then with fixed sizes. The `Validation` says which sizes are free in the end.
 """
 
 import importlib.metadata
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, OutputKind
+from torch.onnx._internal.exporter._errors import DispatchError
 from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError, ExportError, FusekitError, reason_of, told_as
@@ -39,7 +40,7 @@ from fusekit.validation.judge import judge
 from fusekit.validation.probes import GIVEN, QUIET, WIDE_RANGE
 from fusekit.validation.verdict import ProbeResult
 
-# Protocol buffers end at 2 GiB; from here on the weights lie in a file of their own beside the model.
+# Protocol buffers are limited to 2 GiB. Above this size, the weights are stored in a second file beside the model.
 EXTERNAL_DATA_FROM = 1_800_000_000
 
 
@@ -69,7 +70,7 @@ def export_onnx(
         raise ExportError(f"{runtime.title} takes no bfloat16 inputs on the CPU: export model.float() on float inputs")
     newest = onnx.defs.onnx_opset_version()
     if opset is not None and not 7 <= opset <= newest:
-        raise ExportError(f"opset {opset} does not exist for torch.onnx: 7 to {newest} do")
+        raise ExportError(f"opset must be from 7 to {newest}, got {opset}")
     metadata = {
         "fusekit_version": _version(),
         "fusekit_rewrites": json.dumps([{"rewrite": name, "where": where} for name, where in rewrites]),
@@ -84,9 +85,9 @@ def export_onnx(
 def export_plain(
     module: nn.Module, path: Path, example_inputs: object, *, dynamic: Freedom = False, opset: int | None = None
 ) -> Path:
-    """Write a module as it is, checked by nobody: to be timed, not to be kept; its path.
+    """Write a module as it is, without any check, and return the path. The file is for timing, not for users.
 
-    Raises `ExportError` or `CaptureError` if torch's exporter cannot."""
+    Raises `ExportError` or `CaptureError` if torch's exporter fails."""
     program = export_program(module, Inputs.of(example_inputs), dynamic=dynamic)
     _take_reals(program)
     chunks_as_slices(program)
@@ -94,9 +95,13 @@ def export_plain(
     return path
 
 
+class Untranslatable(ExportError):
+    """torch.onnx has no translation of an operator. Other sizes or options do not help."""
+
+
 @dataclass(frozen=True)
 class _Exporter:
-    """One model on its way to one file, by as many attempts as it takes."""
+    """The export of one model to one file, in one or more attempts."""
 
     reference: Reference
     optimized: nn.Module
@@ -107,9 +112,10 @@ class _Exporter:
     runtime: Runtime
 
     def run(self, dynamic: bool) -> Validation:
-        """The first verdict that is ok: with all sizes free, with the batch free, with none; else the last one.
+        """Try with all sizes free, then only the batch, then none. Returns the first verdict that is ok, or the last
+        one.
 
-        A wrong result on the given inputs is not a matter of sizes, and further attempts would only repeat it.
+        If the result on the given inputs is wrong, the sizes are not the reason, so no further attempt is made.
         """
         ladder: tuple[Freedom, ...] = (True, "batch", False) if dynamic else (False,)
         trouble = ""
@@ -117,7 +123,7 @@ class _Exporter:
             try:
                 verdict = self._written_and_judged(freedom)
             except (CaptureError, ExportError) as error:
-                if freedom == ladder[-1]:
+                if freedom == ladder[-1] or isinstance(error, Untranslatable):
                     raise
                 trouble = trouble or str(error)
                 continue
@@ -125,15 +131,17 @@ class _Exporter:
                 break
             trouble = trouble or verdict.failures[0]
         if trouble:
-            note = ProbeResult("all sizes free", skipped=f"the file with free sizes did not hold ({trouble})")
+            note = ProbeResult("all sizes free", skipped=f"the file with free sizes failed ({trouble})")
             return replace(verdict, probes=(*verdict.probes, note))
         return verdict
 
     def _written_and_judged(self, freedom: Freedom) -> Validation:
-        """With the exporter's own optimizations, and without if these broke something."""
+        """Write and judge a file with the exporter's own optimizations; if it fails, one without them."""
         program = export_program(self.optimized, self.reference.inputs, dynamic=freedom)
         try:
             verdict = self._attempt(program, optimize=True)
+        except Untranslatable:
+            raise
         except ExportError:
             return self._attempt(program, optimize=False)
         hopeless = _only_sizes_failed(verdict) or [p.name for p in verdict.probes if not p.ok] == [QUIET]
@@ -158,7 +166,7 @@ class _Exporter:
 
 def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> ir.Model:
     try:
-        # with gradients, a scan would be split into what it computes and what it keeps
+        # with gradients enabled, torch would split a scan into its result and what it saves for the backward pass
         with alone(), torch.no_grad(), quiet(), traced_here(), free_steps(), operators_read_once():
             translated = torch.onnx.export(
                 program,
@@ -169,7 +177,9 @@ def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> i
                 custom_translation_table=OPERATORS,
             )
     except Exception as error:
-        raise ExportError(f"torch.onnx could not translate the program: {reason_of(_root(error))}") from error
+        root = _root(error)
+        kind = Untranslatable if isinstance(root, DispatchError) else ExportError
+        raise kind(f"torch.onnx could not translate the program: {reason_of(root)}") from error
     if translated is None:
         raise ExportError("torch.onnx returned no program")
     model = translated.model
@@ -179,8 +189,8 @@ def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> i
 
 
 def _take_reals(program: ExportedProgram) -> None:
-    """Complex inputs [*] of the program become real ones [*, 2], which is what the exporter makes of them anyway: of a
-    complex input it could not translate the sizes."""
+    """Replace complex inputs [*] of the program by real ones [*, 2]. The exporter would do this anyway, but it cannot
+    translate the sizes of a complex input."""
     for node in user_inputs(program):
         value = value_at(node)
         if not isinstance(value, Tensor) or not value.is_complex():
@@ -194,9 +204,10 @@ def _take_reals(program: ExportedProgram) -> None:
 
 
 def _output_names(program: ExportedProgram) -> list[str]:
-    """The names the validation gives the outputs of the module itself, in flattened order, None left out.
+    """The names that the validation gives to the outputs of the module, in flattened order; None is left out.
 
-    An ONNX output is a tensor. A symbol becomes one; a constant the exporter cannot translate, and says so badly.
+    An ONNX output is a tensor. A symbol becomes a tensor. The exporter cannot translate a constant, and its message
+    does not say why, so this raises `ExportError` for one.
     """
     spec = program.call_spec.out_spec
     if spec is None:
@@ -210,14 +221,14 @@ def _output_names(program: ExportedProgram) -> list[str]:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The first cause: the exporter wraps it in general advice."""
+    """The first cause. The exporter wraps it in errors with general advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def _write(model: ir.Model, path: Path) -> None:
-    """One file, or beyond the limit of the format two: the weights in `NAME.data` beside it."""
+    """Write one file; above the size limit of the format two, with the weights in `NAME.data` beside it."""
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
     try:
         if size > EXTERNAL_DATA_FROM:
@@ -231,7 +242,7 @@ def _write(model: ir.Model, path: Path) -> None:
 
 
 def _check(path: Path, inputs: Inputs, names: Sequence[str], runtime: Runtime) -> None:
-    """By the format's own checker with strict shape inference, by loading, by running."""
+    """Check the file with ONNX's own checker and strict shape inference, then load and run it. Raises `ExportError`."""
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:
@@ -243,7 +254,7 @@ def _check(path: Path, inputs: Inputs, names: Sequence[str], runtime: Runtime) -
 
 
 def _advice(module: nn.Module, inputs: Inputs) -> str:
-    """What to do where the runtime has no kernel for a dtype of the model."""
+    """Advice for the message if the model has a dtype that runtimes have few kernels for; otherwise empty."""
     tensors = (*inputs.tensors(), *module.parameters(), *module.buffers())
     rare = (t.dtype for t in tensors if t.dtype not in _COMMON)
     names = ", ".join(dict.fromkeys(str(dtype).removeprefix("torch.") for dtype in rare))
@@ -251,7 +262,7 @@ def _advice(module: nn.Module, inputs: Inputs) -> str:
 
 
 def _only_sizes_failed(verdict: Validation) -> bool:
-    """Whether the given inputs and the wide range hold, its quiet region too, and only other sizes do not."""
+    """True if the probes with the given inputs, the wide range and its quiet region pass, and only other sizes fail."""
     return all(probe.ok for probe in verdict.probes if probe.name in (GIVEN, WIDE_RANGE, QUIET))
 
 

@@ -49,15 +49,18 @@ class Export:
         if not verdict.ok or self.options.clock is None or not risky or not self.options.runtime.reads_files:
             return verdict
         with scratch() as room:
-            own, plainer = self._own(room), self._plainer(room, verdict)
+            own, plainer = self._own(room, verdict), self._plainer(room, verdict)
             return self._raced(own, plainer, verdict)
 
-    def _own(self, room: Path) -> Call | None:
-        """An export of the model as it is, ready to be timed; None if it cannot be exported or run."""
+    def _own(self, room: Path, verdict: Validation) -> Call | None:
+        """An export of the model as it is, ready to be timed; None if it cannot be exported or run. A complex model
+        rarely can, and to find that out takes 50 times as long with free sizes: it is tried with fixed ones first."""
+        fixed = self.dynamic and any(event.rewrite == LOWERING for event in _applied(verdict))
         try:
             model, inputs, file = self.reference.model, self.reference.inputs, room / "original.onnx"
-            free, opset, runtime = self.dynamic, self.opset, self.options.runtime
-            return self._call(plain_export(model, file, inputs, dynamic=free, opset=opset, runtime=runtime))
+            for free in (False, True) if fixed else (self.dynamic,):
+                plain_export(model, file, inputs, dynamic=free, opset=self.opset, runtime=self.options.runtime)
+            return self._call(file)
         except FusekitError:
             return None
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Bottleneck(nn.Module):
-    """The residual block of ResNet-50 (He et al., 2015), stride on the 3x3."""
+    """The residual block of ResNet-50 (He et al., 2015), with the stride on the 3x3 convolution."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def conv_chain(length: int, width: int = 4) -> nn.Sequential:
 
 
 def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Batch norms with statistics and weights of their own, as after training; the model in eval mode."""
+    """Give batch norms statistics and weights of their own, as after training. Returns the model in eval mode."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -1,4 +1,5 @@
-"""A good torch.export archive, and changed copies of it: entries edited, added, dropped, or a zip written by hand."""
+"""A valid torch.export archive, and changed copies of it: entries edited, added or removed, or a zip written by
+hand."""
 
 import io
 import json
@@ -19,7 +20,7 @@ Edit = Callable[[bytes], bytes]
 
 
 class Net(nn.Module):
-    """A convolution with a constant, a list and a dict in its results, and sizes that are computed."""
+    """A convolution with a constant, a list and a dict in its results, and computed sizes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +35,7 @@ class Net(nn.Module):
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The archive of `Net`, whose batch, height and width are free."""
+    """The archive of `Net`, with free batch, height and width."""
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("archives") / "good.pt2"
     shapes = ({0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},)
@@ -43,7 +44,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def entries(file: Path) -> dict[str, bytes]:
-    """The entries by their names within the archive's folder."""
+    """The entries, by their names inside the archive's folder."""
     with zipfile.ZipFile(file) as archive:
         return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
 
@@ -54,7 +55,7 @@ def write(
     extra: Iterable[tuple[str | zipfile.ZipInfo, bytes]] = (),
     packed: int = zipfile.ZIP_STORED,
 ) -> Path:
-    """An archive of `content`, and of entries under full names, which may stand twice."""
+    """Write an archive with the entries of `content`, and with entries under full names, which may occur twice."""
     with zipfile.ZipFile(target, "w", packed) as archive:
         for name, data in content.items():
             archive.writestr(f"good/{name}", data)
@@ -64,7 +65,7 @@ def write(
 
 
 def edited(source: Path, target: Path, edits: Mapping[str, Edit]) -> Path:
-    """A copy with some entries changed; each edit must change something."""
+    """A copy with some entries changed. Fails if an edit changes nothing."""
     content = entries(source)
     for name, edit in edits.items():
         changed = edit(content[name])
@@ -74,7 +75,7 @@ def edited(source: Path, target: Path, edits: Mapping[str, Edit]) -> Path:
 
 
 def with_json(change: Callable[[Any], None]) -> Edit:
-    """An edit of what the JSON says."""
+    """An edit of the data in a JSON entry."""
 
     def edit(content: bytes) -> bytes:
         data = json.loads(content)
@@ -85,7 +86,7 @@ def with_json(change: Callable[[Any], None]) -> Edit:
 
 
 def saved(value: object) -> bytes:
-    """A torch.save file."""
+    """A file written by torch.save."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What the tests of capture share: a model around one forward, optimized both ways and compared at every size."""
+"""Helpers for the tests of capture: a model with a given forward, optimized in both ways and compared at every size."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ OTHER = (normal(1, 3, 6, 6), normal(3, 3, 7, 9), normal(2, 3, 5, 4))
 
 
 class Pair(nn.Module):
-    """A convolution and a batch norm that fold: the bait in every model below."""
+    """A convolution and a batch norm that can be folded. Every model here contains one."""
 
     def __init__(self, outputs: int = 3) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ Forward = Callable[[Any, Tensor], Any]
 
 
 class Host(nn.Module):
-    """Two pairs, a batch norm, an in-place ReLU and tensors, for a forward given from outside."""
+    """A model with two pairs, a batch norm, an in-place ReLU and tensors. A subclass gives the forward."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,13 +43,13 @@ class Host(nn.Module):
 
 
 def host(forward: Forward) -> nn.Module:
-    """A model whose class has this forward."""
+    """A model with this forward."""
     kind: type[nn.Module] = type("Hosted", (Host,), {"forward": forward})
     return kind()
 
 
 def prepared(model: nn.Module) -> nn.Module:
-    """In float64 and eval mode with statistics of its own; plain tensor attributes too."""
+    """The model in float64 and eval mode, with statistics of its own. Plain tensor attributes are converted too."""
     randomize(model).double()
     for module in model.modules():
         for name, value in list(vars(module).items()):
@@ -59,7 +59,8 @@ def prepared(model: nn.Module) -> nn.Module:
 
 
 def both_ways(model: nn.Module, x: Tensor = X, others: tuple[Tensor, ...] = OTHER) -> list[nn.Module]:
-    """Optimized without and with example inputs, each compared with the model at every size it may still refuse."""
+    """Optimize without and with example inputs, and compare each result with the model on `x` and on `others`. The
+    others may be refused."""
     results = [fusekit.optimize(model), fusekit.optimize(model, x)]
     for result in results:
         assert_same(result, model, x)
@@ -70,7 +71,7 @@ def both_ways(model: nn.Module, x: Tensor = X, others: tuple[Tensor, ...] = OTHE
 
 
 def same_or_refused(result: nn.Module, model: nn.Module, *arguments: Any) -> bool:
-    """The same outputs, or a ValueError that says what the program was captured for; never another answer."""
+    """Assert the same outputs, or a ValueError that says which inputs the program was captured for."""
     try:
         ours = call(result, *arguments)
     except ValueError as error:

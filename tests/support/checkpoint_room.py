@@ -1,4 +1,4 @@
-"""A folder with code to build networks, and the two judgements: loaded to the same numbers, or refused in one line."""
+"""A folder with code that builds networks, and the two checks: loaded with the same numbers, or refused in one line."""
 
 import sys
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def makes_dict(): return {"conv": 1}
 
 
 class Bomb:
-    """Unpickling this writes a file: the test looks for it."""
+    """Unpickling an instance writes a file. The test checks that it does not exist."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,7 +59,7 @@ def _explode(path: str) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with the module `nets_for_loading`, forgotten afterwards."""
+    """A working directory with the module `nets_for_loading`. Afterwards the module is removed from sys.modules."""
     (tmp_path / "nets_for_loading.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "nets_for_loading", raising=False)

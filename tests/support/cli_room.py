@@ -1,4 +1,4 @@
-"""A folder of good and bad files for the command line, and the command line in this process."""
+"""A folder of good and bad files for the command line, and a function that runs a command in this process."""
 
 import io
 import sys
@@ -58,7 +58,7 @@ class Outcome:
 
 
 def run(*words: str) -> Outcome:
-    """One command in this process. Torch is loaded already, so each takes milliseconds."""
+    """Run one command in this process. Torch is already loaded, so each command takes milliseconds."""
     result = CliRunner().invoke(app, list(words))
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return Outcome(result.exit_code, result.stdout, result.stderr)
@@ -66,7 +66,7 @@ def run(*words: str) -> Outcome:
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of good and bad files; `out` in it is where results go."""
+    """A folder of good and bad files. Results are written to its folder `out`."""
     room = tmp_path_factory.mktemp("room")
     (room / "out").mkdir()
     (room / "taken.onnx").mkdir()
@@ -102,7 +102,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def inside(room: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working directory is `room`; `out` in it is empty before and after."""
+    """Make `room` the working directory. Its folder `out` is empty before and after."""
     monkeypatch.chdir(room)
     sys.modules.pop("nets_for_cli", None)
     yield room / "out"
@@ -116,5 +116,5 @@ SIZES = ("--input", "1x3x8x8")
 
 
 def export(*words: str) -> tuple[str, ...]:
-    """The words of an export command."""
+    """The arguments of an export command."""
     return ("export", *words)

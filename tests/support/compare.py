@@ -1,4 +1,4 @@
-"""Comparing whole outputs: tensors by relative error, containers by structure, everything else by equality."""
+"""Compares whole outputs: tensors by relative error, containers by structure, everything else by equality."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ EXACT = 1e-10
 
 
 def fresh(arguments: Any) -> Any:
-    """Copies, for a forward may overwrite its inputs."""
+    """Copies of the arguments, because a forward may overwrite its inputs."""
     return pytree.tree_map_only(Tensor, torch.clone, arguments)
 
 
@@ -38,7 +38,7 @@ def error_of(ours: Any, theirs: Any) -> float:
 
 
 def assert_same(ours: nn.Module, theirs: nn.Module, *arguments: Any, **keywords: Any) -> None:
-    """The same outputs on these arguments, up to rounding in float64."""
+    """Assert that two models have the same outputs on these arguments, up to rounding in float64."""
     error = error_of(call(ours, *arguments, **keywords), call(theirs, *arguments, **keywords))
     assert error <= EXACT, f"relative error {error:.1e}"
 

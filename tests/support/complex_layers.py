@@ -1,4 +1,4 @@
-"""Every complex layer, with an input for it. Tests go over this list, and so does the table in docs/hypercomplex.md."""
+"""Every complex layer, with an input for it. The tests and the table in docs/hypercomplex.md use this list."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ DOUBLE = torch.complex128
 
 @dataclass(frozen=True)
 class Case:
-    """A name, how to make the layer (its dtype given), and the shape of an input."""
+    """A name, a function that makes the layer for a dtype, and the shape of an input."""
 
     name: str
     make: Callable[[torch.dtype], nn.Module]
     shape: tuple[int, ...]
 
     def module(self, dtype: torch.dtype = DOUBLE) -> nn.Module:
-        """In evaluation, with parameters and statistics that are not those of a fresh layer."""
+        """The layer in evaluation mode, with other parameters and statistics than a new layer has."""
         torch.manual_seed(0)
         made = self.make(dtype)
         for name, value in [*made.named_parameters(), *made.named_buffers()]:

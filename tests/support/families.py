@@ -1,6 +1,6 @@
 """Training-time blocks of re-parameterised families, written after their published descriptions.
 
-Each class says where it is from. All compute a linear map before their activation, so each can be one convolution.
+Each class names its source. All compute a linear map before their activation, so each can become one convolution.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 def conv_norm(
     inputs: int, outputs: int, window: int, padding: int, groups: int = 1, dilation: int = 1
 ) -> nn.Sequential:
-    """A convolution without bias, and its batch norm."""
+    """A convolution without bias, and a batch norm."""
     conv = nn.Conv2d(inputs, outputs, window, 1, padding, dilation, groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 

@@ -1,10 +1,10 @@
-"""Layers by FFT against torch's over a random grid: forward and all gradients, or the same refusal.
+"""Compares FFT layers with torch's on random configurations: forward and all gradients, or the same refusal.
 
-    python -m tests.fft_grid --count 5000 --seed 0
+    python -m tests.support.fft_grid --count 5000 --seed 0
 
-Dimension, channels, groups and depthwise, kernel, padding of every kind, the four modes, stride, dilation, size, batch,
-unbatched, dtype, transposed with output padding; one in eight configurations is degenerate, and torch may refuse it.
-The yardstick is torch's own layer in float64 (complex128) on the same rounded values.
+Drawn are dimension, channels, groups and depthwise, kernel, padding of every kind, the four padding modes, stride,
+dilation, size, batch or no batch, dtype, transposed with output padding. One in eight configurations is degenerate, and
+torch may refuse it. The reference is torch's own layer in float64 (complex128) on the same rounded values.
 """
 
 import argparse
@@ -54,7 +54,7 @@ class Case:
 
 
 def draw(rng: random.Random) -> Case:
-    """A configuration; small enough for hundreds a second, degenerate ones among them."""
+    """Draw a configuration. It is small enough for hundreds per second, and may be degenerate."""
     n, transposed = rng.choice((1, 1, 2, 2, 3)), rng.random() < 0.35
     degenerate = rng.random() < 0.125
     largest = {1: 40, 2: 12, 3: 5}[n]
@@ -106,7 +106,7 @@ def _norm(value: Tensor) -> float:
 
 
 def mismatch(case: Case) -> str:
-    """What differs, or "". Also run without gradients, twice, so that the kept spectrum is used."""
+    """What differs, or "". The layer also runs twice without gradients, so that the stored spectrum is used."""
     key = case.n, case.transposed
     try:
         plain = _PLAIN[key](**case.options).to(case.dtype)

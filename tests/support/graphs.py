@@ -1,4 +1,4 @@
-"""Small programs for tests: a module whose forward is one expression, and a graph of one operator by hand."""
+"""Small programs for tests: a module whose forward is one expression, and a graph of one operator, made by hand."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,8 @@ X = object()  # stands for the input among the arguments of an operator
 
 
 class Calls(nn.Module):
-    """`body(self, x)` with tensors and modules at hand: parameters if they are floating, else buffers."""
+    """A module whose forward is `body(self, x)`. Given tensors become parameters if they are floating-point, otherwise
+    buffers."""
 
     def __init__(self, body: Callable[[Any, Any], Any], **parts: Any) -> None:
         super().__init__()
@@ -35,7 +36,7 @@ class Calls(nn.Module):
 
 
 def captured(model: nn.Module, x: Tensor | None = None) -> Graph:
-    """The model's graph in the canonical spelling, made of a copy."""
+    """The model's graph in the canonical spelling, captured from a copy."""
     return capture(own_copy(model), None if x is None else Inputs.of(x)).graph
 
 
@@ -48,7 +49,7 @@ def result_of(graph: Graph) -> fx.Node:
 def graph_of(
     target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, known: Facts | None = None
 ) -> tuple[Graph, fx.Node]:
-    """A graph of one call: X is its input, of which `known` is known; other tensors are constants."""
+    """A graph of one call. X is its input, with the facts `known`; other tensors are constants."""
     graph = Graph(fx.Graph())
     x = graph.fx.placeholder("x")
     if known is not None:
@@ -67,7 +68,7 @@ def graph_of(
 
 
 def snapshot(graph: Graph) -> tuple[str, dict[str, int], dict[str, Tensor]]:
-    """Everything a rolled back rewrite might have left behind: the code, the constants' identities and values."""
+    """Everything that a rolled-back rewrite might have changed: the code, the constants' identities and values."""
     identities = {name: id(value) for name, value in graph.constants.items()}
     return str(graph.fx), identities, {name: value.detach().clone() for name, value in graph.constants.items()}
 

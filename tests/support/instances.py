@@ -1,4 +1,4 @@
-"""Instances of patterns: chains and branches of maps, each with an input, as a pass may be handed them."""
+"""Instances of patterns: chains and branches of maps, each with an input, as a pass may get them."""
 
 import math
 import operator
@@ -45,7 +45,7 @@ aten = torch.ops.aten
 
 @st.composite
 def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...], Tensor]:
-    """Maps of these kinds (outermost first) that fit each other, and an input on which all of them are defined."""
+    """Maps of these kinds (outermost first) that can be composed, and an input on which all of them are defined."""
     n = draw(
         st.integers(
             1 if {Pad, ValuePad, AvgPool, Cut, GlobalMean} & set(kinds) else 0,
@@ -111,8 +111,8 @@ def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ..
 
 @st.composite
 def rearranged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...], Tensor]:
-    """A convolution, a rearrangement or mean of its output, and perhaps a map behind that; pointwise more often than
-    not, since few others pass through."""
+    """A convolution, a rearrangement or mean of its output, and perhaps a map after that. Mostly pointwise, because few
+    others can be moved through."""
     n = 2 if PixelShuffle in kinds else draw(st.integers(1, 2))
     times = 4 if PixelShuffle in kinds else 1
     if MergeLeading in kinds:
@@ -148,8 +148,8 @@ def rearranged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map
 
 @st.composite
 def edged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...], Tensor]:
-    """A convolution behind padding that repeats what is there, and what stands before that; more often than not of the
-    kind that passes through."""
+    """A convolution after padding that repeats values, and a map before that. The map is mostly of a kind that can be
+    moved through the padding."""
     n = draw(st.integers(1, 2))
     outer = draw(convs(n=n, padded=draw(st.integers(0, 3)) == 0))
     mode = draw(st.sampled_from(("circular", "reflect", "replicate")))
@@ -171,7 +171,8 @@ def edged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...
 
 @st.composite
 def pruned(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...], Tensor]:
-    """Two convolutions with some of many channels between them masked on either side, perhaps a function between."""
+    """Two convolutions with many channels between them, some of which are masked on either side; perhaps with a
+    function between them."""
     n, channels = draw(st.integers(0, 2)), draw(st.sampled_from((9, 16, 20)))
     inner = draw(convs(n=n, in_channels=draw(st.integers(1, 2)), out_channels=channels))
     outer = draw(convs(n=n, in_channels=channels, out_channels=2, transposed=draw(st.sampled_from((False, None)))))
@@ -189,7 +190,7 @@ def pruned(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ..
 
 @st.composite
 def sparse(draw: st.DrawFn) -> tuple[Conv, Tensor]:
-    """A convolution with zeros where a law may look for them: at the edges of the window, between blocks."""
+    """A convolution with zeros where a law looks for them: at the edges of the window, or between blocks."""
     conv = draw(convs(n=draw(st.integers(1, 2)), transposed=None))
     kernel = coarsen(conv.kernel, 1) if draw(st.booleans()) else conv.kernel.clone()
     for axis in range(conv.n):
@@ -206,8 +207,8 @@ def _of_each_channel(draw: st.DrawFn, channels: int, n: int) -> Composition:
 
 @st.composite
 def branches(draw: st.DrawFn, *, concat: bool) -> tuple[Combination, list[Tensor]]:
-    """Branches of one output size on a first source: convolutions, chains of two, per-channel maps, the identity; and
-    now and then a branch that comes from elsewhere."""
+    """Branches with equal output sizes on a first source: convolutions, chains of two, per-channel maps, the identity.
+    Sometimes one branch has another source."""
     n, channels = draw(st.integers(0, 2)), draw(st.sampled_from((2, 4)))
 
     def same_size(outputs: int | None = None) -> Conv:
@@ -248,7 +249,8 @@ def branches(draw: st.DrawFn, *, concat: bool) -> tuple[Combination, list[Tensor
 
 @st.composite
 def after_concats(draw: st.DrawFn, kind: type[Map]) -> tuple[Affine | Conv, Combination, list[Tensor]]:
-    """A per-channel map behind a concatenation of convolutions; a convolution behind one, other parts among them."""
+    """A per-channel map after a concatenation of convolutions; or a convolution after a concatenation that also has
+    other parts."""
     whole, sources = draw(branches(concat=True))
     if kind is Conv:
         value = whole(*sources)
@@ -263,7 +265,8 @@ def after_concats(draw: st.DrawFn, kind: type[Map]) -> tuple[Affine | Conv, Comb
 
 @st.composite
 def parts_of(draw: st.DrawFn) -> tuple[Combination, list[Tensor]]:
-    """Places filled with sums of maps of parts: of one tensor, perhaps made by a convolution, or of several."""
+    """A concatenation whose parts are sums of maps of parts: of one tensor, perhaps from a convolution, or of
+    several."""
     n, width = draw(st.integers(0, 2)), draw(st.integers(1, 2))
     count, places = draw(st.integers(1, 2)), draw(st.integers(1, 3))
     total = width * draw(st.integers(1, 3))
@@ -291,7 +294,7 @@ def parts_of(draw: st.DrawFn) -> tuple[Combination, list[Tensor]]:
 
 @st.composite
 def alike_parts(draw: st.DrawFn) -> tuple[Combination, list[Tensor]]:
-    """One function of several tensors, side by side."""
+    """The same function applied to several tensors."""
     n = draw(st.integers(0, 3))
     function = draw(st.sampled_from((Elementwise(torch.relu), Elementwise(torch.tanh), Elementwise(F.elu, (0.5,)))))
     widths = [draw(st.integers(1, 3)) for _ in range(draw(st.integers(2, 4)))]
@@ -307,7 +310,7 @@ _BINARY = (aten.add.Tensor, aten.mul.Tensor, aten.sub.Tensor)
 
 @st.composite
 def expressions(draw: st.DrawFn) -> tuple[Graph, Match]:
-    """An expression of a few constants, read by something that is not one."""
+    """An expression of a few constants, read by an operator that is not constant."""
     graph = Graph(torch.fx.Graph())
     x = graph.fx.placeholder("x")
     values = [graph.add_constant(gaussian(draw, 3), f"w{i}") for i in range(draw(st.integers(1, 3)))]
@@ -325,7 +328,8 @@ def expressions(draw: st.DrawFn) -> tuple[Graph, Match]:
 
 @st.composite
 def products(draw: st.DrawFn) -> tuple[Conv, Tensor]:
-    """A convolution whose kernel is Σ_r B A, either factor with some axes of the window; now and then it is not."""
+    """A convolution whose kernel is Σ_r B A, where each factor has some axes of the window; sometimes another
+    kernel."""
     n, groups, rank = draw(st.integers(0, 2)), draw(st.integers(1, 2)), draw(st.integers(1, 2))
     drawn = draw(convs(n=n, in_channels=4 * groups if n else 4, out_channels=6 * groups if n else 6))
     groups = groups if n else 1
@@ -342,8 +346,8 @@ def products(draw: st.DrawFn) -> tuple[Conv, Tensor]:
 
 @st.composite
 def over_algebras(draw: st.DrawFn) -> tuple[Conv, Tensor]:
-    """A convolution whose kernel is made of the blocks of an algebra, in planes or with the parts side by side; some of
-    its parts zero; now and then it is not."""
+    """A convolution whose kernel consists of the blocks of an algebra, in planes or with the parts side by side, with
+    some parts zero; sometimes another kernel."""
     algebra = draw(st.sampled_from((COMPLEX, QUATERNION)))
     tensor = product_tensor(algebra, right=draw(st.booleans()))
     n, like = algebra.n, draw(convs(n=draw(st.integers(0, 2)), in_channels=2, out_channels=3, transposed=None))
@@ -363,7 +367,7 @@ def over_algebras(draw: st.DrawFn) -> tuple[Conv, Tensor]:
 
 @st.composite
 def partial(draw: st.DrawFn) -> tuple[Conv, Tensor]:
-    """A convolution that does not read some parts of its channels, or writes zeros, or the bias alone, to some."""
+    """A convolution that does not read some parts of its channels, or writes only zeros or the bias to some parts."""
     n = draw(st.integers(2, 4))
     conv = draw(convs(n=draw(st.integers(0, 2)), in_channels=2 * n, out_channels=3 * n, transposed=None))
     kernel = coarsen(conv.kernel, 1).clone()
@@ -377,7 +381,7 @@ def partial(draw: st.DrawFn) -> tuple[Conv, Tensor]:
 
 @st.composite
 def short_windows(draw: st.DrawFn) -> tuple[tuple[Map, ...], Tensor]:
-    """A convolution with one to three taps on its last axis, which mostly has stride and dilation 1."""
+    """A convolution with one to three taps on its last axis; stride and dilation there are mostly 1."""
     like = draw(convs(n=draw(st.integers(1, 3)), transposed=draw(st.sampled_from((False, False, False, None)))))
     if draw(st.integers(0, 5)) and not like.transposed:
         like = replace(like, kernel=coarsen(like.kernel, 1))
@@ -387,7 +391,7 @@ def short_windows(draw: st.DrawFn) -> tuple[tuple[Map, ...], Tensor]:
 
 @st.composite
 def mixings(draw: st.DrawFn) -> tuple[tuple[Map, ...], Tensor]:
-    """Two mixings of blocks, with biases and layouts, that mostly fit each other."""
+    """Two mixings of blocks, with biases and layouts, that can mostly be composed."""
     n, channels = draw(st.integers(0, 3)), draw(st.integers(1, 3))
     read, written, last = (draw(st.integers(1, 4)) for _ in range(3))
     between = draw(st.booleans())

@@ -1,4 +1,4 @@
-"""How often each law was checked and how far it was off: printed after the tests, so that the figures are on record."""
+"""Records how often each law was checked, and its largest error. The figures are printed after the tests."""
 
 import os
 from collections import defaultdict
@@ -15,17 +15,17 @@ def record(error: float) -> None:
 
 
 def pages() -> dict[str, tuple[int, float]]:
-    """What is written here, to be sent from one process to another."""
+    """All records, in a form that can be sent to another process."""
     return {name: (_checks[name], _worst[name]) for name in _checks}
 
 
 def add(pages: dict[str, tuple[int, float]]) -> None:
-    """What another process has written."""
+    """Add the records of another process."""
     for name, (checks, worst) in pages.items():
         _checks[name] += checks
         _worst[name] = max(_worst[name], worst)
 
 
 def lines() -> list[str]:
-    """One line a law: checks and worst error."""
+    """One line for each law: the number of checks, and the largest error."""
     return [f"{name:45s} {_checks[name]:7d} checks, worst relative error {_worst[name]:.1e}" for name in _checks]

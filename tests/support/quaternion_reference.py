@@ -1,4 +1,4 @@
-"""Quaternion arithmetic and layers written out plainly, number by number: what the layers are compared with."""
+"""Quaternion arithmetic and layers, computed number by number. The layers are compared with these."""
 
 import hypothesis.strategies as st
 import torch
@@ -13,7 +13,7 @@ def _tensors(draw: st.DrawFn, *shape: int) -> Tensor:
 
 
 def drawn(data: st.DataObject, *shape: int) -> Tensor:
-    """A float64 tensor that can be replayed."""
+    """A seeded random float64 tensor."""
     return data.draw(_tensors(*shape))
 
 

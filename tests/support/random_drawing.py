@@ -1,4 +1,4 @@
-"""Single layers drawn at will: convolutions of every geometry, norms, arithmetic, pads, residual blocks."""
+"""Draws single layers at random: convolutions of every geometry, norms, arithmetic, pads, residual blocks."""
 
 import random
 from typing import Any
@@ -15,7 +15,7 @@ MEAN: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 
 class Drawing:
-    """What is drawn from, the number of spatial axes (drawn too if None), and the channels so far."""
+    """The random generator, the number of spatial axes (drawn too if None), and the present number of channels."""
 
     def __init__(self, seed: int, n: int | None = None) -> None:
         self.draw = random.Random(seed)
@@ -29,7 +29,7 @@ class Drawing:
         return self.draw.random() < probability
 
     def wide(self) -> int:
-        """Channels within a motif: so many that not to compute them pays."""
+        """A number of channels inside a motif. It is so large that leaving out channels pays."""
         return self.draw.choice({1: (32, 64), 2: (24, 48, 64), 3: (12, 24)}[self.n])
 
     def make(self, inputs: int, outputs: int, window: Any = 1, **options: Any) -> nn.Module:
@@ -38,7 +38,8 @@ class Drawing:
         return layer
 
     def ending(self, *layers: nn.Module, channels: int) -> nn.Module:
-        """The layers in a row, now and then with a batch norm between, and so many channels behind them."""
+        """The layers one after another, sometimes with a batch norm after the first. `channels`: the number after the
+        last."""
         self.channels = channels
         found = list(layers)
         if self.chance(0.2) and isinstance(width := getattr(layers[0], "out_channels", None), int):

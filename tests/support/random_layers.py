@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Arithmetic(nn.Module):
-    """x * s + t in one of its spellings, s and t numbers or one per channel."""
+    """x * s + t in one of several spellings. s and t are numbers, or have one value per channel."""
 
     shift: Tensor
 
@@ -61,7 +61,7 @@ class Residual(nn.Module):
 
 
 class Padding(nn.Module):
-    """F.pad by constant amounts, crops among them, of zeros or not."""
+    """F.pad by constant amounts, with zeros or another value. Amounts may be negative (crops)."""
 
     def __init__(self, draw: random.Random, n: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Padding(nn.Module):
 
 
 class Functional(nn.Module):
-    """A convolution as a function, its weight computed in forward."""
+    """A convolution as a function. Its weight is computed in forward."""
 
     def __init__(self, n: int, layer: nn.Module) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Functional(nn.Module):
 
 
 class Odd(nn.Module):
-    """Control flow on the shape, so that capture takes its other ways."""
+    """Control flow on the shape, so that symbolic tracing fails and capture uses another way."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Gate(nn.Module):
 
 
 class Halves(nn.Module):
-    """Both halves of the channels, each made of both: by constants, by two layers; perhaps a function of each."""
+    """Computes each half of the channels from both halves, by constants or by two layers; perhaps with a function."""
 
     def __init__(self, draw: random.Random, n: int, width: int, layers: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class Halves(nn.Module):
 
 
 class Network(nn.Module):
-    """Layers in a row, the values behind some of them returned too."""
+    """Layers one after another. The results of some layers are returned too."""
 
     def __init__(self, layers: Sequence[nn.Module], tapped: Sequence[int]) -> None:
         super().__init__()

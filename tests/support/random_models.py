@@ -1,6 +1,6 @@
-"""Random architectures: layers drawn at will, and motifs in which each law finds its pattern, or just does not.
+"""Random architectures: random layers, and motifs in which each law finds its pattern, or almost finds it.
 
-Channels are few outside a motif and many within, where folding pays; everything that the law does not fix is free.
+There are few channels outside a motif, and many inside, where folding pays. What the law does not fix is drawn.
 """
 
 import itertools
@@ -25,8 +25,8 @@ MOTIFS += ["pruned", "padded", "halves"]
 
 
 class Builder(Drawing):
-    """Draws layers and keeps count of the channels. Each motif has its turn as the seeds count up. `long`: an example
-    input has to be long for some law to pay."""
+    """Draws layers and keeps track of the channels. With increasing seeds, all motifs are used in turn. `long`: an
+    example input must be long so that some law pays."""
 
     def __init__(self, seed: int) -> None:
         self.motif = MOTIFS[seed % len(MOTIFS)]
@@ -53,7 +53,9 @@ class Builder(Drawing):
         return layer
 
     def inputs_of_other_sizes(self) -> list[Tensor]:
-        """Of several batches and sizes, none and the smallest among them; the first, if `long`, is long."""
+        """Inputs with several batches and sizes, an empty batch and the smallest size among them. If `long`, the first
+            is
+        long."""
         sizes = [(2, 9), (1, 9), (3, 12), (2, 15), (1, 4), (1, 2), (0, 9)]
         found = [normal(1, self.inputs, 6000)] if self.long else []
         for k, (batch, size) in enumerate(sizes):
@@ -64,7 +66,7 @@ class Builder(Drawing):
     # rows
 
     def bordered(self) -> nn.Module:
-        """Two windows, the second padded: a ring."""
+        """Two convolutions, the second with padding: a ring."""
         wide, few = self.wide(), self.few()
         first = {"padding": self.sizes(0, 1, 1, 2), "stride": self.sizes(1, 1, 2), "dilation": self.sizes(1, 1, 2)}
         second = {"padding": self.sizes(0, 1, 1, 2), "stride": self.sizes(1, 1, 2), "dilation": self.sizes(1, 1, 2)}
@@ -75,14 +77,14 @@ class Builder(Drawing):
         return self.ending(*layers, channels=few)
 
     def pointwise_first(self) -> nn.Module:
-        """A bias before padding: a channel of ones."""
+        """A bias before padding, for the law with a channel of ones."""
         wide, few = self.wide(), self.few()
         first = self.make(self.channels, wide, 1, stride=self.sizes(1, 1, 2), bias=self.chance(0.9))
         second = self.make(wide, few, self.sizes(1, 2, 3), padding=self.sizes(0, 1, 2), stride=self.sizes(1, 1, 2))
         return self.ending(first, second, channels=few)
 
     def row(self) -> nn.Module:
-        """Three convolutions and more, to be cut somewhere."""
+        """A row of three or more convolutions, which is cut somewhere."""
         widths = [self.channels, *(self.draw.choice([2, 4, 16, self.wide()]) for _ in range(self.draw.randint(2, 4)))]
         widths.append(self.few())
         padded, layers = self.chance(0.3), []
@@ -102,7 +104,7 @@ class Builder(Drawing):
         return self.ending(nn.ReLU(), pad, conv, channels=few)
 
     def circle(self) -> nn.Module:
-        """Windows on a circle."""
+        """Convolutions with circular padding."""
         wide, few = self.wide(), self.few()
         options = {"padding": "same", "padding_mode": "circular", "dilation": self.draw.choice([1, 1, 2])}
         last = options if self.chance(0.5) else options | {"padding": self.sizes(0, 1, 2), "stride": self.sizes(1, 2)}
@@ -111,7 +113,8 @@ class Builder(Drawing):
         return self.ending(*layers, channels=few)
 
     def edged(self) -> nn.Module:
-        """A shift or a pointwise convolution before rows that are repeated; a wider one at times, which is refused."""
+        """A shift or a pointwise convolution before padding that repeats values; sometimes a wider one, which is
+        refused."""
         mode = self.draw.choice(["circular", "reflect", "replicate"])
         wide, few = self.wide(), self.few()
         before: list[nn.Module] = [self.relu(), self.norm()]
@@ -122,7 +125,7 @@ class Builder(Drawing):
         return self.ending(*before, outer, channels=few)
 
     def upsampled(self) -> nn.Module:
-        """A pointwise convolution on either side of a transposed one."""
+        """A pointwise convolution before or after a transposed one."""
         wide, few = self.wide(), self.few()
         if self.chance(0.5):
             first = TRANSPOSED[self.n](self.channels, wide, 2, self.sizes(1, 2))
@@ -146,7 +149,7 @@ class Builder(Drawing):
         return self.ending(self.make(self.channels, wide), nn.ReLU(), pool, self.make(wide, few), channels=few)
 
     def shuffled(self) -> nn.Module:
-        """An upsampler's tail."""
+        """A convolution, a pixel shuffle and layers after it, as at the end of an upsampling network."""
         if self.n != 2:
             return self.upsampled()
         wide, few = 16, self.few()
@@ -158,13 +161,14 @@ class Builder(Drawing):
     # branches
 
     def same_size(self, outputs: int, *, windows: Sequence[int] = (1, 3, 3, 5)) -> nn.Module:
-        """A branch whose output has its input's size; strides would have to agree."""
+        """A branch whose output has the size of its input. It has no stride, because the strides of branches must
+        agree."""
         window, dilation = self.sizes(*windows), self.sizes(1, 1, 2)
         padding = tuple(d * (k - 1) // 2 for k, d in zip(window, dilation, strict=True))
         return self.make(self.channels, outputs, window, padding=padding, dilation=dilation)
 
     def inception(self) -> nn.Module:
-        """Linear branches concatenated for a convolution."""
+        """Linear branches that are concatenated and read by a convolution."""
         wide, few = self.wide(), self.few()
         parts = [self.same_size(wide, windows=(1, 1, 3)), self.same_size(wide, windows=(1, 3))]
         width = 2 * wide
@@ -177,7 +181,7 @@ class Builder(Drawing):
         return self.ending(Branches(parts, concat=True), outer, channels=few)
 
     def stacked(self) -> nn.Module:
-        """Branches alike, concatenated."""
+        """Convolutions with the same geometry, concatenated."""
         window, dilation = self.sizes(1, 2, 3), self.draw.choice([1, 2])
         options = {"dilation": dilation, "padding": self.sizes(0, 1), "stride": self.sizes(1, 2)}
         outputs = [self.draw.choice([1, 2, 4]) for _ in range(self.draw.randint(2, 3))]
@@ -185,14 +189,14 @@ class Builder(Drawing):
         return self.ending(Branches(parts, concat=True), nn.LeakyReLU(), channels=sum(outputs))
 
     def split_norm(self) -> nn.Module:
-        """A batch norm behind a concatenation."""
+        """A batch norm after a concatenation."""
         outputs = [self.draw.choice([2, 3, 4]) for _ in range(2)]
         parts = [self.same_size(outputs[0], windows=(1,)), self.same_size(outputs[1], windows=(3, 5))]
         norm = NORM[self.n](sum(outputs))
         return self.ending(Branches(parts, concat=True), norm, nn.ReLU(), channels=sum(outputs))
 
     def parallel(self) -> nn.Module:
-        """Branches summed: windows, dilations, pools, norms, the input itself, more than one layer."""
+        """A sum of branches: windows, dilations, pools, norms, the input itself, more than one layer."""
         choices = ["conv", "conv", "conv", "norm", "identity", "pool", "deep", "function"]
         parts = [self.same_size(self.channels)]
         for kind in [self.draw.choice(choices) for _ in range(self.draw.randint(1, 3))]:
@@ -209,7 +213,7 @@ class Builder(Drawing):
         return self.ending(Branches(parts, concat=False), channels=self.channels)
 
     def heads(self) -> nn.Module:
-        """Convolutions of one tensor, each with a function of its own behind it."""
+        """Convolutions of one tensor, each followed by a function of its own."""
         wide = self.wide()
         window, options = self.sizes(1, 1, 3), {"padding": self.sizes(0, 1), "stride": self.sizes(1, 1, 2)}
         first, self.channels = self.make(self.channels, wide), wide
@@ -219,7 +223,7 @@ class Builder(Drawing):
         return self.ending(first, nn.ReLU(), Branches(parts, concat=True), channels=sum(outputs))
 
     def halves(self) -> nn.Module:
-        """What is cut in two, computed with and put together again."""
+        """The channels are split in two, computed with, and concatenated again."""
         few = self.few()
         layers = [self.make(few, few, 1) for _ in range(self.draw.choice([0, 0, 2]))]
         return self.ending(self.make(self.channels, 2 * few), Halves(self.draw, self.n, few, layers), channels=2 * few)
@@ -231,7 +235,7 @@ class Builder(Drawing):
     # structure in the weights
 
     def cut_window(self) -> nn.Module:
-        """Zeros along some edges of the window."""
+        """A kernel with zeros along some edges of the window."""
         few = self.few()
         options = {"padding": self.sizes(0, 1, 1, 2), "stride": self.sizes(1, 1, 2), "dilation": self.sizes(1, 1, 2)}
         conv = self.make(self.channels, few, self.sizes(3, 3, 4), **options).double()
@@ -268,7 +272,7 @@ class Builder(Drawing):
         return self.ending(self.make(self.channels, width), nn.ReLU(), conv, nn.ReLU(), channels=width)
 
     def pruned(self) -> nn.Module:
-        """Channels between two convolutions that nothing reads, or that nothing computes."""
+        """Two convolutions, with channels between them that are not read, or not computed."""
         width, few = self.draw.choice([20, 24]), self.few()
         first = self.make(self.channels, width, self.sizes(1, 3), padding=self.sizes(0, 1), stride=self.sizes(1, 2))
         functions = [nn.ReLU(), nn.Sigmoid(), nn.LeakyReLU(0.1, inplace=True), nn.Hardtanh(-0.5, 0.5)]
@@ -285,7 +289,7 @@ class Builder(Drawing):
     # ends
 
     def tail(self) -> list[nn.Module]:
-        """From positions to features: by the mean, or flattened at a fixed size."""
+        """From positions to features: by the mean, or by flattening at a fixed size."""
         if self.chance(0.4):
             linear = nn.Linear(self.channels, 3)
             return [ADAPTIVE[self.n](1), nn.Flatten(), linear, nn.BatchNorm1d(3)]
@@ -298,6 +302,6 @@ class Builder(Drawing):
         return [ADAPTIVE[self.n](size), conv, *norm, nn.Flatten(), nn.Linear(features, 3)]
 
     def long_window(self) -> nn.Module:
-        """Taps enough for a convolution by FFT."""
+        """A convolution with enough taps for FFT."""
         conv: nn.Module = nn.Conv1d(self.channels, self.channels, 2049, groups=self.channels, padding=1024)
         return conv

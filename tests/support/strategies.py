@@ -1,4 +1,4 @@
-"""Random algebraic values and inputs for property tests: float64, small, degenerate sizes as readily as the rest."""
+"""Random algebraic values and inputs for property tests: float64, small. Degenerate sizes are as likely as others."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ small = st.integers(0, 3)
 
 
 def gaussian(draw: st.DrawFn, *shape: int) -> Tensor:
-    """Seeded, so that an example can be replayed; shrinking works on the shapes."""
+    """A random tensor from a drawn seed, so that an example can be repeated. Shrinking works on the shapes."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 @st.composite
 def gaussians(draw: st.DrawFn, *shape: int) -> Tensor:
-    """One such tensor."""
+    """A strategy for one tensor of `gaussian`."""
     return gaussian(draw, *shape)
 
 
@@ -82,14 +82,14 @@ def inputs_of(draw: st.DrawFn, *maps: Conv) -> Tensor:
 
 
 def options_of(conv: Conv) -> dict[str, Any]:
-    """What a convolution is beside its weight and bias, by the names that `Conv.from_torch` has for it."""
+    """The arguments of `Conv.from_torch` besides weight and bias."""
     names = ("stride", "padding", "dilation", "groups", "transposed", "output_padding")
     return {name: getattr(conv, name) for name in names}
 
 
 @st.composite
 def forks(draw: st.DrawFn) -> tuple[Fork, Tensor]:
-    """Convolutions of one geometry on one tensor."""
+    """Convolutions with the same geometry that read one tensor."""
     first = draw(convs(n=draw(st.integers(0, 2)), transposed=None))
     kernel = first.kernel[:1]
     found = []
@@ -103,7 +103,7 @@ def forks(draw: st.DrawFn) -> tuple[Fork, Tensor]:
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
-    """Norm-wise; shapes must agree."""
+    """The norm-wise relative error. The shapes must agree."""
     assert ours.shape == theirs.shape, f"{list(ours.shape)} against {list(theirs.shape)}"
     scale = float(torch.linalg.vector_norm(theirs))
     return float(torch.linalg.vector_norm(ours - theirs)) / (scale or 1.0)

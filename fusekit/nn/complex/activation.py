@@ -1,4 +1,4 @@
-"""Complex nonlinearities as layers; formulas and papers are at the functions of the same names."""
+"""Complex nonlinearities as layers. Formulas and papers are in the docstrings of the functions of the same names."""
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ class CReLU(nn.Module):
 
 
 class ZReLU(nn.Module):
-    """`functional.zrelu`: z in the first quadrant, else 0, x [*] complex; `axes`: whether its axes count as inside."""
+    """`functional.zrelu`: z in the first quadrant, else 0, x [*] complex; `axes`: whether they belong to it."""
 
     def __init__(self, axes: bool = True) -> None:
         super().__init__()
@@ -65,9 +65,9 @@ class CSigmoid(nn.Module):
 
 
 class ModReLU(ComplexLayer):
-    """`functional.modrelu`: ReLU(|z| + b) z / |z| with a learned real b [num_parameters], at first `init`.
+    """`functional.modrelu`: ReLU(|z| + b) z / |z| with a learned real b [num_parameters], initially `init`.
 
-    One b for all (num_parameters = 1) or one for each channel, the second axis of x [N, C, *S]. `at_zero` as of the
+    num_parameters is 1 for one b, or C for one b per channel, the second axis of x [N, C, *S]. `at_zero` as in the
     function; `dtype` is that of z.
     """
 
@@ -95,10 +95,10 @@ class ModReLU(ComplexLayer):
 
 
 class CPReLU(ComplexLayer):
-    """`functional.cprelu`: PReLU(Re z) + j PReLU(Im z) with learned slopes [num_parameters, 2], at first `init`.
+    """`functional.cprelu`: PReLU(Re z) + j PReLU(Im z) with learned slopes [num_parameters, 2].
 
-    One pair for all (num_parameters = 1) or one for each channel, the second axis of x [N, C, *S]. `dtype` is that of
-    z.
+    num_parameters is 1 for one pair of slopes, or C for one pair per channel, the second axis of x [N, C, *S].
+    Initially they are `init`. `dtype` is that of z.
     """
 
     def __init__(

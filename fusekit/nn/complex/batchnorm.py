@@ -14,7 +14,7 @@ from fusekit.nn.functional.complex.parts import as_complex, is_traced
 
 
 class _ComplexBatchNorm(TrackedNorm, ComplexLayer):
-    """`ComplexBatchNorm1d` without its number of axes."""
+    """`ComplexBatchNorm1d` for any number of axes."""
 
     bias: Tensor | None
     running_mean: Tensor | None
@@ -47,7 +47,7 @@ class _ComplexBatchNorm(TrackedNorm, ComplexLayer):
         self.reset_parameters()
 
     def reset_running_stats(self) -> None:
-        """Mean 0, the covariance that a fresh layer has, no batch counted."""
+        """Reset the mean to 0, the covariance to that of a new layer, and the count of batches to 0."""
         if self.running_mean is not None and self.running_covar is not None and self.num_batches_tracked is not None:
             self.running_mean.zero_()
             self.running_covar.zero_()
@@ -55,7 +55,7 @@ class _ComplexBatchNorm(TrackedNorm, ComplexLayer):
             self.num_batches_tracked.zero_()
 
     def reset_parameters(self) -> None:
-        """Γ and β as at first, and the running statistics too."""
+        """Reset Γ, β and the running statistics to their initial values."""
         self.reset_running_stats()
         if self.weight is not None and self.bias is not None:
             with torch.no_grad():
@@ -73,7 +73,7 @@ class _ComplexBatchNorm(TrackedNorm, ComplexLayer):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         bias = state_dict.get(f"{prefix}bias")
         if isinstance(bias, Tensor) and not bias.is_complex() and bias.shape == (self.num_features, 2):
-            state_dict[f"{prefix}bias"] = as_complex(bias)  # complexPyTorch keeps its parts
+            state_dict[f"{prefix}bias"] = as_complex(bias)  # complexPyTorch stores the two parts
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
@@ -83,11 +83,11 @@ class _ComplexBatchNorm(TrackedNorm, ComplexLayer):
 class ComplexBatchNorm1d(_ComplexBatchNorm):
     """y = Γ V^-1/2 (z - μ) + β per channel, x [N, C] or [N, C, L] complex. Formulas: `functional.complex_batch_norm`.
 
-    Arguments as of `torch.nn.BatchNorm1d`, and `eps_in`, where eps stands: "use" as in torch, "store" as in
-    complextorch, "both" as in complexPyTorch. Parameters: weight [C, 3] real, the symmetric Γ as (rr, ii, ri),
+    Arguments as in `torch.nn.BatchNorm1d`, and `eps_in`, which says where eps is added: "use" as in torch, "store" as
+    in complextorch, "both" as in complexPyTorch. Parameters: weight [C, 3] real, the symmetric Γ as (rr, ii, ri),
     initially 1/√2 times the identity, so that E |y|² = 1; bias [C] complex. Buffers: running_mean [C] complex;
     running_covar [C, 3] real (rr, ii, ri), initially Γ², so that a fresh layer in evaluation is the identity. Without
-    `affine`, y has the identity for covariance. ValueError for another number of axes, and in training for one value
+    `affine`, the covariance of y is the identity. ValueError for another number of axes, and in training for one value
     per channel. Source: Trabelsi et al. 2018 (arXiv:1705.09792), section 3.5.
     """
 

@@ -1,11 +1,11 @@
-"""One step of a complex LSTM and GRU: complex linear maps, σ and tanh of the parts apart.
+"""One step of a complex LSTM and GRU: complex linear maps; σ and tanh act on each part.
 
     LSTM  i, f, o = σ, g = tanh of W x + b + U h + b';   c' = f ⊙ c + i ⊙ g;   h' = o ⊙ tanh c'
     GRU   r, z = σ of W x + b + U h + b';   n = tanh(Wn x + bn + r ⊙ (Un h + bn'));   h' = n + z ⊙ (h - n)
 
-⊙ is the product of complex numbers, or ("parts") of their parts apart, (Re a Re b) + j (Im a Im b). In the second case
-every step beyond the linear maps acts on 2H real numbers, and the cell is a real one of twice the width with 2x2 blocks
-M(w) for weights. Inside, numbers are pairs [*, 2].
+⊙ is the product of complex numbers, or, with "parts", the product of each part: (Re a Re b) + j (Im a Im b). In the
+second case everything after the linear maps acts on 2H real numbers separately. The cell is then a real one of twice
+the width, whose weights consist of 2x2 blocks M(w). Inside, numbers are pairs [*, 2].
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ PRODUCTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"complex": multiply, 
 
 
 def _flat(h: Tensor) -> Tensor:
-    """[N, H, 2] -> [N, 2H]. N is inferred: a size that the body of a scan reads cannot be free in an exported file."""
+    """[N, H, 2] -> [N, 2H]. N is inferred, because a size that the body of a scan reads cannot be free in a file."""
     return h.contiguous().view(-1, 2 * h.shape[1])
 
 
@@ -74,7 +74,7 @@ def shapes_of(rows: int, inputs: int, hidden: int, bias: bool) -> dict[str, tupl
 
 
 class _ComplexCell(ComplexLayer):
-    """A cell by its kind: parameters, and one step."""
+    """Parameters and one step of a cell of the kind `_kind`."""
 
     _kind: str
     weight_ih: nn.Parameter
@@ -122,14 +122,14 @@ class _ComplexCell(ComplexLayer):
 
 
 class ComplexLSTMCell(_ComplexCell):
-    """(h', c') of x and (h, c); arguments as of `torch.nn.LSTMCell`, and `product`, that of the gates.
+    """(h', c') from x and (h, c); arguments as in `torch.nn.LSTMCell`, and `product`, the product of the gates.
 
         i, f, o = σ, g = tanh of W x + b + U h + b';   c' = f ⊙ c + i ⊙ g;   h' = o ⊙ tanh c'
 
     Shapes: x [(N,) input_size], states [(N,) hidden_size], all complex; weight_ih [4 H, input_size], weight_hh [4 H,
-    H], bias_ih and bias_hh [4 H], gates i, f, g, o, H the hidden_size. `product`: ⊙ is "complex", or of the "parts"
-    apart. Initial weights: `complex_rayleigh_` with Glorot's criterion, gate by gate; biases 0. ValueError for other
-    shapes.
+    H], bias_ih and bias_hh [4 H], gates i, f, g, o, H the hidden_size. `product`: ⊙ is "complex", or acts on each of
+    the "parts". Initial weights: `complex_rayleigh_` with Glorot's criterion, gate by gate; biases 0. ValueError for
+    other shapes.
     """
 
     _kind = "lstm"
@@ -140,12 +140,12 @@ class ComplexLSTMCell(_ComplexCell):
 
 
 class ComplexGRUCell(_ComplexCell):
-    """h' of x and h; arguments as of `torch.nn.GRUCell`, else as `ComplexLSTMCell` with the gates r, z, n.
+    """h' from x and h; arguments as in `torch.nn.GRUCell`, otherwise as `ComplexLSTMCell` with the gates r, z, n.
 
         r, z = σ of W x + b + U h + b';   n = tanh(Wn x + bn + r ⊙ (Un h + bn'));   h' = n + z ⊙ (h - n)
 
-    Shapes: x [(N,) input_size], h [(N,) hidden_size]. complexPyTorch's with `product="complex"`, its six matrices
-    joined gate by gate.
+    Shapes: x [(N,) input_size], h [(N,) hidden_size]. With `product="complex"` it computes
+    what complexPyTorch's cell does, whose six matrices are concatenated gate by gate.
     """
 
     _kind = "gru"

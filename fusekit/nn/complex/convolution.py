@@ -21,7 +21,7 @@ from fusekit.nn.init.complex import complex_rayleigh_
 
 
 class _ComplexConv(ComplexLayer, _ConvNd):
-    """`ComplexConv1d` without its number of axes."""
+    """`ComplexConv1d` for any number of axes."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class _ComplexConv(ComplexLayer, _ConvNd):
 
 
 class ComplexConv1d(_ComplexConv, nn.Conv1d):
-    """y = W ⋆ x + b with complex numbers; arguments as of `torch.nn.Conv1d`, and `bias_form`.
+    """y = W ⋆ x + b with complex numbers; arguments as in `torch.nn.Conv1d`, and `bias_form`.
 
     Shapes: x [(N,) C_in, L], y [(N,) C_out, L'], weight [C_out, C_in / groups, kernel_size], bias [C_out]. Initial
     weights: `complex_rayleigh_` with Glorot's criterion; the bias is 0. TypeError for a real x or `dtype`.
@@ -68,7 +68,8 @@ class ComplexConv1d(_ComplexConv, nn.Conv1d):
     Args:
         dtype: complex; by default that of torch's default dtype, complex64.
         bias_form: "complex" adds b. "parts" adds (1 + j) b, what two real layers with the biases Re b and Im b add up
-            to (complexPyTorch, DCCRN, asteroid); the function class is the same, the gradient of b is √2 times as long.
+            to (complexPyTorch, DCCRN, asteroid). Both forms can express the same functions; with "parts" the gradient
+            of b is √2 times as long.
     """
 
 
@@ -81,7 +82,7 @@ class ComplexConv3d(_ComplexConv, nn.Conv3d):
 
 
 class _ComplexConvTranspose(ComplexLayer, _ConvTransposeNd):
-    """`ComplexConvTranspose1d` without its number of axes."""
+    """`ComplexConvTranspose1d` for any number of axes."""
 
     def __init__(
         self,

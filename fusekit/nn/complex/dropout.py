@@ -18,7 +18,7 @@ class _ComplexDropout(nn.Module):
 class ComplexDropout(_ComplexDropout):
     """In training zeroes numbers with probability p and divides the rest by 1 - p; the identity in evaluation.
 
-    x [*] complex; `inplace` writes into it. ValueError for a p that is no probability.
+    x [*] complex; `inplace` writes into it. ValueError if p is not a probability.
     """
 
     def forward(self, x: Tensor) -> Tensor:

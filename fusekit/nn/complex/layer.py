@@ -1,4 +1,5 @@
-"""What all complex layers share: a change of precision keeps a number's kind, and two real halves load as one layer."""
+"""Base class of all complex layers: a change of precision keeps complex parameters complex and real ones real, and two
+real layers of a checkpoint load as one complex layer."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from fusekit.nn.functional.complex.parts import times_one_plus_j
 
 BiasForm = Literal["complex", "parts"]
 
-# What others call the two real layers of a complex one; the halves of any of these pairs load.
+# Names that other libraries give to the two real layers of a complex one. Any of these pairs can be loaded.
 HALVES = (
     ("conv_r", "conv_i"),  # complexPyTorch
     ("conv_tran_r", "conv_tran_i"),
@@ -22,14 +23,14 @@ HALVES = (
 
 
 class ComplexLayer(nn.Module):
-    """A change of precision keeps a number's kind, and two real halves load as one complex layer.
+    """A layer that keeps complex parameters complex and real ones real, and loads two real layers as one complex layer.
 
-    `.double()`, `.to(torch.float64)` and `.to(torch.complex128)` all mean double precision, of complex and real
-    parameters alike. torch itself leaves complex parameters as they are in the first case, drops their imaginary parts
-    in the second and makes real parameters complex in the third. TypeError for bfloat16.
+    `.double()`, `.to(torch.float64)` and `.to(torch.complex128)` all mean double precision, for complex and real
+    parameters alike. torch itself leaves complex parameters unchanged in the first case, drops their imaginary parts in
+    the second, and makes real parameters complex in the third. TypeError for bfloat16.
 
     A state dict with `conv_r.weight`, `conv_i.weight` and the like (`HALVES`) in place of a weight [out, in, *window]
-    loads as it stands.
+    can be loaded without changes.
     """
 
     bias_form: str = "complex"
@@ -43,11 +44,11 @@ class ComplexLayer(nn.Module):
 
 
 def kind_kept(function: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
-    """function(tensor) where a change of dtype is one of precision only. TypeError for bfloat16, which has no complex
-    counterpart."""
+    """function(tensor), but a change of dtype changes only the precision: complex stays complex, real stays real.
+    TypeError for bfloat16, which has no complex counterpart."""
     if not tensor.is_complex() and not tensor.is_floating_point():
         return function(tensor)
-    with unwarned():  # that the imaginary part of nothing is dropped
+    with unwarned():  # the warning that an imaginary part is dropped
         real_to = function(tensor.new_empty(0, dtype=tensor.dtype.to_real())).dtype
         own_to = function(tensor.new_empty(0)).dtype
     if not tensor.is_complex():
@@ -60,8 +61,8 @@ def kind_kept(function: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
 
 
 def join_halves(state: dict[str, Any], prefix: str, bias_form: str) -> None:
-    """weight = Wr + j Wi in place of two real weights. Two real layers have the bias (1 + j)(br + j bi) in effect: that
-    is what a layer with the plain complex bias gets, so that it computes the same."""
+    """Replace two real weights by weight = Wr + j Wi. The effective bias of two real layers is (1 + j)(br + j bi). A
+    layer with the plain complex bias gets this value, so that it computes the same."""
     for real, imaginary in HALVES:
         for name in ("weight", "bias"):
             first, second = f"{prefix}{real}.{name}", f"{prefix}{imaginary}.{name}"
@@ -75,7 +76,7 @@ def _adds_up(name: str, bias_form: str) -> bool:
 
 
 def complex_dtype(dtype: torch.dtype | None) -> torch.dtype:
-    """The dtype asked for, by default the complex one of torch's default dtype. TypeError for a real one."""
+    """`dtype`, or by default the complex form of torch's default dtype. TypeError for a real dtype."""
     if dtype is None:
         return torch.get_default_dtype().to_complex()
     if not dtype.is_complex:
@@ -84,5 +85,5 @@ def complex_dtype(dtype: torch.dtype | None) -> torch.dtype:
 
 
 def effective_bias(bias: Tensor | None, form: str) -> Tensor | None:
-    """b, or (1 + j) b where the bias has the form of two real layers' ("parts")."""
+    """b, or (1 + j) b if the bias has the form of two real layers ("parts")."""
     return bias if bias is None or form == "complex" else times_one_plus_j(bias)

@@ -15,7 +15,7 @@ class ComplexLayerNorm(ComplexLayer):
     `torch.nn.LayerNorm`'s; formulas: `functional.complex_layer_norm`.
 
     Parameters: weight [*normalized_shape, 3] real, Γ as (rr, ii, ri), initially 1/√2 times the identity; bias
-    [*normalized_shape] complex. Without `elementwise_affine`, y has the identity for covariance.
+    [*normalized_shape] complex. Without `elementwise_affine`, the covariance of y is the identity.
     """
 
     weight: Tensor | None

@@ -13,7 +13,7 @@ from fusekit.nn.init.complex import complex_rayleigh_
 class ComplexLinear(ComplexLayer, nn.Linear):
     """y = W x + b. Shapes: x [*, in_features], y [*, out_features], weight [out_features, in_features].
 
-    `bias`: whether there is one, [out_features]. `dtype`, `bias_form` and initial weights as of `ComplexConv1d`.
+    `bias`: whether to add one, [out_features]. `dtype`, `bias_form` and initial weights as in `ComplexConv1d`.
     TypeError for a real x. Source: Trabelsi et al. 2018 (arXiv:1705.09792).
     """
 

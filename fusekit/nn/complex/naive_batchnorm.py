@@ -1,4 +1,4 @@
-"""Batch norm of the two parts apart, each by a real layer: the "naive" form, which leaves them correlated."""
+"""Batch norm of each part by a real layer: the "naive" form. The parts stay correlated."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from fusekit.nn.functional.complex.parts import as_real
 
 
 class _NaiveComplexBatchNorm(ComplexLayer):
-    """`NaiveComplexBatchNorm1d` without its number of axes."""
+    """`NaiveComplexBatchNorm1d` for any number of axes."""
 
     _norm: type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNorm3d]
 
@@ -35,7 +35,7 @@ class _NaiveComplexBatchNorm(ComplexLayer):
 class NaiveComplexBatchNorm1d(_NaiveComplexBatchNorm):
     """y = BN_r(Re z) + j BN_i(Im z), x [N, C] or [N, C, L] complex; arguments as of `torch.nn.BatchNorm1d`.
 
-    `dtype` is complex. State: that of the two real layers `bn_r` and `bn_i`, the names complexPyTorch gives them.
+    `dtype` is complex. The state is that of the two real layers `bn_r` and `bn_i`; the names are complexPyTorch's.
     """
 
     _norm = nn.BatchNorm1d

@@ -2,8 +2,9 @@
 
     y = (L_r(Re x) - L_i(Im x)) + j (L_r(Im x) + L_i(Re x))
 
-which is `apply_complex(L_r, L_i, x)`; complexPyTorch, DCCRN (Hu et al. 2020, arXiv:2008.00264) and asteroid. Unlike a
-linear map, L_r + j L_i of a nonlinear L is no complex recurrence: the two parts never meet inside.
+This is `apply_complex(L_r, L_i, x)`, as in complexPyTorch, DCCRN (Hu et al. 2020, arXiv:2008.00264) and asteroid. For
+linear maps L_r + j L_i would be a complex map. For these nonlinear ones it is not a complex recurrence, because the two
+parts never meet inside.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ from fusekit.nn.functional.complex.parts import as_real
 
 
 class _NaiveRecurrent(ComplexLayer):
-    """Two real networks by their kind, and their run on both parts."""
+    """Two real networks of one kind, and how they run on both parts."""
 
     _re: str
     _im: str
@@ -64,9 +65,9 @@ class NaiveComplexLSTM(_NaiveRecurrent):
 
     Arguments and shapes as of `torch.nn.LSTM`, x [T, N, input_size], without `proj_size`: `hidden_size`, `num_layers`,
     `bias`, `batch_first`, `dropout` between layers, `bidirectional`; x, states and `dtype` are complex. The state of
-    each network is what it holds for Re x, plus j times that for Im x. Parameters: those of the two real layers, whose
-    names are complexPyTorch's. Re x and Im x are one batch of twice the size, so that each runs once. TypeError for a
-    packed sequence. Source: Hu et al. 2020 (arXiv:2008.00264).
+    each network is its state for Re x, plus j times its state for Im x. Parameters: those of the two real layers; the
+    names are complexPyTorch's. Re x and Im x form one batch of twice the size, so each network runs once. TypeError for
+    a packed sequence. Source: Hu et al. 2020 (arXiv:2008.00264).
     """
 
     _re, _im, _layer = "lstm_re", "lstm_im", nn.LSTM
@@ -78,7 +79,7 @@ class NaiveComplexLSTM(_NaiveRecurrent):
 class NaiveComplexGRU(_NaiveRecurrent):
     """(x, states) -> (y, (h_r, h_i)), the states of the two networks `gru_re` and `gru_im`; x [T, N, input_size].
 
-    Arguments as of `torch.nn.GRU`, the rest as of `NaiveComplexLSTM`.
+    Arguments as in `torch.nn.GRU`, everything else as in `NaiveComplexLSTM`.
     """
 
     _re, _im, _layer = "gru_re", "gru_im", nn.GRU

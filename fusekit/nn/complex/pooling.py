@@ -49,9 +49,9 @@ class ComplexAdaptiveAvgPool3d(nn.AdaptiveAvgPool3d):
 
 
 class ComplexUpsample(nn.Upsample):
-    """Both parts interpolated alike, x [N, C, *S] complex; arguments as of `torch.nn.Upsample`.
+    """Interpolates both parts in the same way, x [N, C, *S] complex; arguments as of `torch.nn.Upsample`.
 
-    By polar form: `functional.interpolate_polar`.
+    To interpolate modulus and phase instead, use `functional.interpolate_polar`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class ComplexUpsample(nn.Upsample):
 
 
 class _ComplexMaxPool(nn.modules.pooling._MaxPoolNd):
-    """The sample of the largest modulus of each window, phase and all (`functional.complex_max_pool`)."""
+    """The sample with the largest modulus in each window, with its phase (`functional.complex_max_pool`)."""
 
     _n: int
 

@@ -1,8 +1,8 @@
 """Complex LSTM and GRU: the cells of `cell.py` over time, in layers and directions, as torch.nn.LSTM and GRU.
 
-Exported, a layer is one ONNX Scan, or, with `product="parts"`, one ONNX LSTM or GRU of twice the width: nothing is
-unrolled, and the length of the sequence stays free. c' = f ⊙ c + i ⊙ g with complex products mixes the parts of the
-state in a way no real LSTM's gates can.
+In a file, a layer is one ONNX Scan; with `product="parts"` it is one ONNX LSTM or GRU of twice the width. Nothing is
+unrolled, and the length of the sequence stays free. With complex products, c' = f ⊙ c + i ⊙ g mixes the parts of the
+state, which the gates of a real LSTM cannot do.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from fusekit.nn.recurrent import Recurrent, draw_gates, register
 
 
 class _ComplexRecurrent(Recurrent, ComplexLayer):
-    """Layers of cells by their kind: parameters, and the run."""
+    """Layers of cells of one kind: their parameters, and how they run."""
 
     _kind: str
 
@@ -102,7 +102,7 @@ class _ComplexRecurrent(Recurrent, ComplexLayer):
         return from_channels(y, 0), tuple(as_complex(final) for final in finals)
 
     def _as_real_layers(self, x: Tensor, pairs: list[Tensor]) -> tuple[Tensor, States]:
-        """By torch's own real layer of twice the width, whose weights are the blocks M(w)."""
+        """Run torch's own real layer of twice the width, whose weights consist of the blocks M(w)."""
         weights: list[Any] = []
         for _, suffix in self._runs():
             weights += [real_weight(self._own(name, suffix)) for name in ("weight_ih", "weight_hh")]
@@ -123,9 +123,9 @@ class ComplexLSTM(_ComplexRecurrent):
     """(x, (h, c)) -> (y, (h', c')): `ComplexLSTMCell` over time, in layers and directions, as `torch.nn.LSTM`.
 
     Shapes: x [T, N, input_size], [N, T, input_size] if batch_first, [T, input_size] unbatched, or packed; states
-    [num_layers * directions, (N,) hidden_size]; all complex. Parameters by torch's names. No `proj_size`;
-    `bidirectional` runs both ways, `dropout` is between layers, with one mask for both parts; `product` as of the cell.
-    Initial weights as of the cell. ValueError for other shapes and for a sequence of no steps.
+    [num_layers * directions, (N,) hidden_size]; all complex. Parameters have torch's names. There is no
+    `proj_size`. `bidirectional` runs in both directions; `dropout` is applied between layers, with one mask for both
+    parts. `product` and initial weights as in the cell. ValueError for other shapes and for a sequence without steps.
     """
 
     _kind = "lstm"
@@ -138,7 +138,7 @@ class ComplexLSTM(_ComplexRecurrent):
 class ComplexGRU(_ComplexRecurrent):
     """(x, h) -> (y, h'): `ComplexGRUCell` over time, as `torch.nn.GRU`.
 
-    Shapes: x [T, N, input_size], or as of `ComplexLSTM`, of which the rest holds too.
+    Shapes: x [T, N, input_size], or the others of `ComplexLSTM`. Everything else is as in `ComplexLSTM`.
     """
 
     _kind = "gru"

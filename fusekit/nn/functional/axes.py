@@ -1,4 +1,4 @@
-"""A function written once for n axes, under the names that torch would give it for one, two and three."""
+"""Makes functions for one, two and three axes from one function for n axes."""
 
 import inspect
 from collections.abc import Callable
@@ -10,7 +10,8 @@ R = TypeVar("R")
 
 
 def over_axes(function: Callable[Concatenate[int, P], R], n: int, name: str) -> Callable[P, R]:
-    """function(n, ...) as a function of its own: its signature is the rest, its docstring the same."""
+    """`function` with its first argument set to n, under the name `name`. Its signature has the other arguments; its
+    docstring is the same."""
 
     @wraps(function)
     def bound(*args: P.args, **kwargs: P.kwargs) -> R:

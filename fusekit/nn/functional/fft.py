@@ -2,9 +2,10 @@
 
     fft_conv2d(x, w, ...) = F.conv2d(x, w, ...)             up to rounding; likewise 1d, 3d and transposed
 
-The work grows with log k in place of k taps. Real and complex, float16 to complex128, gradients of any order, any
-stride, dilation, padding and grouping. What torch refuses is refused by torch itself, in its words: arguments that do
-not make a convolution, and cases with nothing to compute (an empty batch, integers), are handed to F.conv.
+The work grows with log k instead of the number k of taps. Supported are real and complex numbers, float16 to
+complex128, gradients of any order, any stride, dilation, padding and grouping. Arguments that do not make a
+convolution, and cases with nothing to compute (an empty batch, integers), are passed to F.conv, so that torch raises
+its own errors.
 
 Two things differ from a direct convolution. Rounding errors are relative to the largest value of a tile, not of a
 window. And one NaN or infinity in the input spoils the outputs of its whole tile.
@@ -92,7 +93,7 @@ def _run(
     spectra: Spectra | None,
     dtype: torch.dtype | None,
 ) -> Tensor:
-    """With a batch, and outside autocast, which knows nothing of complex numbers."""
+    """Add the axis of the batch if it is missing, and turn autocast off, because it does not handle complex numbers."""
     batched = x if x.dim() == n + 2 else x.unsqueeze(0)
     if dtype is None:
         y = spectral_convolve(batched, weight, bias, geometry, spectra)
@@ -105,7 +106,7 @@ def _run(
 def _autocast(
     x: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, torch.dtype | None]:
-    """Under autocast a convolution runs in its lower precision."""
+    """The tensors as autocast would cast them, and its dtype; the tensors as they are, and None, if autocast is off."""
     if not torch.is_autocast_enabled(x.device.type):
         return x, weight, bias, None
     dtype = torch.get_autocast_dtype(x.device.type)
@@ -118,7 +119,7 @@ def _autocast(
 
 
 def _agree(n: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Of one known dtype and device, of matching ranks, with something to compute."""
+    """True if all tensors have the same supported dtype and the same device, their ranks match, and none is empty."""
     dtype, device = x.dtype, x.device
     if dtype not in DTYPES or weight.dtype != dtype or weight.device != device:
         return False
@@ -128,7 +129,7 @@ def _agree(n: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 
 def _each(value: Any, n: int, least: int = 1) -> Shape | None:
-    """One integer for each axis, none below `least`; None if torch must say what is wrong."""
+    """One integer for each axis, none below `least`. None if the value is wrong; torch then raises the error."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,)
     for v in values:
         if not isinstance(v, int) or v < least:
@@ -139,7 +140,7 @@ def _each(value: Any, n: int, least: int = 1) -> Shape | None:
 
 
 def _pairs(padding: Any, window: Sequence[int], stride: Shape, dilation: Shape) -> Pairs | None:
-    """(low, high) for each axis; 'same' pads the odd one on the high side."""
+    """(low, high) for each axis. If 'same' needs an odd number of zeros, the high side gets one more."""
     if isinstance(padding, str):
         if padding == "valid":
             return ((0, 0),) * len(window)

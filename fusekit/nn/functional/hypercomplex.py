@@ -1,7 +1,8 @@
-"""Linear maps over any hypercomplex algebra, each as one real one: y = w x with the product of the algebra.
+"""Linear maps over any hypercomplex algebra, y = w x with the product of the algebra. Each is one real linear map.
 
-x and y are real tensors in n blocks of channels, one a unit: [*, n C] or [(N,) n C, *S]. `constants` [n, n, n] are the
-structure constants (`HypercomplexAlgebra.constants`), or parameters that learn (Zhang et al. 2021, arXiv:2102.08597).
+x and y are real tensors with n blocks of channels, one block per unit: [*, n C] or [(N,) n C, *S]. `constants` [n, n,
+n] are the structure constants (`HypercomplexAlgebra.constants`), or parameters that learn (Zhang et al. 2021,
+arXiv:2102.08597).
 """
 
 import torch.nn.functional as F
@@ -27,10 +28,10 @@ def hypercomplex_conv(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """y = w ⋆ x + b over 1 to 3 axes, as w has; the rest as of `torch.nn.functional.conv1d`.
+    """y = w ⋆ x + b over 1 to 3 axes (w has as many); everything else as for `torch.nn.functional.conv1d`.
 
     Shapes: x [(N,) n in, *S], `constants` [n, n, n], `weight` w [n, out, in / groups, *window], `bias` b [n out].
-    `stride`, `padding`, `dilation` and `groups` as torch's, groups being groups of numbers.
+    `stride`, `padding`, `dilation` and `groups` as in torch; `groups` counts groups of numbers of the algebra.
     """
     kernel = block_kernel(constants, weight, groups=groups)
     return block_conv(x, weight.ndim - 3, kernel, bias, len(constants), stride, padding, dilation, groups)
@@ -47,7 +48,8 @@ def hypercomplex_conv_transpose(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Tensor:
-    """Each input times w, spread over the window, plus b; nothing is conjugated.
+    """Transposed convolution: each input is multiplied by w and added to its window of outputs, plus b. Nothing is
+    conjugated.
 
     Shapes: x [(N,) n in, *S], `constants` [n, n, n], `weight` w [n, in, out / groups, *window], `bias` b [n out].
     `stride`, `padding`, `output_padding`, `groups` and `dilation` as of `torch.nn.functional.conv_transpose1d`.
@@ -69,8 +71,8 @@ def block_conv(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """A convolution over n axes by a kernel of blocks; with groups the kernel's channels are [group, unit, channel],
-    those of x, of the bias and of the result [unit, group, channel]."""
+    """A convolution over n axes with a kernel of blocks. With groups, the channels of the kernel are in the order
+    [group, unit, channel]; those of x, of the bias and of the result are in the order [unit, group, channel]."""
     bias = bias if bias is None else regroup(bias, units, groups, -1)
     y = CONV[n](regroup(x, units, groups, -n - 1), kernel, bias, stride, padding, dilation, groups)
     return regroup(y, groups, units, -n - 1)
@@ -88,7 +90,7 @@ def block_conv_transpose(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Tensor:
-    """The same for a transposed convolution."""
+    """As `block_conv`, for a transposed convolution."""
     bias = bias if bias is None else regroup(bias, units, groups, -1)
     geometry = (stride, padding, output_padding, groups, dilation)
     y = CONV_TRANSPOSE[n](regroup(x, units, groups, -n - 1), kernel, bias, *geometry)

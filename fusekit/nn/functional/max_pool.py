@@ -1,4 +1,4 @@
-"""Max pooling of numbers: of each window the whole number that is longest, not the largest of each component."""
+"""Max pooling of numbers with several components: the number with the largest modulus in each window, as a whole."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,8 +14,9 @@ _MAX_POOL: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {
 
 
 def longest(n: int, lengths: Tensor, components: Sequence[Tensor], *geometry: Any) -> tuple[list[Tensor], Tensor]:
-    """The components, each [*, *S] like `lengths`, where a window over n axes is longest, and the indices of torch's
-    max_pool; of equals the first. `geometry`: kernel_size, stride, padding, dilation, ceil_mode."""
+    """Take the components, each [*, *S] like `lengths`, at the position of the largest length in each window over n
+    axes; the first one if several are equal. Also returns the indices of torch's max_pool. `geometry`: kernel_size,
+    stride, padding, dilation, ceil_mode."""
     _, where = _MAX_POOL[n](lengths, *geometry)
     index = where.flatten(-n)
     return [component.flatten(-n).gather(-1, index).reshape_as(where) for component in components], where

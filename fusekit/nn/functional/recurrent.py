@@ -1,8 +1,8 @@
-"""Recurrent networks by torch's own kernels, and by one ONNX node a layer: LSTM, GRU, or Scan where there is no other.
+"""Recurrent networks, computed by torch's own kernels. In ONNX each layer is one node: LSTM, GRU, or else Scan.
 
-A quaternion cell with split activations (σ and tanh of each component) is a real cell whose weights are made of blocks
-L(w), so it needs no loop of its own. The functions here are one node each of a traced graph: torch.fx does not look
-inside, and the number of steps stays free.
+A quaternion cell with split activations (σ and tanh of each component) is a real cell whose weights consist of blocks
+L(w), so it needs no loop of its own. In a traced graph, each function here is one node: torch.fx does not trace into
+it, and the number of steps stays free.
 """
 
 from collections.abc import Callable
@@ -31,9 +31,10 @@ def run_recurrent(
     bidirectional: bool = False,
     batch_first: bool = False,
 ) -> Any:
-    """(y, state) of a real LSTM, GRU or RNN given its weights in torch's order, as torch's layers return them.
+    """(y, state) of a real LSTM, GRU or RNN, as torch's layers return them. `weights` are in torch's order.
 
-    x [T, N, C], [N, T, C], unbatched [T, C] or packed; state None for zeros, else [D L, (N,) H], for an LSTM a pair.
+    x: [T, N, C], [N, T, C], unbatched [T, C], or packed. state: [D L, (N,) H], for an LSTM a pair of these; None means
+    zeros.
     """
     options = (layers, bias, dropout, training, bidirectional, batch_first)
     return _recurrent(kind, x, state, weights, *options)
@@ -78,8 +79,8 @@ torch.fx.wrap("_recurrent")
 
 
 def run_steps(cell: str, entering: Tensor, h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """h' = cell(entering_t, h, weight) over the first axis of `entering` [T, N, *]: all h, and the last; `cell` is one
-    of `CELLS`. Exported, one ONNX Scan."""
+    """Apply h' = cell(entering_t, h, weight) along the first axis of `entering` [T, N, *]. Returns all h, and the last
+    one. `cell` is a key of `CELLS`. An exported file has one ONNX Scan for it."""
     return _steps(cell, entering, h, weight)  # type: ignore[no-any-return]
 
 
@@ -120,7 +121,7 @@ def _kernel(kind: str, *arguments: Any) -> Any:
 
 
 def _run(kind: str, x: Tensor, states: Any, weights: list[Tensor], bias: bool, *options: Any) -> Any:
-    """torch's kernel; while a program is exported, what ONNX has a node for."""
+    """Run torch's kernel; during an export, run a form for which ONNX has a node."""
     if not torch.compiler.is_exporting() or kind in ("LSTM", "GRU"):
         return _kernel(kind, x, states, weights, bias, *options)
     if kind == "RNN_TANH":
@@ -139,7 +140,7 @@ def _run(kind: str, x: Tensor, states: Any, weights: list[Tensor], bias: bool, *
 
 
 def _states(kind: str, state: Any, x: Any, data: Tensor, unbatched: bool, axis: int, shape: tuple[int, int]) -> Any:
-    """The initial state as the kernels take it: batched, in the order of a packed sequence."""
+    """The initial state in the form that the kernels expect: with a batch, in the order of a packed sequence."""
     pair = kind == "LSTM"
     count: Any = x.batch_sizes[0] if isinstance(x, PackedSequence) else data.shape[axis]
     if state is None:
@@ -153,7 +154,7 @@ def _states(kind: str, state: Any, x: Any, data: Tensor, unbatched: bool, axis: 
         if value.dim() != len(wanted) or any(size != other for size, other in zip(value.shape, wanted, strict=True)):
             raise ValueError(f"{kind}: expected a state of shape {list(wanted)}, got {list(value.shape)}")
     given = [value.unsqueeze(1) if unbatched else value for value in given]
-    if torch.compiler.is_exporting():  # as an equation of symbols the width would be none that ONNX can be told
+    if torch.compiler.is_exporting():  # a width given by an equation of symbols cannot be written to ONNX
         given = [value.reshape(shape[0], count, shape[1]) for value in given]
     if isinstance(x, PackedSequence) and x.sorted_indices is not None:
         given = [value.index_select(1, x.sorted_indices) for value in given]
@@ -161,9 +162,9 @@ def _states(kind: str, state: Any, x: Any, data: Tensor, unbatched: bool, axis: 
 
 
 def _as_gru(weights: list[Tensor], bias: bool, hidden: int) -> list[Tensor]:
-    """h = tanh(W x + U h + b) as a GRU whose gates stand still: r = 1 and z = 0 to the last bit, as σ(±1000) are.
+    """h = tanh(W x + U h + b) as a GRU with constant gates: r = 1 and z = 0 exactly, because σ(±1000) are.
 
-    Only for export: ONNX files made by torch have a node for a GRU and none for an RNN, which is unrolled.
+    Only for export: torch's exporter writes a node for a GRU, but unrolls an RNN.
     """
     per_layer = 4 if bias else 2
     out = []

@@ -1,4 +1,4 @@
-"""Recurrence over time, layers and directions: a loop, or, while a program is exported, one scan a run."""
+"""Recurrence over time, layers and directions: a loop, or one scan per layer and direction during an export."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch._higher_order_ops.scan import scan_op
 
 States = tuple[Tensor, ...]
 Weights = tuple[Tensor, Tensor | None]
-# (what enters at this step, the state, weight and bias of the hidden state) -> the next state, h first
+# (input of this step, state, weight and bias of the hidden state) -> the next state, h first
 Step = Callable[[Tensor, States, Tensor, Tensor | None], States]
 
 
@@ -20,10 +20,11 @@ def over_time(
     reverse: bool = False,
     lengths: Tensor | None = None,
 ) -> tuple[Tensor, States]:
-    """The step along the first axis of `given` [T, N, *], or against it: all h [T, N, *], and the last state.
+    """Apply the step along the first axis of `given` [T, N, *]; in the other direction with `reverse`. Returns all h
+    [T, N, *], and the last state.
 
-    `lengths` [N]: where a sequence has ended, or, against time, not begun, the state stays as it was and h reads 0.
-    ValueError for a sequence of no steps.
+    `lengths` [N]: at steps beyond the end of a sequence the state does not change, and h is 0. ValueError for a
+    sequence without steps.
     """
     if torch.compiler.is_exporting():
         return _scanned(step, given.flip(0) if reverse else given, weights, state, reverse)
@@ -44,7 +45,8 @@ def over_time(
 
 
 def _scanned(step: Step, given: Tensor, weights: Weights, state: States, reverse: bool) -> tuple[Tensor, States]:
-    """As one scan, which becomes one ONNX Scan. The operator itself: around it torch would run its compiler."""
+    """As one scan, which becomes one ONNX Scan. It calls the operator itself, because torch's function around it would
+    run the compiler."""
 
     def combine(*tensors: Tensor) -> list[Tensor]:
         n, own = len(state), tensors[len(state) + 1 :]
@@ -62,9 +64,10 @@ def over_layers(
     run: Callable[[Tensor, int, bool], tuple[Tensor, States]],
     between: Callable[[Tensor], Tensor] = lambda y: y,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Layers one after another, the outputs of both directions side by side: y, and each state of all runs stacked.
+    """Run layers one after another. The outputs of both directions are concatenated. Returns y, and the stacked states
+    of all runs.
 
-    `run(x, number of the run, against time)` is a layer in one direction, `between` stands between two layers.
+    `run(x, number of the run, reverse)` runs a layer in one direction. `between` is applied between two layers.
     """
     finals: list[States] = []
     for layer in range(layers):

@@ -1,8 +1,8 @@
-"""Layers whose real weight is made of blocks: a linear map over an algebra of n units is a real one n times as wide.
+"""Layers whose real weight consists of blocks: a linear map over an algebra of n units is a real one n times as wide.
 
-The parameter is `weight` [n, out, in / groups, *window] (transposed: [n, in, out / groups, *window]), one component a
-unit; `real_weight()` makes of it the matrix or kernel that torch's operator takes. Channels are real ones in n blocks,
-and constructors are those of torch.nn: `in_channels` = n times the numbers of the algebra.
+The parameter is `weight` [n, out, in / groups, *window] (transposed: [n, in, out / groups, *window]), with one
+component per unit. `real_weight()` makes the matrix or kernel for torch's operator. Channels are real and stand in n
+blocks. Constructors are those of torch.nn, so `in_channels` is n times the count of numbers of the algebra.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from fusekit.nn.functional.hypercomplex import block_conv, block_conv_transpose
 
 
 class BlockLayer(nn.Module):
-    """A layer with `weight` [units, ...] and `bias`, of which its kind makes a real layer."""
+    """A layer with `weight` [units, ...] and `bias`. Its subclasses make a real layer of them."""
 
     units: int
     weight: nn.Parameter
@@ -26,7 +26,7 @@ class BlockLayer(nn.Module):
     transposed = False
 
     def real_weight(self) -> Tensor:
-        """The matrix or kernel of blocks that torch's operator takes, in torch's layout; gradients flow through it."""
+        """The matrix or kernel of blocks for torch's operator, in torch's layout. Gradients flow through it."""
         raise NotImplementedError
 
 
@@ -48,7 +48,7 @@ class BlockLinear(BlockLayer):
 
 
 class _BlockConvolution(BlockLayer):
-    """What convolutions and transposed convolutions share: the geometry, checked as torch checks it."""
+    """Base class of convolutions and transposed convolutions: the geometry, with torch's checks."""
 
     axes: int
 
@@ -124,7 +124,8 @@ class BlockConv(_BlockConvolution):
         return block_conv(x, self.axes, self.real_weight(), self.bias, self.units, *geometry)
 
     def _pads(self) -> list[int]:
-        """For F.pad: low and high of each axis, the last first. 'same' puts the odd one on the high side, as torch."""
+        """For F.pad: low and high of each axis, the last axis first. If 'same' needs an odd number, the high side gets
+        one more, as in torch."""
         if self.padding == "valid":
             return [0, 0] * self.axes
         if self.padding == "same":
@@ -140,7 +141,7 @@ class BlockConv(_BlockConvolution):
 
 
 class BlockConvTranspose(_BlockConvolution):
-    """Each input times K(w), spread over the window, with the options of torch.nn.ConvTransposeNd."""
+    """Transposed convolution with the kernel K(w), and with the options of torch.nn.ConvTransposeNd."""
 
     transposed = True
 
@@ -160,7 +161,7 @@ class BlockConvTranspose(_BlockConvolution):
         return block_conv_transpose(x, self.axes, self.real_weight(), self.bias, self.units, *geometry)  # type: ignore[arg-type]
 
     def _padding_for(self, x: Tensor, output_size: Sequence[int]) -> list[int]:
-        """The output padding that gives the spatial sizes asked for, which several of them may share."""
+        """The output padding that gives the requested spatial sizes."""
         wanted = list(output_size)[-self.axes :]
         padding = self._sizes(self.padding, "padding")  # type: ignore[arg-type]
         geometry = zip(x.shape[-self.axes :], self.stride, padding, self.dilation, self.kernel_size, strict=True)
@@ -173,7 +174,7 @@ class BlockConvTranspose(_BlockConvolution):
 
 
 def _numbers(channels: int, units: int, name: str) -> int:
-    """Real channels as numbers of the algebra."""
+    """The count of numbers of the algebra in `count` real channels."""
     if channels % units or channels < 1:
         raise ValueError(
             f"{name}: expected a positive multiple of {units}, one block of channels a unit, got {channels}"

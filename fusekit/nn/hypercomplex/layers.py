@@ -3,7 +3,8 @@
     y = w x + b with e_i e_j = Σ_k c[i, j, k] e_k,    real weight Σ_i A_i ⊗ w_i,    A_i[k, j] = c[i, j, k]
 
 With `algebra=n` the structure constants are parameters: "parameterised hypercomplex multiplication", Zhang et al. 2021,
-"Beyond fully-connected layers with quaternions" (arXiv:2102.08597): 1 / n of the weights of a real layer, and n³ more.
+"Beyond fully-connected layers with quaternions" (arXiv:2102.08597). Such a layer has 1 / n of the weights of a real
+layer, plus n³.
 """
 
 import math
@@ -26,13 +27,13 @@ def _units(algebra: Algebra) -> int:
 
 
 class _OverAlgebra(BlockLayer):
-    """`weight` as numbers of an algebra, whose structure constants [n, n, n] are `constants`."""
+    """A layer whose `weight` holds numbers of an algebra. Its structure constants are `constants` [n, n, n]."""
 
     constants: Tensor
     algebra: Algebra
 
     def _take(self, algebra: Algebra, learned: bool, device: Any, dtype: Any) -> None:
-        """`constants` as a parameter if they are learned, else as a buffer that is not stored."""
+        """Set `constants`: a parameter if they are learned, otherwise a buffer that is not saved."""
         constants = torch.empty((self.units,) * 3, device=device, dtype=dtype)
         if learned or isinstance(algebra, int):
             self.constants = nn.Parameter(constants)
@@ -43,9 +44,9 @@ class _OverAlgebra(BlockLayer):
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Glorot: each entry of the real weight has variance 2 / (fan_in + fan_out), the fans being real channels times
-        taps of a group. Learned constants start as N(0, 1 / n), given ones as they are; the bias as 0. `generator`:
-        where numbers are drawn from, by default torch's."""
+        """Glorot: each entry of the real weight has variance 2 / (fan_in + fan_out). The fans are real channels of one
+        group times taps. Learned constants start as N(0, 1 / n), constants of a given algebra as they are, the bias as
+        0. `generator`: source of random numbers, by default torch's."""
         n, first, second, *window = self.weight.shape
         if isinstance(self.algebra, int):
             nn.init.normal_(self.constants, std=n**-0.5, generator=generator)
@@ -71,13 +72,13 @@ class _OverAlgebra(BlockLayer):
 class HypercomplexLinear(_OverAlgebra, BlockLinear):
     """y = w x + b over an algebra. Shapes: x [*, in_features], y [*, out_features], both in n blocks of features.
 
-    weight [n, out_features / n, in_features / n], bias [out_features]. ValueError for features that are no multiple of
-    n.
+    weight [n, out_features / n, in_features / n], bias [out_features]. ValueError if the features are not a multiple
+    of n.
 
     Args:
         algebra: a HypercomplexAlgebra, or a number n of units whose products are learned.
-        bias: whether there is one.
-        learned: the constants of the algebra given are where learning starts.
+        bias: whether to add one.
+        learned: also learn the constants if an algebra is given; they start with those of the algebra.
     """
 
     def __init__(
@@ -119,11 +120,11 @@ class _HypercomplexConv(_OverAlgebra, BlockConv):
 
 
 class HypercomplexConv1d(_HypercomplexConv):
-    """y = w ⋆ x + b over an algebra and one axis, `HypercomplexLinear` at each tap; else as `torch.nn.Conv1d`.
+    """y = w ⋆ x + b over an algebra and one axis: `HypercomplexLinear` at each tap; otherwise as `torch.nn.Conv1d`.
 
     Shapes: x [(N,) in_channels, L], weight [n, out_channels / n, in_channels / n / groups, kernel_size]. `algebra` and
-    `learned` as there. Groups are groups of numbers: channel c of group g is one number, whose units lie in n different
-    blocks.
+    `learned` as in `HypercomplexLinear`. Groups are groups of numbers: channel c of group g is one number, whose n
+    components are in n different blocks.
     """
 
     axes = 1
@@ -166,10 +167,10 @@ class _HypercomplexConvTranspose(_OverAlgebra, BlockConvTranspose):
 
 
 class HypercomplexConvTranspose1d(_HypercomplexConvTranspose):
-    """Each input times w, spread over the window; `algebra` and `learned` as of `HypercomplexLinear`.
+    """Transposed convolution over an algebra; `algebra` and `learned` as in `HypercomplexLinear`.
 
-    Else as `torch.nn.ConvTranspose1d`. Shapes: x [(N,) in_channels, L], weight [n, in_channels / n, out_channels / n /
-    groups, kernel_size].
+    Otherwise as `torch.nn.ConvTranspose1d`. Shapes: x [(N,) in_channels, L], weight [n, in_channels / n, out_channels /
+    n / groups, kernel_size].
     """
 
     axes = 1

@@ -2,9 +2,9 @@
 
     w = r exp(jφ),  r ~ Rayleigh(σ),  φ ~ U(-π, π)        E w = 0,  Var w = E |w|² = 2 σ²
 
-which is the circular complex normal distribution. Var w = 2 / (fan_in + fan_out) keeps activations and gradients at
-their size (Glorot), 2 / fan_in makes up for a ReLU (He). Fans count complex inputs and outputs: kernel taps times
-channels, of a group.
+This is the circular complex normal distribution. Var w = 2 / (fan_in + fan_out) keeps the size of activations and
+gradients (Glorot); 2 / fan_in compensates for a ReLU (He). Fans count complex inputs and outputs: kernel taps times
+channels of one group.
 """
 
 import math
@@ -17,7 +17,7 @@ from fusekit.nn.init.criterion import Criterion, fan_of
 
 
 def complex_variance(tensor: Tensor, criterion: Criterion = "glorot", *, transposed: bool = False) -> float:
-    """E |w|² that the criterion asks of a weight `tensor` [out, in, *k], transposed [in, out, *k]."""
+    """E |w|² by the criterion, for a weight `tensor` [out, in, *k], or [in, out, *k] if transposed."""
     fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
     if transposed:
         fan_in, fan_out = fan_out, fan_in
@@ -52,9 +52,9 @@ def complex_unitary_(
     transposed: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Rows, or columns, whichever are fewer, of [out, in · taps] orthogonal and of equal length, uniformly drawn.
+    """Draws [out, in · taps] with orthogonal rows, or columns if these are fewer, of equal length, uniformly.
 
-    gain² · variance of the criterion is the mean of |w|². In place; `tensor`, `transposed` and `generator` as of
+    The mean of |w|² is gain² · variance of the criterion. In place; `tensor`, `transposed` and `generator` as of
     `complex_rayleigh_`. Source: Mezzadri 2007 (arXiv:math-ph/0609050).
     """
     variance = complex_variance(_complex(tensor), criterion, transposed=transposed)

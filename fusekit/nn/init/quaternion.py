@@ -1,13 +1,14 @@
-"""Quaternion weights in polar form: modulus, unit axis and phase drawn apart.
+"""Quaternion weights in polar form: modulus, unit axis and phase are drawn independently.
 
     w = |w| (cos φ + u sin φ),    |w| / s ~ χ(4),  u uniform on the unit sphere of the imaginary part,  φ ~ U(-π, π)
     Glorot: s = 1 / √(2 (fan_in + fan_out))        He: s = 1 / √(2 fan_in)        fans in quaternions
 
-E |w|² = 4 s², so a layer of n inputs has Var y = 4 s² n Var x for each component: 2 n / (n + m) and 2. The real part
-has half of it and each imaginary one a sixth. Source: Parcollet et al. 2019 (arXiv:1806.04418), section 3.4.
+E |w|² = 4 s². So for a layer with n inputs and m outputs, Var y = 4 s² n Var x for each component; the factor is 2 n /
+(n + m) for Glorot and 2 for He. The real part has half of E |w|², and each imaginary part a sixth. Source: Parcollet et
+al. 2019 (arXiv:1806.04418), section 3.4.
 
-Weights are [4, out, in / groups, *window]; for a transposed convolution [4, in, out / groups, *window]. Everything is
-drawn from torch's generator or the one given.
+Weights are [4, out, in / groups, *window]; for a transposed convolution [4, in, out / groups, *window]. Numbers
+are drawn from torch's generator, or from `generator`.
 """
 
 import math
@@ -77,7 +78,7 @@ def quaternion_chi_(
 
 @torch.no_grad()
 def quaternion_unitary_(weight: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """Fills a weight [4, *] with unit quaternions, in place, and returns it: there is no scale, hence no criterion.
+    """Fills a weight [4, *] with unit quaternions, in place, and returns it. There is no scale, so no criterion.
 
     `generator`: where numbers are drawn from, by default torch's.
     """
@@ -86,7 +87,7 @@ def quaternion_unitary_(weight: Tensor, *, generator: Generator | None = None) -
 
 
 def polar_scale(fan_in: int, fan_out: int, criterion: Criterion) -> float:
-    """s of the formulas above."""
+    """s in the formulas at the top of this file."""
     fan = fan_of(criterion, fan_in, fan_out)
     return 1 / math.sqrt(2 * fan) if fan else 0.0
 

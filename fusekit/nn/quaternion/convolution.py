@@ -45,14 +45,15 @@ class _QuaternionConv(QuaternionWeight, BlockConv):
 
 
 class QuaternionConv1d(_QuaternionConv):
-    """y = w ⋆ x + b with the Hamilton product w ⊗ x at each tap; else as `torch.nn.Conv1d`.
+    """y = w ⋆ x + b with the Hamilton product w ⊗ x at each tap; otherwise as `torch.nn.Conv1d`.
 
-    Shapes: x [(N,) in_channels, L], channels in blocks r | i | j | k, their numbers multiples of 4. A quarter of a real
-    layer's weights. Sources: Gaudet and Maida 2018 (arXiv:1712.04604), Parcollet et al. 2018 (arXiv:1806.07789).
+    Shapes: x [(N,) in_channels, L], channels in blocks r | i | j | k; numbers of channels are multiples of 4. It has a
+    quarter of the weights of a real layer. Sources: Gaudet and Maida 2018 (arXiv:1712.04604), Parcollet et al. 2018
+    (arXiv:1806.07789).
 
     Args:
-        groups: groups of quaternions; with `groups_of="channels"` of the real channels as they lie (speechbrain,
-            Orkis), which mixes the components and is no product of quaternions.
+        groups: groups of quaternions. With `groups_of="channels"`, groups of the real channels in their order
+            (speechbrain, Orkis); these mix the components, and the layer is not a product of quaternions.
         init, criterion: "chi" (polar form, `fusekit.nn.init.quaternion_chi_`) or "unitary"; "glorot" or "he".
         max_norm: `quaternion_renorm` of each output's kernel in every forward.
     """
@@ -103,9 +104,10 @@ class _QuaternionConvTranspose(QuaternionWeight, BlockConvTranspose):
 
 
 class QuaternionConvTranspose1d(_QuaternionConvTranspose):
-    """Each input times w, w ⊗ x, spread over the window; else as `torch.nn.ConvTranspose1d`.
+    """Transposed convolution with the product w ⊗ x; otherwise as `torch.nn.ConvTranspose1d`.
 
-    `conjugate=True` takes w* ⊗ x: the adjoint of a `QuaternionConv1d` with the same weight, and what Orkis computes.
+    `conjugate=True` uses w* ⊗ x. This is the adjoint of a `QuaternionConv1d` with the same weight, and what Orkis
+    computes.
     Shapes: x [(N,) in_channels, L], weight [4, in_channels / 4, out_channels / 4 / groups, kernel_size].
     """
 

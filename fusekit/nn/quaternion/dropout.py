@@ -7,10 +7,10 @@ from fusekit.nn.functional.quaternion import quaternion_dropout
 
 
 class QuaternionDropout(nn.Module):
-    """In training zeroes whole quaternions with probability p and divides the rest by 1 - p; else the identity.
+    """In training zeroes whole quaternions with probability p and divides the rest by 1 - p; otherwise the identity.
 
     x is in blocks r | i | j | k along `dim`: 1 for [N, 4 C, *S], -1 for sequences [T, N, 4 C]. One mask for the four
-    components keeps the direction of what is kept.
+    components does not change the direction of a quaternion.
     """
 
     def __init__(self, p: float = 0.5, dim: int = 1) -> None:

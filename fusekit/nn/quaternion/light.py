@@ -1,4 +1,4 @@
-"""The light GRU: one gate, no reset, batch norm on what comes in. Ravanelli et al. 2018 (arXiv:1803.10225)."""
+"""The light GRU: one gate, no reset, batch norm of the input. Ravanelli et al. 2018 (arXiv:1803.10225)."""
 
 from functools import partial
 from typing import Any, Literal
@@ -25,15 +25,16 @@ class QuaternionLiGRU(Recurrent):
     """h' = z h + (1 - z) act(a), (a, z) = norm(W ⊗ x) + U ⊗ h, σ on z; (x, h) -> (y, h') as `torch.nn.GRU`.
 
     Shapes: x [T, N, input_size], or [N, T, input_size] if batch_first; h [num_layers * directions, N, hidden_size].
-    Sizes are real ones in blocks r | i | j | k, multiples of 4. `bidirectional` runs both ways. No bias, no dropout. In
-    evaluation tanh is a GRU whose reset gate is 1, run by torch's kernel and exported as one ONNX GRU; the others are a
-    loop, exported as one Scan. Source: Ravanelli et al. 2018 (arXiv:1803.10225).
+    Sizes count real channels in blocks r | i | j | k, and are multiples of 4. `bidirectional` runs in both directions.
+    There is no bias and no dropout. In evaluation, with tanh, it is a GRU whose reset gate is 1, run by torch's kernel
+    and exported as one ONNX GRU. With the others it is a loop, exported as one Scan. Source: Ravanelli et al. 2018
+    (arXiv:1803.10225).
 
     Args:
         nonlinearity: act: "leaky_relu", "relu" or "tanh".
         criterion: "glorot" or "he", for each gate in polar form.
-        gates: "quaternion", or "component", speechbrain's QLiGRU: of a product of twice the width, the components r, i
-            are taken for a, j, k for z.
+        gates: "quaternion", or "component" as in speechbrain's QLiGRU: one product of twice the width, whose
+            components r and i are a, and whose components j and k are z.
     """
 
     def __init__(
@@ -63,12 +64,12 @@ class QuaternionLiGRU(Recurrent):
         self.reset_parameters()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Both gates by themselves in polar form. `generator`: where numbers are drawn from, by default torch's."""
+        """Draw each gate in polar form. `generator`: source of random numbers, by default torch's."""
         draw = partial(quaternion_chi_, criterion=self.criterion, generator=generator)
         draw_gates(self.named_parameters(recurse=False), 2, draw, axis=1)
 
     def forward(self, x: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """hx [D num_layers, N, hidden_size] or None for zeros."""
+        """`hx`: [D num_layers, N, hidden_size]; None means zeros."""
         runs = self._runs()
 
         def run(x: Tensor, number: int, reverse: bool) -> tuple[Tensor, States]:
@@ -95,14 +96,14 @@ class QuaternionLiGRU(Recurrent):
         return y, last[0]
 
     def _sorted(self, value: Tensor) -> Tensor:
-        """The last axis from r | i | j | k of both gates to a | z, each r | i | j | k."""
+        """Reorder the last axis: from r | i | j | k of both gates to a | z, each in the order r | i | j | k."""
         if self.gates == "component":
             return value
         parts: Tensor = value.unflatten(-1, (4, 2, -1))
         return parts.transpose(-3, -2).flatten(-3)
 
     def _as_gru(self, w: Tensor, offset: Tensor, u: Tensor) -> list[Tensor]:
-        """Weights in torch's order r, z, n, with n = a and r held at 1 by a bias of 1000, where σ is just that."""
+        """The weights of a GRU in torch's order r, z, n, with n = a. A bias of 1000 makes r exactly 1."""
         zero = torch.zeros_like(offset[: self.hidden_size])
         weights = []
         for value, held in ((w, 0.0), (u, 0.0), (offset, 1000.0)):
@@ -111,7 +112,7 @@ class QuaternionLiGRU(Recurrent):
         return [*weights, torch.cat([zero, zero, zero])]
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        """Also from speechbrain's rnn.0.w.r_weight, rnn.0.norm.gamma, ...: its two directions share all they have."""
+        """Also load speechbrain's rnn.0.w.r_weight, rnn.0.norm.gamma, ... There, both directions share all weights."""
         ends = ("", "_reverse")[: self.directions]
         for layer in range(self.num_layers):
             theirs = f"{prefix}rnn.{layer}."

@@ -13,13 +13,14 @@ from fusekit.nn.quaternion.weights import Init, QuaternionWeight, bounded
 class QuaternionLinear(QuaternionWeight, BlockLinear):
     """y = w ⊗ x + b, the Hamilton product summed over inputs. Shapes: x [*, in_features], y [*, out_features].
 
-    Features are real ones in blocks r | i | j | k, their numbers multiples of 4; a quarter of a real layer's weights:
-    weight [4, out_features / 4, in_features / 4]. Source: Parcollet et al. 2019 (arXiv:1806.04418).
+    Features are real, in blocks r | i | j | k, and their numbers are multiples of 4. The layer has a quarter of the
+    weights of a real one: weight [4, out_features / 4, in_features / 4]. Source: Parcollet et al. 2019
+    (arXiv:1806.04418).
 
     Args:
-        bias: whether there is one, [out_features].
+        bias: whether to add one, [out_features].
         init, criterion: "chi" (polar form, `fusekit.nn.init.quaternion_chi_`) or "unitary"; "glorot" or "he".
-        max_norm, max_norm_dim: `quaternion_renorm` of the weight in every forward; 1 as the dim is speechbrain's.
+        max_norm, max_norm_dim: `quaternion_renorm` of the weight in every forward; max_norm_dim=1 is as in speechbrain.
         lean: in training, keep the components for the backward pass, not the block matrix (`quaternion_linear_lean`).
     """
 

@@ -17,7 +17,7 @@ class QuaternionBatchNorm(TrackedNorm):
     positions. Arguments, running statistics and modes as of `torch.nn.BatchNorm1d`. In evaluation it is a real batch
     norm, which fusekit folds into the layer before it. Source: Yin et al. 2019 (IEEE Access 7).
 
-    `load_state_dict` takes speechbrain's names gamma and beta too.
+    `load_state_dict` also accepts speechbrain's names gamma and beta.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class QuaternionBatchNorm(TrackedNorm):
         self.running_var: Tensor | None
 
     def reset_running_stats(self) -> None:
-        """Mean 0, variance 1, no batch counted."""
+        """Reset the mean to 0, the variance to 1, and the count of batches to 0."""
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             self.running_mean.zero_()
             self.running_var.fill_(1)
             self.num_batches_tracked.zero_()
 
     def reset_parameters(self) -> None:
-        """γ = 1 and β = 0, and the running statistics too."""
+        """Reset γ to 1 and β to 0, and the running statistics too."""
         self.reset_running_stats()
         if self.weight is not None and self.bias is not None:
             nn.init.ones_(self.weight)

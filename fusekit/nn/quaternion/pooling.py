@@ -1,4 +1,5 @@
-"""Max pooling by modulus. Averages are the components' own: torch.nn.AvgPool is quaternion average pooling as it is."""
+"""Max pooling by modulus. For average pooling use torch.nn.AvgPool: the mean of quaternions is that of the
+components."""
 
 from torch import Tensor, nn
 
@@ -33,7 +34,7 @@ class _QuaternionMaxPool(nn.Module):
 
 
 class QuaternionMaxPool1d(_QuaternionMaxPool):
-    """`functional.quaternion_max_pool` over one axis: of each window the quaternion of the largest modulus, whole.
+    """`functional.quaternion_max_pool` over one axis: the whole quaternion with the largest modulus in each window.
 
     Shapes: x [(N,) 4 C, L] in blocks r | i | j | k. Arguments as of `torch.nn.MaxPool1d`.
     """

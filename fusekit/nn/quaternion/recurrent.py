@@ -1,12 +1,12 @@
-"""Quaternion LSTM, GRU and RNN: real ones whose weights are made of Hamilton blocks, run by torch's kernels.
+"""Quaternion LSTM, GRU and RNN: real ones whose weights consist of Hamilton blocks, run by torch's kernels.
 
-Products are quaternion, activations split: σ and tanh act on each component. Then a gate is
+Products are quaternion products. Activations are split: σ and tanh act on each component. A gate is
 
     g = σ(W_g ⊗ x + U_g ⊗ h + b_g)                        W_g, U_g quaternion matrices
 
-and all gates of a layer are one real matrix, so that the cell is exactly torch's, at torch's speed, and is exported as
-one ONNX LSTM or GRU whose number of steps is free. Source: Parcollet et al. 2019, "Quaternion recurrent neural
-networks" (arXiv:1806.04418).
+All gates of a layer form one real matrix. So the cell is exactly torch's, has torch's speed, and is exported as one
+ONNX LSTM or GRU with a free number of steps. Source: Parcollet et al. 2019, "Quaternion recurrent neural networks"
+(arXiv:1806.04418).
 """
 
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from fusekit.nn.init.quaternion import quaternion_chi_, quaternion_unitary_
 from fusekit.nn.quaternion.weights import Init, join_components
 from fusekit.nn.recurrent import Recurrent, draw_gates, register
 
-# A gate as a whole quaternion; or the gates as the components r, i, j, k of one quaternion of four times the width
+# Each gate is a quaternion; or the gates are the components r, i, j, k of one product of four times the width
 Gates = Literal["quaternion", "component"]
 Nonlinearity = Literal["tanh", "relu"]
 
@@ -59,8 +59,8 @@ class _QuaternionRecurrent(Recurrent):
         self.reset_parameters()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Each gate by itself in polar form, or unitary, as `init` says; biases 0. `generator`: where numbers are drawn
-        from, by default torch's."""
+        """Draw each gate in polar form, or as unit quaternions, as `init` says; biases are 0. `generator`: source of
+        random numbers, by default torch's."""
 
         def draw(gate: Tensor) -> Tensor:
             if self.init == "chi":
@@ -82,12 +82,12 @@ class _QuaternionRecurrent(Recurrent):
         return value if what == "bias" else hamilton_kernel(value, groups=GATES[self.kind])
 
     def forward(self, x: Any, hx: Any = None) -> Any:
-        """(y, state) as torch.nn.LSTM, GRU and RNN return them, for inputs with a batch, without, or packed."""
+        """(y, state) as torch.nn.LSTM, GRU and RNN return them. x may have a batch, no batch, or be packed."""
         options = (self.num_layers, self.bias, self.dropout, self.training, self.bidirectional, self.batch_first)
         return run_recurrent(self.kind, x, hx, self.real_weights(), *options)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        """Also from speechbrain's rnn.0.w.r_weight, rnn.0.u.bias, ...: its two directions share their weights."""
+        """Also load speechbrain's rnn.0.w.r_weight, rnn.0.u.bias, ... There, both directions share their weights."""
         for layer in range(self.num_layers):
             theirs = f"{prefix}rnn.{layer}."
             state_dict.pop(f"{theirs}h_init", None)
@@ -107,19 +107,19 @@ class _QuaternionRecurrent(Recurrent):
 
 
 class QuaternionLSTM(_QuaternionRecurrent):
-    """c' = f c + i tanh(g), h' = o tanh(c'), gates i, f, g, o of W ⊗ x + U ⊗ h + b; else as `torch.nn.LSTM`.
+    """c' = f c + i tanh(g), h' = o tanh(c'), gates i, f, g, o of W ⊗ x + U ⊗ h + b; as `torch.nn.LSTM`.
 
     Shapes: x [T, N, input_size], [N, T, input_size] if batch_first, [T, input_size] unbatched, or packed; states
-    [num_layers * directions, (N,) hidden_size]. Sizes are real ones in blocks r | i | j | k, multiples of 4, else
-    ValueError. `bidirectional` runs both ways, `dropout` is between layers. weight_ih_l0 [4, 4 H, input_size / 4],
-    weight_hh_l0 [4, 4 H, H], H = hidden_size / 4; biases [4 hidden_size]. No `proj_size`. Source: Parcollet et al. 2019
-    (arXiv:1806.04418).
+    [num_layers * directions, (N,) hidden_size]. Sizes count real channels in blocks r | i | j | k, and are multiples of
+    4, else ValueError. `bidirectional` runs in both directions, `dropout` is applied between layers. weight_ih_l0 [4, 4
+    H, input_size / 4], weight_hh_l0 [4, 4 H, H], H = hidden_size / 4; biases [4 hidden_size]. There is no `proj_size`.
+    Source: Parcollet et al. 2019 (arXiv:1806.04418).
 
     Args:
         init, criterion: of each gate, as of `QuaternionLinear`.
-        gates: "quaternion", or "component", what speechbrain's QLSTM computes: one quaternion product of four times the
-            width, whose components r, i, j, k are taken for the gates i, f, o, g. A gate then sees one component only,
-            and biases lie in that order.
+        gates: "quaternion", or "component" as in speechbrain's QLSTM: one quaternion product of four times the width,
+            whose components r, i, j, k are the gates i, f, o, g. Each gate is then only one component, and the biases
+            are in that order.
     """
 
     kind = "LSTM"
@@ -154,7 +154,7 @@ class QuaternionLSTM(_QuaternionRecurrent):
 class QuaternionGRU(_QuaternionRecurrent):
     """h' = (1 - z) n + z h, n = tanh(W ⊗ x + b + r (U ⊗ h + c)), gates r, z; else as `torch.nn.GRU`.
 
-    Shapes: x [T, N, input_size], or as of `QuaternionLSTM`, whose `init` and `criterion` it has; gates multiply
+    Shapes: x [T, N, input_size], or the others of `QuaternionLSTM`. `init` and `criterion` as there. Gates multiply
     component by component.
     """
 
@@ -164,8 +164,8 @@ class QuaternionGRU(_QuaternionRecurrent):
 class QuaternionRNN(_QuaternionRecurrent):
     """h' = tanh(W ⊗ x + U ⊗ h + b), or ReLU (`nonlinearity`); else as `torch.nn.RNN`, and as speechbrain's QRNN.
 
-    Shapes: x [T, N, input_size], or as of `QuaternionLSTM`, whose options it has. Exported, tanh is one ONNX GRU whose
-    gates stand still, ReLU one Scan a layer.
+    Shapes: x [T, N, input_size], or the others of `QuaternionLSTM`; options as there. In a file, a layer with tanh is
+    one ONNX GRU with constant gates, and a layer with ReLU is one Scan.
     """
 
     kind = "RNN_TANH"

@@ -14,14 +14,15 @@ from fusekit.nn.quaternion.weights import Init, QuaternionWeight
 
 
 class _Rotation(QuaternionWeight):
-    """`weight` as unit quaternions that rotate, `scale` a factor of each."""
+    """A layer whose `weight` holds unit quaternions that rotate; `scale` has a factor for each of them."""
 
     def _rotate(self, scale: bool, inverse: bool, norm: Norm) -> None:
         self.inverse, self.norm = inverse, norm
         self.scale = nn.Parameter(torch.empty_like(self.weight[0])) if scale else None
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """As of other quaternion layers, and the factors as Glorot's uniform; `generator` as there."""
+        """Draw the weight as in other quaternion layers, and the factors by Glorot's uniform rule. `generator`: source
+        of random numbers, by default torch's."""
         super().reset_parameters(generator)
         if self.scale is not None:
             nn.init.xavier_uniform_(self.scale, generator=generator)
@@ -39,15 +40,16 @@ class _Rotation(QuaternionWeight):
 class QuaternionRotationLinear(_Rotation, BlockLinear):
     """y_o = Σ_i s_oi q_oi x_i q_oi* + b_o, q = w / |w|. Shapes: x [*, in_features], y [*, out_features].
 
-    Only the blocks i | j | k of x are seen, and only these are rotated: the block r of y is its bias. Source: Parcollet
+    Only the blocks i | j | k of x are read and rotated; the block r of y is only its bias. Source: Parcollet
     2019, "Quaternion neural networks" (thesis).
 
     Args:
-        scale: a learned factor s for each rotation, without which sums of rotated vectors grow with the width; else 1.
-        inverse: q* v q, what speechbrain's linear layer computes (with norm "shifted").
+        scale: a learned factor s for each rotation, otherwise s = 1. Without it, sums of rotated vectors grow with the
+            width.
+        inverse: compute q* v q, as speechbrain's linear layer does (with norm "shifted").
         init, criterion: as of `QuaternionLinear`.
         norm: how w becomes q: "exact"; "shifted" by |w| + 1e-4; "softened" by √(|w|² + 1e-4), speechbrain's in
-            convolutions. With the last two |q| < 1, and what is applied is no rotation to some 1e-4.
+            convolutions. With the last two |q| < 1, so the map is not exactly a rotation, by about 1e-4.
     """
 
     def __init__(
@@ -97,10 +99,10 @@ class _QuaternionRotationConv(_Rotation, BlockConv):
 
 
 class QuaternionRotationConv1d(_QuaternionRotationConv):
-    """`QuaternionRotationLinear` at each tap, else as `torch.nn.Conv1d`; x [(N,) in_channels, L].
+    """`QuaternionRotationLinear` at each tap, otherwise as `torch.nn.Conv1d`; x [(N,) in_channels, L].
 
     One unit quaternion, and with `scale` one factor, for each (output, input, tap); `inverse`, `norm`, `init` and
-    `criterion` as there.
+    `criterion` as in `QuaternionRotationLinear`.
     """
 
     axes = 1

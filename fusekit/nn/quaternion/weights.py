@@ -1,7 +1,7 @@
-"""The weights of quaternion layers: drawn, bounded, and read under the names of others.
+"""The weights of quaternion layers: initial values, max-norm, and loading under the names of other libraries.
 
 A checkpoint may hold `weight` [4, ...], or the four components `r_weight`, `i_weight`, `j_weight`, `k_weight`, as
-speechbrain and Orkis store them; linear ones are [in, out] there and are transposed. `load_state_dict` takes either.
+speechbrain and Orkis store them; linear ones are [in, out] there and are transposed. `load_state_dict` accepts both.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,8 @@ COMPONENTS = ("r_weight", "i_weight", "j_weight", "k_weight")
 
 
 class QuaternionWeight(BlockLayer):
-    """`weight` [4, ...] drawn by `init` and `criterion`, read under the names of others too."""
+    """A layer with `weight` [4, ...], drawn by `init` and `criterion`, which also loads the names of other
+    libraries."""
 
     init: Init
     criterion: Criterion
@@ -31,8 +32,8 @@ class QuaternionWeight(BlockLayer):
         self.reset_parameters()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """`weight` by the rule `init`, the bias 0. `generator`: where numbers are drawn from, by default torch's.
-        ValueError for an unknown rule."""
+        """Draw `weight` by the rule `init`, and set the bias to 0. `generator`: source of random numbers, by default
+        torch's. ValueError for an unknown rule."""
         if one_of(Init, "init", self.init) == "chi":
             quaternion_chi_(self.weight, self.criterion, transposed=self.transposed, generator=generator)
         else:
@@ -45,19 +46,19 @@ class QuaternionWeight(BlockLayer):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _ours(self, value: Tensor) -> Tensor:
-        """A weight of speechbrain's as ours: linear ones are [in, out] there."""
+        """A weight of speechbrain in our layout: linear ones are [in, out] there."""
         return value.mT if self.weight.ndim == 3 else value
 
 
 def bounded(weight: Tensor, max_norm: float | None, dim: int) -> Tensor:
-    """The weight within its max-norm, if it has one."""
+    """The weight, limited by its max-norm if there is one."""
     return weight if max_norm is None else quaternion_renorm(weight, max_norm, dim)
 
 
 def join_components(
     state: dict[str, Any], prefix: str, join: Callable[[Tensor], Tensor] = lambda w: w, name: str = "weight"
 ) -> bool:
-    """Puts `prefix.name` in the place of four components; whether there were any. `join` takes [4, *] as stored."""
+    """Replace four components by `prefix.name`. Returns whether there were any. `join` gets [4, *] as stored."""
     keys = [prefix + component for component in COMPONENTS]
     if not all(key in state for key in keys):
         return False

@@ -1,4 +1,4 @@
-"""Functions on native complex tensors, computed as real ones of twice the width."""
+"""Functions on native complex tensors, computed as real functions of twice the width."""
 
 from fusekit.nn.functional.complex.activation import cardioid, cprelu, crelu, csigmoid, ctanh, modrelu, zrelu
 from fusekit.nn.functional.complex.dropout import complex_channel_dropout, complex_dropout

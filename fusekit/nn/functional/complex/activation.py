@@ -1,5 +1,5 @@
-"""Complex nonlinearities. Those that need the phase use it as z / |z|, without an angle: nothing jumps at ±π, the
-value at 0 is chosen and not an accident, and gradients there are finite."""
+"""Complex nonlinearities. Those that need the phase use z / |z| instead of an angle. So nothing jumps at ±π, the value
+at 0 is chosen explicitly, and gradients there are finite."""
 
 from typing import Literal
 
@@ -15,8 +15,8 @@ AtZero = Literal["zero", "real"]
 
 
 def _modulus(x: Tensor) -> tuple[Tensor, Tensor]:
-    """|z|, and where z is 0 or so small that 1 / |z| overflows: there neither |z| nor z / |z| has a gradient to use,
-    and the modulus reads √2."""
+    """(|z|, mask). The mask is true where z is 0, or so small that 1 / |z| overflows. There neither |z| nor z / |z| has
+    a usable gradient, and the modulus is returned as √2."""
     is_zero = x.abs().detach().reciprocal().isinf()
     return as_complex(torch.where(is_zero.unsqueeze(-1), 1, as_real(x))).abs(), is_zero
 
@@ -27,9 +27,9 @@ def crelu(x: Tensor) -> Tensor:
 
 
 def zrelu(x: Tensor, *, axes: bool = True) -> Tensor:
-    """z where Re z >= 0 and Im z >= 0, else 0, z = x [*] complex; `axes=False` asks for > (torchcvnn).
+    """z where Re z >= 0 and Im z >= 0, else 0, z = x [*] complex; `axes=False` uses > instead (torchcvnn).
 
-    Source: Guberman 2016 (arXiv:1602.09046), whose 0 <= ∠z <= π/2 keeps the axes.
+    Source: Guberman 2016 (arXiv:1602.09046), whose condition 0 <= ∠z <= π/2 includes the axes.
     """
     parts = as_real(x)
     inside = parts.amin(-1, keepdim=True)
@@ -39,8 +39,9 @@ def zrelu(x: Tensor, *, axes: bool = True) -> Tensor:
 def modrelu(x: Tensor, bias: Tensor | float, *, at_zero: AtZero = "zero") -> Tensor:
     """ReLU(|z| + b) z / |z|, z = x [*] complex, `bias` b real, of a shape that broadcasts with z.
 
-    For b > 0 it has no limit at z = 0, and `at_zero` chooses: "zero" gives 0, the mean of the values around it
-    (complextorch); "real" gives ReLU(b), taking the phase of 0 for 0 (torchcvnn's exp(j∠z)). ValueError for another.
+    For b > 0 it has no limit at z = 0, so `at_zero` chooses the value there: "zero" gives 0, the mean of the values
+    around it (complextorch); "real" gives ReLU(b), as if the phase of 0 were 0 (torchcvnn's exp(j∠z)). ValueError for
+    anything else.
     Source: Arjovsky et al. 2016 (arXiv:1511.06464).
     """
     modulus, is_zero = _modulus(x)
@@ -92,8 +93,8 @@ def csigmoid(x: Tensor, form: Form = "split") -> Tensor:
 def cprelu(x: Tensor, weight: Tensor) -> Tensor:
     """PReLU(Re z) + j PReLU(Im z), z = x [*] or [N, C, *S] complex.
 
-    `weight` [1, 2] or [C, 2], real: the slopes of the two parts below 0, for all channels alike or for each; ValueError
-    for other shapes.
+    `weight` [1, 2] or [C, 2], real: the slopes of the two parts below 0, for all channels or for each channel.
+    ValueError for other shapes.
     """
     parts = as_real(x)
     if weight.ndim != 2 or weight.shape[1] != 2 or (weight.shape[0] != 1 and parts.ndim < 3):

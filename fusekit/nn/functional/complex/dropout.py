@@ -13,7 +13,7 @@ from fusekit.nn.functional.complex.parts import as_real
 def complex_dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zeroes whole numbers with probability p and divides the rest by 1 - p: one mask for both parts, E y = x.
 
-    x [*] complex; without `training` the identity; `inplace` writes into x. ValueError for a p that is no probability.
+    x [*] complex; without `training` it is the identity; `inplace` writes into x. ValueError if p is not a probability.
     """
     return _masked(x, x.shape, p, inplace) if training else x
 

@@ -1,10 +1,10 @@
-"""Whitening: the two parts of a complex number to mean 0 and a covariance that is the identity. Trabelsi et al. 2018
+"""Whitening: maps the two parts of a complex number to mean 0 and covariance I. Trabelsi et al. 2018
 (arXiv:1705.09792), section 3.5.
 
     y = Γ V^-1/2 (z - μ) + β        V = [[Vrr, Vri], [Vri, Vii]] + eps I,  Γ = [[γrr, γri], [γri, γii]]
     V^-1/2 = [[Vii + s, -Vri], [-Vri, Vrr + s]] / (s t),   s = √det V,  t = √(tr V + 2 s)
 
-Scaling the parts apart, as "naive" batch norm does, leaves them correlated: a cloud of points stays an ellipse.
+A "naive" batch norm scales each part by itself. This leaves the parts correlated: a cloud of points stays an ellipse.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,11 @@ EpsIn = Literal["use", "store", "both"]
 
 
 def inverse_root(covariance: Tensor, eps: float) -> Tensor:
-    """V^-1/2 as [*, 2, 2], of V = [*, 3] (rr, ii, ri), which has its eps already.
+    """V^-1/2 as [*, 2, 2] for V = [*, 3] (rr, ii, ri). V already contains eps.
 
-    det(S + eps I) = det S + eps tr S + eps² is at least eps (tr V - eps). Where the parts are strongly correlated
-    rounding can take Vrr Vii - Vri² below that, even below 0; the bound stands in, and nothing turns NaN.
+    det(S + eps I) = det S + eps tr S + eps² is at least eps (tr V - eps). If the parts are strongly correlated,
+    rounding can make Vrr Vii - Vri² smaller than this bound, even negative. Then the bound is used, so that there is no
+    NaN.
     """
     rr, ii, ri = covariance.unbind(-1)
     trace = rr + ii
@@ -64,13 +65,13 @@ def complex_batch_norm(
     Args:
         x: [N, C, *S] complex.
         running_mean, running_covar: [C] complex, [C, 3] real (rr, ii, ri); updated in place in training with the
-            unbiased covariance, as torch does. None: the batch's own are used in evaluation too.
+            unbiased covariance, as torch does. None: the statistics of the batch are used in evaluation too.
         weight, bias: Γ as [C, 3] real (rr, ii, ri), β as [C] complex.
-        momentum: of the batch in the running statistics, with `training`.
+        momentum: the weight of the batch in the running statistics, with `training`.
         eps_in: "use", as in torch's batch norm: running_covar is the plain covariance and eps is added where it is
-            used. "store": running_covar has eps in it, and evaluation adds none (complextorch). "both": it has eps in
-            it, and evaluation adds it once more (complexPyTorch).
-        n: the number of spatial axes, by default that of x. A symbolic trace cannot ask for it.
+            used. "store": running_covar contains eps, and evaluation adds none (complextorch). "both": it contains eps,
+            and evaluation adds it once more (complexPyTorch).
+        n: the number of spatial axes, by default that of x. In a symbolic trace it must be given: x has no rank there.
     """
     one_of(EpsIn, "eps_in", eps_in)
     if n is None:
@@ -110,7 +111,7 @@ def complex_layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """y = Γ V^-1/2 (z - μ) + β over the last axes, each sample by itself; over one element z = μ, and y = β.
+    """y = Γ V^-1/2 (z - μ) + β over the last axes, for each sample by itself. Over a single element z = μ, so y = β.
 
     x [*, *normalized_shape] complex, else ValueError; `weight` Γ [*normalized_shape, 3] real (rr, ii, ri), `bias` β
     [*normalized_shape] complex; `eps` is added to both variances in V.
@@ -129,8 +130,8 @@ def complex_layer_norm(
 
 
 def complex_normalize(x: Tensor) -> Tensor:
-    """Each part to mean 0 and deviation 1 over all elements of x [*] (unbiased), the correlation left:
-    complexPyTorch's."""
+    """Scale each part to mean 0 and standard deviation 1 (unbiased) over all elements of x [*]. The correlation of the
+    parts stays. As in complexPyTorch."""
     parts = as_real(x)
     axes = list(range(x.ndim))
     return as_complex((parts - parts.mean(axes)) / parts.std(axes))
@@ -144,8 +145,9 @@ def _plus(covariance: Tensor, eps: float) -> Tensor:
 def _per_channel(x: Tensor, matrices: Tensor, shift: Tensor | None, n: int) -> Tensor:
     """A 2x2 matrix M [C, 2, 2] on the parts of each channel, plus shift [2C].
 
-    In a program that is to be optimized or exported, a convolution of C groups and one tap, which folds into its
-    neighbours. Else a z + b z̄ with 2 a = Mrr + Mii + j (Mir - Mri), 2 b = Mrr - Mii + j (Mir + Mri), which is faster.
+    In a program that is optimized or exported, it is a convolution with C groups and one tap, which folds into its
+    neighbours. Otherwise it is a z + b z̄ with 2 a = Mrr + Mii + j (Mir - Mri), 2 b = Mrr - Mii + j (Mir + Mri), which
+    is faster.
     """
     if is_traced(x) or torch.compiler.is_exporting():
         channels = to_channels(x, n)

@@ -1,4 +1,4 @@
-"""Complex tensors as real ones and back: what every complex function here is made of.
+"""Converts complex tensors to real ones and back. All complex functions here use this.
 
     x [*, C, *S] complex  <->  [*, 2C, *S] real, the channels being Re x_0, Im x_0, Re x_1, Im x_1, ...
 
@@ -7,8 +7,8 @@ A real linear map then is a complex one if each of its 2x2 blocks has the form
     M(w) = [[Re w, -Im w],
             [Im w,  Re w]]          M(v w) = M(v) M(w)
 
-so a complex convolution is one real convolution, grouped or not, and is exported as one. The parts of a number stand
-side by side, as they do in memory: for no spatial axes nothing is copied, and the views of two layers in a row cancel.
+So a complex convolution is one real convolution, grouped or not, and is exported as one. The parts of a number are side
+by side, as they are in memory. So without spatial axes nothing is copied.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from torch import Tensor, fx
 
 
 def is_traced(x: object) -> bool:
-    """Whether x stands for a tensor in a symbolic trace: questions about its shape have no answer then."""
+    """True if x stands for a tensor in a symbolic trace. Then its shape is not known."""
     return isinstance(x, fx.Proxy)
 
 
@@ -65,9 +65,9 @@ def on_channels(function: Callable[[Tensor], Tensor], x: Tensor, n: int) -> Tens
 def apply_complex(fr: Callable[[Tensor], Tensor], fi: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """(fr(Re x) - fi(Im x)) + j (fr(Im x) + fi(Re x)), two real layers as one complex layer; x [*] complex.
 
-    If fr and fi are linear this is the map fr + j fi. If each has a bias, the two add up to (br - bi) + j (br + bi) =
-    (1 + j)(br + j bi). dtype: that of the layers; nothing is cast. TypeError for a real x. Source: complexPyTorch,
-    Popoff.
+    If fr and fi are linear, this is the map fr + j fi. If each has a bias, the effective bias is (br - bi) + j (br +
+    bi) = (1 + j)(br + j bi). The dtype is that of the layers; nothing is cast. TypeError for a real x. Source:
+    complexPyTorch, Popoff.
     """
     parts = as_real(x)
     re, im = parts[..., 0], parts[..., 1]
@@ -89,7 +89,7 @@ def real_bias(bias: Tensor | None) -> Tensor | None:
 
 
 def times_one_plus_j(bias: Tensor) -> Tensor:
-    """(1 + j) b: what two real layers with the biases Re b and Im b add up to (`apply_complex`)."""
+    """(1 + j) b: the effective bias of two real layers with the biases Re b and Im b (`apply_complex`)."""
     re, im = bias.real, bias.imag
     return as_complex(torch.stack([re - im, re + im], -1))
 
@@ -101,10 +101,10 @@ def multiply(a: Tensor, b: Tensor) -> Tensor:
 
 
 def interpolate_polar(x: Tensor, **options: object) -> Tensor:
-    """Modulus and phase interpolated apart; `options` are those of `torch.nn.functional.interpolate`.
+    """Interpolates modulus and phase separately; `options` are those of `torch.nn.functional.interpolate`.
 
-    A phase near ±π is averaged as the number it is, not as an angle: prefer `ComplexUpsample`, which interpolates the
-    parts. Source: complexPyTorch's `complex_upsample2`.
+    The phase is averaged as a number, not as an angle, so results near ±π are poor. Prefer `ComplexUpsample`, which
+    interpolates the parts. Source: complexPyTorch's `complex_upsample2`.
     """
     modulus, phase = F.interpolate(x.abs(), **options), F.interpolate(x.angle(), **options)  # type: ignore[arg-type]
     return torch.complex(modulus * phase.cos(), modulus * phase.sin())

@@ -36,11 +36,12 @@ def complex_max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The sample of the largest modulus of each window, the first of equals, phase and all, over n axes.
+    """The sample with the largest modulus in each window over n axes, with its phase; the first one of equals.
 
     Shapes: x [(N,) C, *S] complex with n axes S, y [(N,) C, *S']; with `return_indices` (y, indices into a plane).
     `kernel_size`, `stride`, `padding`, `dilation`, `ceil_mode` as in `torch.nn.functional.max_pool1d`, 2d and 3d, and
-    errors too. The sample itself is taken, not its modulus turned by its angle: no rounding, and a gradient of its own.
+    the same errors. The sample itself is returned, not computed from modulus and angle, so it is not rounded, and it
+    gets the gradient.
     """
     parts = as_real(x)
     chosen, indices = longest(

@@ -1,4 +1,5 @@
-"""Complex linear maps, each as one real one of twice the width (`parts.py`). Arguments as torch.nn.functional's."""
+"""Complex linear maps. Each is computed as one real map of twice the width (`parts.py`). Arguments as in
+torch.nn.functional."""
 
 import torch.nn.functional as F
 from torch import Tensor

@@ -11,8 +11,8 @@ from fusekit.nn.functional.quaternion.hamilton import check_quaternion_shape
 def quaternion_dropout(x: Tensor, p: float = 0.5, training: bool = True, dim: int = 1) -> Tensor:
     """Zeroes whole quaternions with probability p and divides the rest by 1 - p, so that E y = x.
 
-    x [N, 4 C, *S] is in blocks r | i | j | k along `dim`; without `training` the identity. A mask for each component
-    would change the directions of what is kept. ValueError for a p that is no probability.
+    x [N, 4 C, *S] is in blocks r | i | j | k along `dim`. Without `training` it is the identity. One mask for all four
+    components keeps the direction of each quaternion. ValueError if p is not a probability.
     """
     if probability(p) == 0 or not training:
         return x

@@ -18,9 +18,9 @@ from torch import Tensor
 
 
 def check_quaternion_shape(shape: Sequence[int], dim: int = -1) -> int:
-    """The number of quaternions along the axis `dim` of r | i | j | k blocks of a `shape`, [N, 4 C, *S] say.
+    """The number of quaternions along the axis `dim` of a `shape` such as [N, 4 C, *S], in blocks r | i | j | k.
 
-    ValueError if there is no such axis or its size is no multiple of 4.
+    ValueError if there is no such axis, or if its size is not a multiple of 4.
     """
     if not -len(shape) <= dim < len(shape):
         raise ValueError(f"expected a shape with an axis {dim}, got {list(shape)}")
@@ -28,16 +28,16 @@ def check_quaternion_shape(shape: Sequence[int], dim: int = -1) -> int:
 
 
 def quaternions(count: int, name: str) -> int:
-    """A number of real channels, as quaternions; ValueError if it is no multiple of 4."""
+    """The number of quaternions in `count` real channels; ValueError if it is not a multiple of 4."""
     if count % 4 or count < 0:
         raise ValueError(f"{name}: expected a multiple of 4 (the blocks r | i | j | k), got {count}")
     return count // 4
 
 
 def hamilton_product(a: Tensor, b: Tensor, dim: int = -1) -> Tensor:
-    """a ⊗ b of tensors [*, 4 C, *] in blocks r | i | j | k along `dim`, which broadcast elsewhere.
+    """a ⊗ b for tensors [*, 4 C, *] in blocks r | i | j | k along `dim`. The other axes are broadcast.
 
-    ValueError where that axis is no multiple of 4.
+    ValueError if the size of the axis `dim` is not a multiple of 4.
     """
     for factor in (a, b):
         check_quaternion_shape(factor.shape, dim)
@@ -62,7 +62,7 @@ def quaternion_conjugate(a: Tensor, dim: int = -1) -> Tensor:
 
 
 def quaternion_modulus(a: Tensor, dim: int = -1) -> Tensor:
-    """|a| = √(r² + i² + j² + k²) per quaternion: [*, 4 C, *] becomes [*, C, *], C at the axis `dim`. |a b| = |a|
+    """|a| = √(r² + i² + j² + k²) per quaternion: [*, 4 C, *] -> [*, C, *], C on the axis `dim`. |a b| = |a|
     |b|."""
     count = check_quaternion_shape(a.shape, dim)
     modulus: Tensor = torch.linalg.vector_norm(a.unflatten(dim, (4, count)), dim=dim - 1 if dim < 0 else dim)
@@ -70,13 +70,14 @@ def quaternion_modulus(a: Tensor, dim: int = -1) -> Tensor:
 
 
 def quaternion_normalize(a: Tensor, dim: int = -1, eps: float = 1e-12) -> Tensor:
-    """a / max(|a|, eps) per quaternion of a [*, 4 C, *] in blocks along `dim`: unit quaternions, and 0 stays 0."""
+    """a / max(|a|, eps) for each quaternion of a [*, 4 C, *], in blocks along `dim`: unit quaternions; 0 stays 0."""
     modulus = quaternion_modulus(a, dim).clamp_min(eps)
     return a / torch.cat([modulus] * 4, dim)
 
 
 def hamilton_kernel(weight: Tensor, *, groups: int = 1, transposed: bool = False, conjugate: bool = False) -> Tensor:
-    """The real weight of x ↦ w x (of x ↦ w* x with `conjugate`), in torch's layout, each entry of w a block L(w).
+    """The real weight of x ↦ w x (of x ↦ w* x with `conjugate`), in torch's layout. Each entry of w becomes a block
+    L(w).
 
     Shapes: w [4, out, in / groups, *window] -> [4 out, 4 in / groups, *window]; transposed, w [4, in, out / groups,
     *window] -> [4 in, 4 out / groups, *window]. With groups the channels are [group, component, channel].

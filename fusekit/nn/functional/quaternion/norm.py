@@ -1,9 +1,10 @@
-"""Batch norm of quaternions: four means, one variance.
+"""Batch norm of quaternions, with a mean for each component and one variance for all four.
 
     y = γ (x - μ) / √(σ² + eps) + β,    μ = E x,   σ² = E |x - μ|² = the variances of the four components, added up
 
-Directions are left alone. Source: Yin et al. 2019, "Quaternion convolutional neural network for color image
-classification and forensics" (IEEE Access 7). σ² being a sum, each component comes out with variance near γ² / 4.
+The direction of x - μ does not change. Source: Yin et al. 2019, "Quaternion convolutional neural network for color
+image classification and forensics" (IEEE Access 7). Because σ² is a sum, each component of y has a variance near γ² /
+4.
 """
 
 import torch
@@ -23,11 +24,12 @@ def quaternion_batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Over the batch and all positions of x [N, 4 C, *S]; running_mean, bias (β) [4 C], running_var, weight (γ) [C].
+    """Statistics are over the batch and all positions of x [N, 4 C, *S]. Shapes: running_mean, bias (β) [4 C];
+    running_var, weight (γ) [C].
 
-    In training the running statistics are updated in place by `momentum`, the variance unbiased, as torch does; `eps`
-    is added to the variance. ValueError for one value per channel in training. In evaluation it is a
-    real batch norm, and folds into the layer before it.
+    In training the running statistics are updated in place by `momentum`, with the unbiased variance, as in torch.
+    `eps` is added to the variance. ValueError for one value per channel in training. In evaluation it is a real batch
+    norm, and folds into the layer before it.
     """
     if training or running_mean is None or running_var is None:
         return _by_batch(x, running_mean, running_var, weight, bias, training, momentum, eps)

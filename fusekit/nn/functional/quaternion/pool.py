@@ -1,4 +1,4 @@
-"""Max pooling by modulus: of each window the whole quaternion that is longest."""
+"""Max pooling by modulus: the whole quaternion with the largest modulus in each window."""
 
 import torch
 from torch import Tensor
@@ -16,10 +16,10 @@ def quaternion_max_pool(
     dilation: Size = 1,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """Of each window over n axes the quaternion of the largest modulus, whole; of equals the first.
+    """The whole quaternion with the largest modulus in each window over n axes; the first one of equals.
 
     Shapes: x [(N,) 4 C, *S] in blocks r | i | j | k with n axes S, y [(N,) 4 C, *S']. `kernel_size`, `stride`,
-    `padding`, `dilation`, `ceil_mode` as in `torch.nn.functional.max_pool1d`, 2d and 3d, and errors too. Source:
+    `padding`, `dilation`, `ceil_mode` as in `torch.nn.functional.max_pool1d`, 2d and 3d; so are the errors. Source:
     Altamirano, "Geometric methods of perceptual organisation for computer vision".
     """
     r, i, j, k = x.unflatten(-n - 1, (4, -1)).unbind(-n - 2)

@@ -1,4 +1,4 @@
-"""Quaternion linear maps and convolutions: y = w ⊗ x + b with the Hamilton product, as one real operator each.
+"""Quaternion linear maps and convolutions, y = w ⊗ x + b with the Hamilton product. Each is one real operator.
 
 Sources: Parcollet et al. 2019 (arXiv:1806.04418); Gaudet and Maida 2018, "Deep quaternion networks"
 (arXiv:1712.04604); Parcollet et al. 2018, "Quaternion convolutional neural networks for end-to-end automatic speech
@@ -15,7 +15,7 @@ from fusekit.nn.arguments import Size, one_of
 from fusekit.nn.functional.hypercomplex import block_conv, block_conv_transpose
 from fusekit.nn.functional.quaternion.hamilton import hamilton_kernel
 
-# Channels in groups: of quaternions; or of the real channels r | i | j | k as they lie, which mixes components
+# Groups of quaternions; or groups of the real channels in the order r | i | j | k, which mix components
 GroupsOf = Literal["quaternions", "channels"]
 
 
@@ -35,12 +35,12 @@ def quaternion_conv(
     *,
     groups_of: GroupsOf = "quaternions",
 ) -> Tensor:
-    """y = w ⋆ x + b over 1 to 3 axes, as w has, the product at each tap being w ⊗ x.
+    """y = w ⋆ x + b over 1 to 3 axes (w has as many), with the product w ⊗ x at each tap.
 
     Shapes: x [(N,) 4 in, *S], `weight` w [4, out, in / groups, *window], `bias` b [4 out]; `stride`, `padding`,
-    `dilation` as of `torch.nn.functional.conv1d`. `groups_of="channels"` cuts the real channels r | i | j | k into
-    groups as they lie, as speechbrain and Orkis do: a group then mixes components, and the map is no quaternion product
-    any more.
+    `dilation` as of `torch.nn.functional.conv1d`. `groups_of="channels"` splits the real channels, in the order r |
+    i | j | k, into groups, as speechbrain and Orkis do. A group then mixes components, and the map is not a quaternion
+    product.
     """
     n = weight.ndim - 3
     if one_of(GroupsOf, "groups_of", groups_of) == "channels":
@@ -60,23 +60,23 @@ def quaternion_conv_transpose(
     *,
     conjugate: bool = False,
 ) -> Tensor:
-    """Each input times w, spread over the window, plus b.
+    """Transposed convolution: each input is multiplied by w and added to its window of outputs, plus b.
 
     Shapes: x [(N,) 4 in, *S], `weight` w [4, in, out / groups, *window], `bias` b [4 out]; `stride`, `padding`,
     `output_padding`, `groups`, `dilation` as of `torch.nn.functional.conv_transpose1d`. `conjugate=True` multiplies by
-    w*: the adjoint of `quaternion_conv` with the same weight, and what Orkis computes.
+    w*. This is the adjoint of `quaternion_conv` with the same weight, and what Orkis computes.
     """
     kernel = hamilton_kernel(weight, groups=groups, transposed=True, conjugate=conjugate)
     return block_conv_transpose(x, weight.ndim - 3, kernel, bias, 4, stride, padding, output_padding, groups, dilation)
 
 
 class QuaternionLinearFunction(torch.autograd.Function):
-    """`quaternion_linear` that keeps x and the four components for the backward pass, not the block matrix of 16.
+    """`quaternion_linear` that keeps x and the four components for the backward pass, not the matrix of 16 blocks.
 
-        ∂x = g L(w),    ∂w = the 16 blocks of gᵀ x, added up with their signs in L
+        ∂x = g L(w),    ∂w = the 16 blocks of gᵀ x, added with their signs in L
 
-    The matrix is built anew in the backward pass: memory for time. Source: Parcollet 2019, "Quaternion neural networks"
-    (thesis), p. 48. Called by `quaternion_linear_lean`.
+    The backward pass builds the matrix again. This takes more time and less memory. Source: Parcollet 2019, "Quaternion
+    neural networks" (thesis), p. 48. Called by `quaternion_linear_lean`.
     """
 
     generate_vmap_rule = True
@@ -101,9 +101,9 @@ class QuaternionLinearFunction(torch.autograd.Function):
 
 
 def quaternion_linear_lean(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`quaternion_linear`, value for value, in less memory while it waits for its backward pass.
+    """`quaternion_linear` with the same values, but it keeps less memory until the backward pass.
 
-    Shapes as there: x [*, 4 in], `weight` [4, out, in], `bias` [4 out].
+    Shapes as in `quaternion_linear`: x [*, 4 in], `weight` [4, out, in], `bias` [4 out].
     """
     return QuaternionLinearFunction.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
 

@@ -1,8 +1,8 @@
-"""Max-norm: each row of quaternions brought back into a ball.
+"""Max-norm: limits the norm of each row of quaternions.
 
     w_o ↦ w_o min(1, m / ‖w_o‖),    ‖w_o‖² = Σ |w_oi|² over the rest of the weight
 
-Source: Srivastava et al. 2014 (dropout), for the constraint; one factor for all components leaves phases as they are.
+Source of the constraint: Srivastava et al. 2014 (dropout). One factor for all components does not change phases.
 """
 
 import torch
@@ -10,11 +10,13 @@ from torch import Tensor
 
 
 def quaternion_renorm(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
-    """The weight [4, out, in, *window] with every slice along `dim` of [out, in, *window] of norm at most `max_norm`.
+    """The weight [4, out, in, *window], with the norm of every slice along `dim` of [out, in, *window] limited to
+    `max_norm`.
 
-    dim 0: over what one output sees, for linear layers too; speechbrain, whose linear weights are [in, out], takes what
-    one input feeds (dim 1). Beyond the norm the factor is m / (norm + 1e-7), as in torch.renorm; a zero slice stays
-    zero. Nothing is written: gradients flow through the factor.
+    With dim 0 a slice holds the weights of one output, for linear layers too. With dim 1 it holds the weights that read
+    one input; this is what speechbrain does, whose linear weights are [in, out]. Larger slices are multiplied by
+    m / (norm + 1e-7), as in torch.renorm; a zero slice stays zero. The weight itself is not changed, and gradients flow
+    through the factor.
     """
     if max_norm <= 0:
         raise ValueError(f"expected a positive max_norm, got {max_norm}")
@@ -26,5 +28,5 @@ def quaternion_renorm(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
 
 @torch.no_grad()
 def quaternion_renorm_(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
-    """`quaternion_renorm` written into the weight, for after an optimizer's step: projected gradient descent."""
+    """`quaternion_renorm` in place. Called after each step of an optimizer, it gives projected gradient descent."""
     return weight.copy_(quaternion_renorm(weight, max_norm, dim))

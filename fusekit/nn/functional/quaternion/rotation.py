@@ -1,11 +1,11 @@
-"""Rotations by unit quaternions: v ↦ q v q* on the imaginary part of x, the real part being left out ("spinor" layers).
+"""Rotations by unit quaternions: v ↦ q v q* on the imaginary part of x. The real part is ignored ("spinor" layers).
 
            [1 - 2(j² + k²)   2(ij - rk)       2(ik + rj)    ]
     R(q) = [2(ij + rk)       1 - 2(i² + k²)   2(jk - ri)    ]     q = w / |w|,   R(p q) = R(p) R(q),   R(q*) = R(q)ᵀ
            [2(ik - rj)       2(jk + ri)       1 - 2(i² + j²)]
 
 Source: Parcollet 2019, "Quaternion neural networks" (thesis), chapter on spinor networks. A block of the real weight is
-R(q) in rows and columns i, j, k and zero in the first: what a row r of the output sees is its bias alone.
+R(q) in the rows and columns i, j, k, and zero in row and column r. So the part r of the output is only its bias.
 """
 
 from typing import Literal
@@ -17,12 +17,12 @@ from torch import Tensor
 from fusekit.nn.arguments import Size, one_of
 from fusekit.nn.functional.hypercomplex import block_conv
 
-# How w becomes q: w / |w|; w / (|w| + 1e-4); w / √(|w|² + 1e-4). The last two leave |q| < 1, and R(q) no rotation.
+# How w becomes q: w / |w|; w / (|w| + 1e-4); w / √(|w|² + 1e-4). With the last two |q| < 1, so R(q) is no rotation.
 Norm = Literal["exact", "shifted", "softened"]
 
 
 def unit_weight(weight: Tensor, norm: Norm = "exact") -> Tensor:
-    """q of w [4, *] by one of the rules of `Norm`; "exact" leaves w = 0 at 0, and R(0) is the identity."""
+    """q from w [4, *], by one of the rules of `Norm`. With "exact", w = 0 gives q = 0, and R(0) is the identity."""
     if one_of(Norm, "norm", norm) == "exact":
         normalized: Tensor = F.normalize(weight, dim=0)
         return normalized
@@ -35,7 +35,7 @@ def unit_weight(weight: Tensor, norm: Norm = "exact") -> Tensor:
 def rotation_kernel(
     weight: Tensor, scale: Tensor | None = None, *, groups: int = 1, inverse: bool = False, norm: Norm = "exact"
 ) -> Tensor:
-    """The real weight of v ↦ s q v q*, or of s q* v q with `inverse`, q = w / |w| by the rule `norm`.
+    """The real weight of v ↦ s q v q*, or of v ↦ s q* v q with `inverse`. q = w / |w|, by the rule `norm`.
 
     Shapes: `weight` w [4, out, in / groups, *window] -> [4 out, 4 in / groups, *window]; `scale` s [out, in / groups,
     *window], a learned factor of each rotation, or None for 1. `norm`: "exact", "shifted" or "softened", else
@@ -91,7 +91,7 @@ def quaternion_rotation_conv(
     inverse: bool = False,
     norm: Norm = "exact",
 ) -> Tensor:
-    """`quaternion_rotation_linear` at each tap of a window of 1 to 3 axes; else as `torch.nn.functional.conv1d`.
+    """`quaternion_rotation_linear` at each tap of a window of 1 to 3 axes; otherwise as `torch.nn.functional.conv1d`.
 
     Shapes: x [(N,) 4 in, *S], `weight` w [4, out, in / groups, *window], `scale` s [out, in / groups, *window], `bias`
     [4 out]; `stride`, `padding`, `dilation`, `groups` as torch's. speechbrain's `quaternion_conv_rotation_op` is this
