@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import _disable_current_modes
 
 from fusekit.ir import Graph, evaluate
 from fusekit.model import Inputs
@@ -30,7 +31,7 @@ class Example:
         graph = Graph(node.graph, constants, modules)
         names = [str(each.target) for each in node.graph.find_nodes(op="placeholder")]
         given = {**dict(zip(names, self._inputs.args, strict=False)), **self._inputs.kwargs}
-        with self._mode, torch.no_grad():
+        with _disable_current_modes(), self._mode, torch.no_grad():  # others watch what the trace itself computes
             for each in self._new(node):
                 try:
                     self._run(graph, each, given)
