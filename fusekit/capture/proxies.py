@@ -84,6 +84,9 @@ class TracedDevice(fx.Proxy):
         return str(self.tracer.value_held_to(self))  # type: ignore[attr-defined]
 
 
+KINDS = frozenset((Traced, TracedNumber, TracedSizes, TracedDevice))
+
+
 def answer(name: str, plain: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the function of this name, one that does not ask its arguments whether they are traced, answers of them:
     a node of the graph if they are, else what `plain` says."""

@@ -24,7 +24,7 @@ from fusekit.capture.containers import carried, is_container
 from fusekit.capture.decisions import Decision, guard_decisions
 from fusekit.capture.example import Example
 from fusekit.capture.numbers import LEN, Numbers
-from fusekit.capture.proxies import TYPES_CALLED, Traced, TracedDevice, TracedNumber, TracedSizes, answer
+from fusekit.capture.proxies import KINDS, TYPES_CALLED, Traced, TracedDevice, TracedNumber, TracedSizes, answer
 from fusekit.capture.state import State, state_of
 from fusekit.capture.whole import why_whole
 from fusekit.capture.written_numbers import write_numbers
@@ -66,7 +66,7 @@ def trace(
     try:
         with ExitStack() as changed:
             # with gradients, so that it is known which computed constants come from parameters that train
-            for each in (alone(), torch.enable_grad(), quiet(), traced_here(), types_told(tracer.sample_of)):
+            for each in (alone(), torch.enable_grad(), quiet(), traced_here(), types_told(KINDS, tracer.sample_of)):
                 changed.enter_context(each)
             draws = changed.enter_context(draws_undone())
             for each in (calls_answered(answer), methods_renamed(root, renaming)):
@@ -146,7 +146,6 @@ class _Tracer(fx.Tracer):
         self.inputs = inputs
         self.example = None if inputs is None else Example(inputs)
         self.failed_at = ""
-        self.asleep = False
         self.constants: dict[str, Tensor] = {}
         self._names: dict[int, str] = {}
         self._computed: list[Tensor] = []  # kept alive, so that no other tensor takes over the identity of one
@@ -166,10 +165,10 @@ class _Tracer(fx.Tracer):
         return proxy if literal is None else literal
 
     def sample_of(self, value: object) -> Any:
-        """A value of the type that a traced one has: None if it is no such, NotImplemented if it is not known."""
-        if type(value) is TracedNumber:
+        """A value of the type that a traced one has; NotImplemented if it is not known."""
+        if isinstance(value, TracedNumber):
             return value.kind()
-        return torch.Size() if type(value) is TracedSizes else NotImplemented if type(value) is Traced else None
+        return torch.Size() if isinstance(value, TracedSizes) else NotImplemented
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         number = self.numbers.of.get(obj.node)
@@ -217,11 +216,7 @@ class _Tracer(fx.Tracer):
         """The value that a number has for the example inputs."""
         if self.example is None:
             raise TraceError("what forward does depends on the sizes of its input: pass example inputs")
-        self.asleep = True
-        try:
-            return self.example.value(obj.node, self.root, self.constants)
-        finally:
-            self.asleep = False
+        return self.example.value(obj.node, self.root, self.constants)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         forward: Any = self.root.forward
@@ -254,6 +249,9 @@ class _Tracer(fx.Tracer):
                 else:
                     positional.append(argument)
         count = len(positional)
+        optional = [len(argument.node.args) for argument in (*positional, *named.values())]
+        if optional != sorted(optional):
+            raise TypeError("torch.fx has no way to write a required argument behind an optional one")
 
         def called(*values: Any) -> Any:
             return forward(*values[:count], **dict(zip(named, values[count:], strict=True)))
@@ -285,8 +283,6 @@ class _Tracer(fx.Tracer):
         return attr_val
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if self.asleep:  # the example runs
-            return forward(*args, **kwargs)
         if not has_hooks(m) and not any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
             return forward(*args, **kwargs)  # a parametrization, say: computed from parameters alone
         try:
