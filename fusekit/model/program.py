@@ -41,8 +41,11 @@ def export_program(
 
     The module is not touched: tracing may leave fake tensors in attributes, so a copy is traced.
     """
-    with _Deadline(seconds) if seconds < math.inf else nullcontext():
-        return _program(module, inputs, dynamic, double)
+    try:
+        with _Deadline(seconds) if seconds < math.inf else nullcontext():
+            return _program(module, inputs, dynamic, double)
+    except TimeoutError as error:
+        raise _untraced(module, error) from error
 
 
 class _Deadline(TorchFunctionMode):
@@ -67,8 +70,8 @@ def _program(module: nn.Module, inputs: Inputs, dynamic: Freedom, double: bool) 
             program = _trace(copied, doubled, dynamic)
             if not _batch_was_fixed(program, inputs, doubled) and _accepts(program, copied, inputs):
                 return program
-        except TimeoutError as error:
-            raise _untraced(module, error) from error
+        except TimeoutError:
+            raise
         except Exception:  # the model may insist on its batch of 1: then the example is traced as it is
             copied = evaluation_copy(module)
     try:
