@@ -47,14 +47,27 @@ def _condition(numbers: Numbers, node: fx.Node, decision: Decision) -> tuple[lis
     """The nodes that a condition reads, the condition over their names, and in the words of the model."""
     comparison = decision.comparison
     if comparison is None:
-        condition = node.name if decision.held else f"not {node.name}"
-        return [node], condition, f"{condition}, as asked in {decision.line}" if decision.line else condition
+        told = _written(node) if decision.held else f"not {_written(node)}"
+        told = f"{told}, as asked in {decision.line}" if decision.line else told
+        return [node], node.name if decision.held else f"not {node.name}", told
     name, left, right = comparison
     sources = {key: numbers.sources[key] for count in (left, right) for key in count.sizes()}
     sign = f" {_SIGNS[name if decision.held else _NEGATED[name]]} "
     condition = sign.join(count.spelled(lambda key: sources[key].name) for count in (left, right))
     told = sign.join(count.spelled(_told) for count in (left, right))
     return list(dict.fromkeys(sources.values())), condition, told
+
+
+def _written(value: object) -> str:
+    """What a node asks, as one would write it; of what it asks, the name."""
+    if not isinstance(value, fx.Node):
+        return repr(value)
+    name, given = getattr(value.target, "__name__", ""), value.args
+    if name in _SIGNS:
+        return f"{_written(given[0])} {_SIGNS[name]} {_written(given[1])}"
+    if value.target is getattr:
+        return f"{_written(given[0])}.{given[1]}"
+    return f"{name}({_written(given[0])})" if name in ("len", "list") else where(value)
 
 
 def _told(key: Any) -> str:

@@ -3,6 +3,7 @@
 Nodes are run in their order, each once, up to the one that is asked for; a trace that decides nothing runs none.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from fusekit.ir import Graph, evaluate
-from fusekit.model import Inputs
+from fusekit.model import Inputs, quiet
 
 
 class Example:
@@ -28,18 +29,22 @@ class Example:
         """The value at a node of a trace of `root`; raises what running an operator on the way there raised."""
         modules = {str(n.target): root.get_submodule(str(n.target)) for n in self._new(node) if n.op == "call_module"}
         graph = Graph(node.graph, constants, modules)
+        with ThreadPoolExecutor(1) as other:  # what is patched for the trace does not hold there
+            other.submit(self._run_to, node, graph).result()
+        if node not in self._values:
+            raise ValueError(f"its sizes for the example inputs are not known: {self._missing[node]}")
+        return self._values[node]
+
+    def _run_to(self, node: fx.Node, graph: Graph) -> None:
         names = [str(each.target) for each in node.graph.find_nodes(op="placeholder")]
         given = {**dict(zip(names, self._inputs.args, strict=False)), **self._inputs.kwargs}
-        with self._mode, torch.no_grad():
+        with self._mode, torch.no_grad(), quiet():
             for each in self._new(node):
                 try:
                     self._run(graph, each, given)
                 except Exception as error:  # it is asked for by nothing, or else told
                     self._missing[each] = error
         self._last = node
-        if node not in self._values:
-            raise ValueError(f"its sizes for the example inputs are not known: {self._missing[node]}")
-        return self._values[node]
 
     def _new(self, node: fx.Node) -> list[fx.Node]:
         """The nodes that have not been run yet, up to this one."""

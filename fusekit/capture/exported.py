@@ -30,6 +30,7 @@ from fusekit.model.program import conditions_of
 from fusekit.model.torch_notes import line_of, owner_of, value_at
 from fusekit.nn import ShapeGuard
 
+LONGEST = 30.0  # seconds of computing that free sizes may take; beyond it torch proves inequalities without end
 _CONTAINERS = (tuple, list, dict)
 
 
@@ -71,7 +72,8 @@ def _exported(
     model: nn.Module, inputs: Inputs, dynamic: Freedom, *, double: bool = True
 ) -> tuple[ExportedProgram, list[str]]:
     with alone(), noted_branches() as branches:
-        program = export_program(model, inputs, dynamic=dynamic, double=double)
+        seconds = LONGEST if dynamic is True else math.inf
+        program = export_program(model, inputs, dynamic=dynamic, double=double, seconds=seconds)
     conditions = conditions_of(program)
     return program, [*conditions, *conditions_at_small_sizes(program, branches, conditions)]
 

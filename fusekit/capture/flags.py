@@ -11,9 +11,9 @@ from collections.abc import Container, Iterable
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from fusekit.capture.symbolic import DRAWS, TraceFailed, trace
+from fusekit.capture.symbolic import DRAWS, StateChanged, TraceFailed, trace
 from fusekit.ir import Graph, Known, note
 from fusekit.ir.facts import facts
 from fusekit.model import Inputs, evaluation_copy
@@ -36,15 +36,10 @@ def trace_with_flags(model: nn.Module, opaque: Iterable[str], inputs: Inputs | N
 
     def traced(fixed: dict[str, Any]) -> Graph:
         copied = evaluation_copy(model)
-        graph, drawn = watched(lambda: trace(copied, opaque, fixed, inputs))
+        (graph, settled), drawn = watched(lambda: _traced(copied, opaque, fixed, inputs))
         if drawn:
             raise TraceFailed(DRAWS, "")
-        own = dict(zip(map(id, copied.parameters()), model.parameters(), strict=True))
-        graph.constants = {name: own.get(id(value), value) for name, value in graph.constants.items()}
-        graph.modules = {
-            path: module if isinstance(module, ShapeGuard) else model.get_submodule(path)
-            for path, module in graph.modules.items()
-        }
+        _give_back(graph, copied, model, settled)
         return graph
 
     options = {p.name: p.default for p in inspect.signature(model.forward).parameters.values() if _is_flag(p.default)}
@@ -61,6 +56,40 @@ def trace_with_flags(model: nn.Module, opaque: Iterable[str], inputs: Inputs | N
     conditions = [f"{k} is None" if v is None else f"{k} == {v}" for k, v in fixed.items()]
     _guard(graph, {**fixed, **given}, [*conditions, *(f"{name} is not None" for name in given)])
     return graph
+
+
+def _traced(
+    copied: nn.Module, opaque: tuple[str, ...], fixed: dict[str, Any], inputs: Inputs | None
+) -> tuple[Graph, bool]:
+    """The trace of a copy, and whether it has changed its state at first: weights that forward merges, and tables
+    that it keeps, are the same ones at the next call. The same program must come of both traces."""
+    try:
+        return trace(copied, opaque, fixed, inputs), False
+    except StateChanged as changed:
+        try:
+            graph = trace(copied, opaque, fixed, inputs, settled=True)
+        finally:
+            changed.before.restore_outside()
+        if not _are_the_same(changed.graph, graph):
+            raise
+        return graph, True
+
+
+def _give_back(graph: Graph, copied: nn.Module, model: nn.Module, settled: bool) -> None:
+    """Parameters and opaque modules of the graph are the model's own, but for those that forward has written to."""
+    pairs = list(zip(copied.parameters(), model.parameters(), strict=True))
+    written = {id(ours) for ours, theirs in pairs if settled and not _equal(ours, theirs)}
+    own = {id(ours): theirs for ours, theirs in pairs if id(ours) not in written}
+    graph.constants = {name: own.get(id(value), value) for name, value in graph.constants.items()}
+    for path, module in graph.modules.items():
+        if not isinstance(module, ShapeGuard) and not any(id(p) in written for p in module.parameters()):
+            graph.modules[path] = model.get_submodule(path)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Number by number, NaN included."""
+    same = one.shape == other.shape and one.dtype == other.dtype
+    return same and bool(torch.equal(one, other) or torch.allclose(one, other, 0, 0, equal_nan=True))
 
 
 def _is_flag(value: Any) -> bool:
@@ -93,8 +122,14 @@ def _is_the_same(
         second = traced(other)
     except TraceFailed:
         return bool(mapped)  # the default is of no use to this forward
+    return _are_the_same(graph, second, mapped or {}, fixed)
+
+
+def _are_the_same(
+    graph: Graph, second: Graph, mapped: dict[str, Any] | None = None, fixed: dict[str, Any] | None = None
+) -> bool:
     ours, theirs = graph.constants, second.constants
-    if _spelled(second, fixed) != _spelled(graph, mapped or {}) or ours.keys() != theirs.keys():
+    if _spelled(second, fixed or {}) != _spelled(graph, mapped or {}) or ours.keys() != theirs.keys():
         return False
     return all(value is theirs[name] or torch.equal(value, theirs[name]) for name, value in ours.items())
 

@@ -20,6 +20,7 @@ from torch import fx
 
 from fusekit.algebra.counts import Count, TooLong, compared, least, most
 
+LEN = len  # Python's own: while a trace runs, another answers to the name
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 
 
@@ -114,9 +115,9 @@ class Numbers:
             return self._size(node, sizes.tensor, sizes.axis(node.args[1]))
         if node.target is getattr and node.args[1] == "ndim":
             return Number(int)
-        if node.target is builtins.len:
+        if node.target is LEN:
             return Number(int)
-        if any(each in self.sizes for each in node.all_input_nodes):
+        if any(each in self.sizes or _is_of_kind(each) for each in node.all_input_nodes):
             return Number(bool) if node.target in (operator.eq, operator.ne) else None
         given = [self._operand(each) for each in node.args]
         operands = [each for each in given if each is not None]
@@ -150,6 +151,13 @@ class Numbers:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return None
         return Number(type(value), Count.of(Fraction(value)))
+
+
+def _is_of_kind(node: fx.Node) -> bool:
+    """Whether it is no number, but no tensor either: a list of keys, a dtype, a device or its type."""
+    if node.target is getattr and node.args[1] == "type":
+        node = node.args[0]  # type: ignore[assignment]
+    return node.target is list or (node.target is getattr and node.args[1] in ("dtype", "device"))
 
 
 def _computed(function: Any, operands: list[Number]) -> Number | None:

@@ -19,7 +19,7 @@ class Traced(fx.Proxy):
     """A proxy that sees `x += y` for what it is; torch.fx takes it for `x = x + y` and forgets who else holds x."""
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("shape", "ndim"):  # known to be sizes, or a number, from the start
+        if name in ("shape", "ndim", "device"):  # known for what it is from the start
             return self.tracer.create_proxy("call_function", getattr, (self, name), {})
         return super().__getattr__(name)
 
@@ -71,6 +71,20 @@ class TracedNumber(fx.Proxy):
 
 class TracedSizes(fx.Proxy):
     """The sizes of a tensor, or some of them."""
+
+
+class TracedDevice(fx.Proxy):
+    """The device of a tensor. What is asked of it in words is the example's, to which callers are then held."""
+
+    def __getattr__(self, name: str) -> Any:
+        asked = super().__getattr__(name)
+        return self.tracer.value_held_to(asked) if name == "type" else asked  # type: ignore[attr-defined]
+
+    def __str__(self) -> str:
+        return str(self.tracer.value_held_to(self))  # type: ignore[attr-defined]
+
+
+KINDS = frozenset((Traced, TracedNumber, TracedSizes, TracedDevice))
 
 
 def answer(name: str, plain: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

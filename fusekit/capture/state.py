@@ -55,10 +55,14 @@ class State:
         for path, module in self.root.named_modules():
             self.parts[path] = (self._of_module(module), [self._of_class(c) for c in _own_classes(type(module))])
 
-    def changed(self) -> str | None:
-        """The path of the first module whose state is another by now; None if none is."""
+    def changed(self, *, by_value: bool = False) -> str | None:
+        """The path of the first module whose state is another by now; None if none is. `by_value`: tensors of the same
+        numbers are the same."""
         now = state_of(self.root).parts
-        return next((path for path in now if now[path] != self.parts.get(path)), None)
+        before = self.parts
+        if by_value:
+            now, before = ({path: _by_value(part) for path, part in parts.items()} for parts in (now, before))
+        return next((path for path in now if now[path] != before.get(path)), None)
 
     def restore_outside(self) -> None:
         """Lists, dicts, sets and names outside the model hold again what they held."""
@@ -108,12 +112,12 @@ class State:
             return None
         self._kept.append(value)
         if not isinstance(value, Tensor):  # a trace can leave a proxy there
-            return (id(value), None, None)
+            return _Held(id(value), None, None)
         version = None if value.is_inference() else value._version
         readable = type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided and not value.is_meta
         readable = readable and not value.is_quantized
         small = readable and (whole or value.numel() <= _SMALL)
-        return (id(value), version, _Value.of(value) if small else None)
+        return _Held(id(value), version, _Value.of(value) if small else None)
 
     def _inside(self, value: Any, depth: int) -> Any:
         if isinstance(value, FunctionType):
@@ -198,6 +202,24 @@ class _Value:
             numbers = torch.view_as_real(numbers).reshape(-1)
         checksum = zlib.crc32(numbers.view(torch.uint8).numpy().data)
         return cls(tuple(tensor.shape), tensor.dtype, tensor.device, checksum)
+
+
+@dataclass(frozen=True, eq=True)
+class _Held:
+    """A tensor that something holds: which it is, how often it was written to, and its numbers if they are compared."""
+
+    identity: int
+    version: int | None
+    value: _Value | None
+
+
+def _by_value(part: Any) -> Any:
+    """A part of the state in which tensors are their numbers, where these are known."""
+    if isinstance(part, _Held):
+        return part if part.value is None else part.value
+    if isinstance(part, dict):
+        return {key: _by_value(value) for key, value in part.items()}
+    return type(part)(map(_by_value, part)) if isinstance(part, tuple | list) else part
 
 
 def _own_classes(cls: type) -> Iterator[type]:

@@ -23,9 +23,9 @@ from torch.utils import _pytree as pytree
 from fusekit.capture.containers import carried, is_container
 from fusekit.capture.decisions import Decision, guard_decisions
 from fusekit.capture.example import Example
-from fusekit.capture.numbers import Numbers
-from fusekit.capture.proxies import TYPES_CALLED, Traced, TracedNumber, TracedSizes, answer
-from fusekit.capture.state import state_of
+from fusekit.capture.numbers import LEN, Numbers
+from fusekit.capture.proxies import KINDS, TYPES_CALLED, Traced, TracedDevice, TracedNumber, TracedSizes, answer
+from fusekit.capture.state import State, state_of
 from fusekit.capture.whole import why_whole
 from fusekit.capture.written_numbers import write_numbers
 from fusekit.errors import CaptureError, reason_of
@@ -45,13 +45,19 @@ LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)
 
 
 def trace(
-    root: nn.Module, opaque: Iterable[str] = (), fixed: dict[str, Any] | None = None, inputs: Inputs | None = None
+    root: nn.Module,
+    opaque: Iterable[str] = (),
+    fixed: dict[str, Any] | None = None,
+    inputs: Inputs | None = None,
+    *,
+    settled: bool = False,
 ) -> Graph:
     """The root's forward as a graph; modules at the paths `opaque` are called as they are, the arguments `fixed` are
     what they are given as. What forward decides by a size that hangs on the inputs is decided by the example `inputs`,
-    and guarded. Leaves traces in the root.
+    and guarded. Leaves traces in the root. `settled`: forward may write tensors into the root that have the numbers of
+    those that were there.
 
-    Raises `TraceFailed`, which knows the module in which the trace failed.
+    Raises `TraceFailed`, which knows the module in which the trace failed; `StateChanged`, which knows the graph.
     """
     tracer = _Tracer(frozenset(opaque), fixed or {}, inputs)
     renaming = Renaming(TYPES_CALLED)
@@ -60,7 +66,7 @@ def trace(
     try:
         with ExitStack() as changed:
             # with gradients, so that it is known which computed constants come from parameters that train
-            for each in (alone(), torch.enable_grad(), quiet(), traced_here(), types_told(tracer.sample_of)):
+            for each in (alone(), torch.enable_grad(), quiet(), traced_here(), types_told(KINDS, tracer.sample_of)):
                 changed.enter_context(each)
             draws = changed.enter_context(draws_undone())
             for each in (calls_answered(answer), methods_renamed(root, renaming)):
@@ -72,9 +78,6 @@ def trace(
         raise TraceFailed(DRAWS, "")
     if several := [str(n.target) for n in nodes.find_nodes(op="placeholder") if str(n.target)[0] == "*" and n.users]:
         raise TraceFailed(f"forward uses {several[0]}, which a proxy cannot stand for", "")
-    if (path := before.changed()) is not None:
-        before.restore_outside()
-        raise TraceFailed("forward changes the module's own state, or a global that it reads", path)
     modules = {str(n.target): root.get_submodule(str(n.target)) for n in nodes.nodes if n.op == "call_module"}
     owners = dict(root.named_modules(remove_duplicate=False))
     for node in nodes.nodes:
@@ -82,6 +85,8 @@ def trace(
     graph = Graph(nodes, tracer.constants, modules, type(root).__name__)
     guard_decisions(graph, tracer.numbers, tracer.decided)
     write_numbers(graph, tracer.numbers)
+    if (path := before.changed(by_value=settled)) is not None:
+        raise StateChanged(graph, path, before)
     return graph
 
 
@@ -130,6 +135,16 @@ def _rank_not_asked(module: nn.Module) -> Iterator[None]:
         del module._check_input_dim
 
 
+class StateChanged(TraceFailed):
+    """A symbolic trace succeeded, but forward has changed the state of the module at `path`, or of what it reads. Who
+    catches it restores what is outside the root: `before.restore_outside()`."""
+
+    def __init__(self, graph: Graph, path: str, before: State) -> None:
+        super().__init__("forward changes the module's own state, or a global that it reads", path)
+        self.graph = graph
+        self.before = before
+
+
 class _Tracer(fx.Tracer):
     """Enters user modules and parametrized layers, keeps the rest whole, and remembers where it failed."""
 
@@ -141,9 +156,9 @@ class _Tracer(fx.Tracer):
         self.fixed = fixed
         self.numbers = Numbers()
         self.decided: dict[fx.Node, Decision] = {}
+        self.inputs = inputs
         self.example = None if inputs is None else Example(inputs)
         self.failed_at = ""
-        self.asleep = False
         self.constants: dict[str, Tensor] = {}
         self._names: dict[int, str] = {}
         self._computed: list[Tensor] = []  # kept alive, so that no other tensor takes over the identity of one
@@ -152,6 +167,8 @@ class _Tracer(fx.Tracer):
         self.numbers.see(node)
         if (number := self.numbers.of.get(node)) is not None:
             return TracedNumber(node, self, number.kind)
+        if node.target is getattr and node.args[1] == "device":
+            return TracedDevice(node, self)
         return TracedSizes(node, self) if node in self.numbers.sizes else Traced(node, self)
 
     def create_proxy(self, *args: Any, **kwargs: Any) -> Any:
@@ -161,10 +178,10 @@ class _Tracer(fx.Tracer):
         return proxy if literal is None else literal
 
     def sample_of(self, value: object) -> Any:
-        """A value of the type that a traced one has: None if it is no such, NotImplemented if it is not known."""
-        if type(value) is TracedNumber:
+        """A value of the type that a traced one has; NotImplemented if it is not known."""
+        if isinstance(value, TracedNumber):
             return value.kind()
-        return torch.Size() if type(value) is TracedSizes else NotImplemented if type(value) is Traced else None
+        return torch.Size() if isinstance(value, TracedSizes) else NotImplemented
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         number = self.numbers.of.get(obj.node)
@@ -177,48 +194,85 @@ class _Tracer(fx.Tracer):
         return self.decided[obj.node].held
 
     def iter(self, obj: Any) -> Iterator[Any]:
-        sizes = self.numbers.sizes.get(obj.node)
-        if sizes is None:
+        """What is iterated over: sizes, or a container that was passed in, as many as the example has."""
+        if (sizes := self.numbers.sizes.get(obj.node)) is not None:
+            return iter([obj[i] for i in range(self._length(obj) if sizes.length is None else sizes.length)])
+        source = _container_passed_in(obj.node)
+        if source is None or self.example is None:
             return super().iter(obj)
-        count = sizes.length
-        if count is None:
-            length = self.create_proxy("call_function", len, (obj,), {})
-            count = int(self._example_of(length))
-            assert length == count  # decided by the example, and so guarded
-        return iter([obj[i] for i in range(count)])
+        container: Any
+        values, container = self._example_of(obj), self.proxy(source)
+        if isinstance(values, tuple | list):
+            return iter([obj[i] for i in range(self._length(obj))])
+        keys = list(self._example_of(container)) if isinstance(self._example_of(container), dict) else None
+        if keys is None or not self._is(self.create_proxy("call_function", list, (container,), {}), keys):
+            return super().iter(obj)
+        items = {"items": [(k, container[k]) for k in keys], "values": [container[k] for k in keys]}
+        return iter(items.get(str(obj.node.target), keys) if obj.node.op == "call_method" else keys)
+
+    def _length(self, obj: fx.Proxy) -> int:
+        """How many there are in the example, to which callers are held."""
+        length = self.create_proxy("call_function", LEN, (obj,), {})
+        return length if isinstance(length, int) else int(self.value_held_to(length))
+
+    def value_held_to(self, obj: fx.Proxy) -> Any:
+        """The example's, to which callers are held."""
+        value = self._example_of(obj)
+        if not self._is(obj, value):
+            raise ValueError(f"{value} is not itself")
+        return value
+
+    def _is(self, obj: Any, value: object) -> bool:
+        return bool(self.create_proxy("call_function", operator.eq, (obj, value), {}))
 
     def _example_of(self, obj: fx.Proxy) -> Any:
         """The value that a number has for the example inputs."""
         if self.example is None:
             raise TraceError("what forward does depends on the sizes of its input: pass example inputs")
-        self.asleep = True
-        try:
-            return self.example.value(obj.node, self.root, self.constants)
-        finally:
-            self.asleep = False
+        return self.example.value(obj.node, self.root, self.constants)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
-        if "forward" in vars(self.root):
-            function, arguments = self._arguments_of(self.root.forward)
+        forward: Any = self.root.forward
+        if "forward" in vars(self.root) or (self.inputs is not None and _takes_any_number(forward)):
+            function, arguments = self._arguments_of(forward)
         else:
             function, arguments = super().create_args_for_root(root_fn, is_module, concrete_args)
         names = [str(a.node.target) if isinstance(a, fx.Proxy) else None for a in arguments]
         return function, [self.fixed.get(n, a) if n else a for n, a in zip(names, arguments, strict=True)]
 
     def _arguments_of(self, forward: Callable[..., Any]) -> tuple[Any, list[Any]]:
-        """The same for a forward that stands on the root itself: any callable, by its signature."""
-        parameters = inspect.signature(forward).parameters.values()
-        if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-            raise TypeError("the forward set on the module takes any number of arguments")
-        named = [p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY]
-        count = len(parameters) - len(named)
+        """The same for a forward that stands on the root itself, any callable, by its signature; or for one that takes
+        any number of arguments, by the example's."""
+        parameters = inspect.signature(forward).parameters
+        if self.inputs is None and _takes_any_number(forward):
+            raise TypeError("forward takes any number of arguments: pass example inputs")
+        bound = {} if self.inputs is None else dict(self.inputs.call(inspect.signature(forward).bind).arguments)
+        positional: list[Any] = []
+        named: dict[str, Any] = {}
+        for name, p in parameters.items():
+            if p.kind is p.VAR_POSITIONAL:
+                positional += [self._argument(f"{name}_{i}") for i in range(len(bound.get(name, ())))]
+            elif p.kind is p.VAR_KEYWORD:
+                named.update({key: self._argument(key) for key in bound.get(name, ())})
+            else:
+                default = () if p.default is p.empty else (p.default,)
+                argument = self._argument(name, *default)
+                if p.kind is p.KEYWORD_ONLY:
+                    named[name] = argument
+                else:
+                    positional.append(argument)
+        count = len(positional)
+        optional = [len(argument.node.args) for argument in (*positional, *named.values())]
+        if optional != sorted(optional):
+            raise TypeError("torch.fx has no way to write a required argument behind an optional one")
 
         def called(*values: Any) -> Any:
             return forward(*values[:count], **dict(zip(named, values[count:], strict=True)))
 
-        defaults = (() if p.default is p.empty else (p.default,) for p in parameters)
-        names = (p.name for p in parameters)
-        return called, [self.create_proxy("placeholder", n, d, {}) for n, d in zip(names, defaults, strict=True)]
+        return called, [*positional, *named.values()]
+
+    def _argument(self, name: str, *default: Any) -> Any:
+        return self.create_proxy("placeholder", name, default, {})
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
@@ -242,8 +296,6 @@ class _Tracer(fx.Tracer):
         return attr_val
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if self.asleep:  # the example runs
-            return forward(*args, **kwargs)
         if not has_hooks(m) and not any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
             return forward(*args, **kwargs)  # a parametrization, say: computed from parameters alone
         try:
@@ -272,6 +324,21 @@ class _Tracer(fx.Tracer):
         while f"{path}computed_{number}" in self.constants:
             number += 1
         return f"{path}computed_{number}"
+
+
+def _takes_any_number(forward: Callable[..., Any]) -> bool:
+    """Whether it has *args or **kwargs."""
+    return any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in inspect.signature(forward).parameters.values())
+
+
+def _container_passed_in(node: fx.Node) -> fx.Node | None:
+    """The argument, or the value within an argument, that is iterated over at a node; None if it is computed."""
+    if node.op == "call_method" and node.target in ("items", "values", "keys") and len(node.args) == 1:
+        (node,) = node.all_input_nodes
+    source = node
+    while source.target is operator.getitem and isinstance(source.args[0], fx.Node):
+        source = source.args[0]
+    return node if source.op == "placeholder" else None
 
 
 def _attributes(root: nn.Module) -> list[tuple[str, Tensor]]:

@@ -135,21 +135,22 @@ def traced_here() -> Iterator[None]:
 
 
 @contextmanager
-def types_told(samples: Callable[[Any], Any]) -> Iterator[None]:
-    """`isinstance`, called by code outside torch and fusekit, answers for the sample of a value, `samples(value)`. If
-    that is None, the value is its own sample. If it is NotImplemented, because the type is not known, TypeError is
-    raised: for a proxy the answer would be wrong, and the trace would silently take the wrong branch."""
+def types_told(kinds: frozenset[type], sample: Callable[[Any], Any]) -> Iterator[None]:
+    """`isinstance`, called by code outside torch and fusekit on a value of one of the `kinds`, answers for
+    `sample(value)`. If that is NotImplemented, because the type is not known, TypeError is raised: for a proxy the
+    answer would be wrong, and the trace would silently take the wrong branch."""
 
     def watching(plain: Function) -> Function:
         def watched(value: Any, asked: Any, /) -> Any:
-            sample = samples(value) if asked is not fx.Proxy else None
-            if sample is not None:
-                asker = str(sys._getframe(2).f_globals.get("__name__", ""))
-                if not asker.startswith(("torch.", "fusekit.")):
-                    if sample is NotImplemented:
-                        raise TypeError("forward asks for the type of a traced value, which is only known when it runs")
-                    return plain(sample, asked)
-            return plain(value, asked)
+            if type(value) not in kinds or asked is fx.Proxy:
+                return plain(value, asked)
+            asker = str(sys._getframe(2).f_globals.get("__name__", ""))
+            if asker.startswith(("torch.", "fusekit.")):
+                return plain(value, asked)
+            like = sample(value)
+            if like is NotImplemented:
+                raise TypeError("forward asks for the type of a traced value, which is only known when it runs")
+            return plain(like, asked)
 
         return watched
 

@@ -6,6 +6,7 @@ traced as given. Other sizes of 1 (for example one channel) are most likely cons
 
 import inspect
 import math
+import time
 from contextlib import nullcontext, suppress
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError, reason_of
@@ -27,7 +29,12 @@ Freedom = bool | Literal["batch"]
 
 
 def export_program(
-    module: nn.Module, inputs: Inputs, *, dynamic: Freedom = True, double: bool = True
+    module: nn.Module,
+    inputs: Inputs,
+    *,
+    dynamic: Freedom = True,
+    double: bool = True,
+    seconds: float = math.inf,
 ) -> ExportedProgram:
     """The module in eval mode as a program of ATen operators.
 
@@ -36,9 +43,32 @@ def export_program(
         inputs: the example inputs.
         dynamic: which sizes may vary (see `Freedom`).
         double: trace a batch of 1 as 2, so that it may vary.
+        seconds: how long the trace may take, in processor time of this thread.
 
-    Raises CaptureError if torch.export cannot trace the module.
+    Raises CaptureError if torch.export cannot trace the module, or not in time.
     """
+    try:
+        with _Deadline(seconds) if seconds < math.inf else nullcontext():
+            return _program(module, inputs, dynamic, double)
+    except TimeoutError as error:
+        raise _untraced(module, error) from error
+
+
+class _Deadline(TorchFunctionMode):
+    """TimeoutError at the first call of torch after so many seconds of this thread's computing. What torch proves of
+    free sizes can take time without end, all of it between two calls that a forward makes."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds, self._until = seconds, time.thread_time() + seconds
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if time.thread_time() > self._until:
+            raise TimeoutError(f"with free sizes it takes more than {self._seconds:.0f} s")
+        return func(*args, **(kwargs or {}))
+
+
+def _program(module: nn.Module, inputs: Inputs, dynamic: Freedom, double: bool) -> ExportedProgram:
     copied = evaluation_copy(module)
     doubled, changed = batch_of_two(inputs)
     if dynamic and changed and double:
@@ -46,6 +76,8 @@ def export_program(
             program = _trace(copied, doubled, dynamic)
             if not _batch_was_fixed(program, inputs, doubled) and _accepts(program, copied, inputs):
                 return program
+        except TimeoutError:
+            raise
         except Exception:  # the model may need its batch of 1: trace the example as it is
             copied = evaluation_copy(module)
     try:
@@ -54,7 +86,11 @@ def export_program(
         if not dynamic:  # the strict mode, which traces bytecode, finds parameters in the model's own containers
             with suppress(Exception):
                 return _trace(evaluation_copy(module), inputs, dynamic, strict=True)
-        raise CaptureError(f"torch.export could not trace {type(module).__name__}: {reason_of(error)}") from error
+        raise _untraced(module, error) from error
+
+
+def _untraced(module: nn.Module, error: Exception) -> CaptureError:
+    return CaptureError(f"torch.export could not trace {type(module).__name__}: {reason_of(error)}")
 
 
 def evaluation_copy(module: nn.Module) -> nn.Module:

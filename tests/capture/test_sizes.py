@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import fusekit
+from fusekit.capture import capture
+from fusekit.errors import CaptureError
+from fusekit.model import Inputs
 from tests.support.capture_room import OTHER, Forward, X, both_ways, folds, host, prepared, same_or_refused
 from tests.support.compare import assert_same, normal, report_of
 
@@ -152,3 +155,20 @@ def test_a_range_of_a_size_is_left_to_others() -> None:
     model = prepared(host(lambda m, x: sum(m.a(x)[:, :, i] for i in range(x.shape[2]))))
     result = fusekit.optimize(model)
     assert_same(result, model, OTHER[0])
+
+
+def written(m: Any, x: Tensor) -> Tensor:
+    """What only torch.export follows."""
+    y = m.conv(x)
+    y[:, 0] = 0
+    return m.norm(y)  # type: ignore[no-any-return]
+
+
+def test_free_sizes_take_no_longer_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond it the sizes are fixed where that is asked for, all but the batch; and else the model is left whole."""
+    monkeypatch.setattr("fusekit.capture.exported.LONGEST", 0.0)
+    model = prepared(host(written))
+    with pytest.raises(CaptureError, match="with free sizes it takes more than 0 s"):
+        capture(model, Inputs.of(X))
+    captured = capture(model, Inputs.of(X), fixed=True)
+    assert captured.way == "torch.export" and "all but the batch" in captured.reasons[-1]

@@ -137,7 +137,7 @@ PATCHES: dict[str, tuple[Patch, Callable[[], bool]]] = {
     "quiet, warnings": (quiet, warns_nothing),
     "unwarned": (unwarned, warns_nothing),
     "traced_here": (traced_here, wraps_here),
-    "types_told": (lambda: types_told(lambda value: NotImplemented if value is PROXY else None), refuses_types),
+    "types_told": (lambda: types_told(frozenset({Proxy}), lambda value: NotImplemented), refuses_types),
     "calls_answered": (lambda: calls_answered(by_name), answers_by_name),
     "symbolic_len": (symbolic_len, has_symbolic_len),
     "comparisons_noted": (lambda: comparisons_noted(lambda *told: NOTED.append(1)), notes_comparisons),
