@@ -11,6 +11,13 @@ from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_edge import FoldAffineEdge, FoldCircular, FoldConvEdge
 from fusekit.passes.fold_pad import FoldAffineValuePad, FoldCut, FoldCutIn, FoldPad, FoldPickingValuePad
+from fusekit.passes.fold_permuted import (
+    FoldAffinePermuted,
+    FoldAffinePermutedIn,
+    FoldPermuted,
+    FoldPermutes,
+    UnfoldPermuted,
+)
 from fusekit.passes.fold_picking import FoldPicking, FoldPickingIn
 from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
 from fusekit.passes.fold_rearrange import (
@@ -50,8 +57,26 @@ _MOVED = (
     *(FoldPad(), FoldAffineValuePad(), FoldPickingValuePad(), FoldCutIn(), FoldCut()),
     *(FoldPickingIn(), FoldPicking()),
 )
-_NEAR = (*_AFFINE, FoldScale(), *_MOVED, FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
-_FAR = (FoldConv(), FoldCircular(), FoldConvEdge(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
+_NEAR = (
+    *_AFFINE,
+    FoldScale(),
+    *_MOVED,
+    FoldAffineShuffled(),
+    FoldAffineEdge(),
+    MeanFirst(),
+    UnfoldPermuted(),
+    FoldPermutes(),
+)
+_FAR = (
+    FoldConv(),
+    FoldPermuted(),
+    FoldCircular(),
+    FoldConvEdge(),
+    FoldPool(),
+    FoldPoolIn(),
+    FoldShuffled(),
+    FoldFlattened(),
+)
 _PARTS = (FoldParts(), MergeParts(), JoinParts())
 
 STAGES: tuple[Stage, ...] = (
@@ -99,6 +124,8 @@ __all__ = [
     "FoldAffineFlattened",
     "FoldAffineIn",
     "FoldAffineMerged",
+    "FoldAffinePermuted",
+    "FoldAffinePermutedIn",
     "FoldAffineShuffled",
     "FoldAffineValuePad",
     "FoldAffines",
@@ -113,6 +140,8 @@ __all__ = [
     "FoldFlattened",
     "FoldPad",
     "FoldParts",
+    "FoldPermuted",
+    "FoldPermutes",
     "FoldPicking",
     "FoldPickingIn",
     "FoldPickingValuePad",
@@ -131,6 +160,7 @@ __all__ = [
     "PoolFirst",
     "SplitAffine",
     "TrimWindow",
+    "UnfoldPermuted",
     "UseChannelsLast",
     "UsePlanarChannelsLast",
     "UsePlanarConv",

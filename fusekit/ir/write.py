@@ -22,8 +22,8 @@ def write(graph: Graph, value: Map | Combination, sources: Sequence[fx.Node], na
     """Nodes that compute the value, at the insertion point, last the output; constants registered as they are.
 
     `names`: the paths for the branches of a combination, the last for all further ones; for the maps of a composition
-    that have constants, if there are as many, else the first. An empty list of nodes: the value is its first source. A
-    split ends in as many nodes as it has parts.
+    that have constants, or for all maps, if there are as many, else the first. An empty list of nodes: the value is its
+    first source. A split ends in as many nodes as it has parts.
     """
     return _write(value, _Place(graph, tuple(sources), tuple(names)))
 
@@ -54,9 +54,10 @@ def _(value: Composition, place: _Place) -> list[fx.Node]:
     maps = value.maps[::-1]
     weighted = sum(bool(each.constants()) for each in maps)
     paths = iter(place.names if len(place.names) == weighted else place.names[:1] * weighted)
+    one_each = iter(place.names) if len(place.names) == len(maps) > weighted else None
     nodes: list[fx.Node] = []
     for each in maps:
-        path = next(paths) if each.constants() else place.names[0]
+        path = next(one_each) if one_each else next(paths) if each.constants() else place.names[0]
         nodes += _write(each, replace(place, sources=tuple(nodes[-1:]) or place.sources, names=(path,)))
     return nodes
 

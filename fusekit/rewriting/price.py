@@ -13,6 +13,7 @@ from fusekit.algebra import (
     Flatten,
     Map,
     Pad,
+    Permute,
     Rates,
     Shape,
     Work,
@@ -71,6 +72,12 @@ def _joined(outer: Map | None, inner: Map, rates: Rates) -> Conv | None:
 def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
     """An input shape for a chain (outer first) whose real one is unknown: batch 1 and a usual size, or as many times
     larger as the windows need; None if the chain says nothing about its channels."""
+    if maps and isinstance(maps[-1], Permute):
+        behind = nominal_shape(maps[:-1])
+        rank = len(maps[-1].axes)
+        if behind is None or len(behind) > rank:
+            return None
+        return permuted_back((*behind[:-1], *(16,) * (rank - len(behind)), *behind[-1:]), maps[-1].axes)
     maps = with_convs_before_flatten(maps)
     flat = flat_sizes(maps)
     for value in reversed(maps):
@@ -85,6 +92,11 @@ def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
         if isinstance(value, Affine) and value.axis is not None and value.channels is not None:
             return (1, value.channels, *_NOMINAL[-value.axis - 1])
     return None
+
+
+def permuted_back(shape: Shape, axes: Shape) -> Shape:
+    """The sizes before the axes were put in this order."""
+    return tuple(shape[axes.index(axis)] for axis in range(len(axes)))
 
 
 def with_convs_before_flatten(maps: tuple[Map, ...]) -> tuple[Map, ...]:

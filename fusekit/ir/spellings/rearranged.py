@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fusekit.algebra import AvgPool, Flatten, GlobalMean, Identity, MergeLeading, PixelShuffle
+from fusekit.algebra import AvgPool, Flatten, GlobalMean, Identity, MergeLeading, Permute, PixelShuffle
 from fusekit.ir.facts import facts
 from fusekit.ir.graph import Graph
 from fusekit.ir.reading import Arguments, Reading, listed, static
@@ -127,6 +127,26 @@ def _read_reshape(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     return Reading(Flatten(tuple(rest[1:])), source)
 
 
+def _write_permute(graph: Graph, value: Permute, source: fx.Node, name: str) -> list[fx.Node]:
+    return [graph.fx.call_function(aten.permute.default, (source, list(value.axes)))]
+
+
+def _read_permute(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    dims = a["dims"]
+    if not all(isinstance(dim, int) for dim in dims):
+        return None
+    return Reading(Permute(tuple(dim % len(dims) for dim in dims)), a["self"])
+
+
+def _read_transpose(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    rank, dims = facts(a["self"]).rank, (a["dim0"], a["dim1"])
+    if not rank or not all(isinstance(dim, int) for dim in dims):
+        return None
+    axes = list(range(rank))
+    axes[dims[0]], axes[dims[1]] = axes[dims[1]], axes[dims[0]]
+    return Reading(Permute(tuple(axes)), a["self"])
+
+
 def _write_merge(graph: Graph, value: MergeLeading, source: fx.Node, name: str) -> list[fx.Node]:
     return [graph.fx.call_function(aten.flatten.using_ints, (source, 0, -1 - value.kept))]
 
@@ -183,12 +203,15 @@ SPELLING = Spelling(
         GlobalMean: _write_mean,
         Flatten: _write_flatten,
         MergeLeading: _write_merge,
+        Permute: _write_permute,
     },
     read={
         **dict.fromkeys((aten.alias.default, *_DROPOUTS), _read_identity),
         aten.pixel_shuffle.default: _read_shuffle,
         **dict.fromkeys((*_MEANS, aten.mean.dim), _read_mean),
         aten.flatten.using_ints: _read_flatten,
+        aten.permute.default: _read_permute,
+        aten.transpose.int: _read_transpose,
         **dict.fromkeys((aten.view.default, aten.reshape.default), _read_reshape),
         **dict.fromkeys(_POOLS, _read_pool),
     },
