@@ -44,29 +44,18 @@ from fusekit.rewriting import Rewrite, Stage
 CANONICALIZE = "canonicalize"  # the stage of what makes no difference
 CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way
 
+# maps of each channel, through whatever moves or averages what they act on
 _AFFINE = (
-    FoldAffine(),
-    FoldAffineIn(),
-    FoldAffines(),
-    MeanFirstAffine(),
-    PoolFirst(),
-    FoldAffineFlattened(),
-    FoldAffineMerged(),
+    *(FoldAffine(), FoldAffineIn(), FoldAffines(), FoldScale(), MeanFirstAffine(), PoolFirst()),
+    *(FoldAffineFlattened(), FoldAffineMerged(), FoldAffinePermuted(), FoldAffinePermutedIn(), FoldAffineShuffled()),
+    *(FoldAffineEdge(), FoldAffineValuePad()),
 )
-_MOVED = (
-    *(FoldPad(), FoldAffineValuePad(), FoldPickingValuePad(), FoldCutIn(), FoldCut()),
-    *(FoldPickingIn(), FoldPicking()),
+# what moves entries and computes nothing
+_MOVES = (
+    *(FoldPad(), FoldPickingValuePad(), FoldCutIn(), FoldCut(), FoldPickingIn(), FoldPicking()),
+    *(UnfoldPermuted(), FoldPermutes()),
 )
-_NEAR = (
-    *_AFFINE,
-    FoldScale(),
-    *_MOVED,
-    FoldAffineShuffled(),
-    FoldAffineEdge(),
-    MeanFirst(),
-    UnfoldPermuted(),
-    FoldPermutes(),
-)
+_NEAR = (*_AFFINE, *_MOVES, MeanFirst())
 _FAR = (
     FoldConv(),
     FoldPermuted(),

@@ -109,6 +109,16 @@ FOLDS: dict[str, tuple[Rule, dict[str, Any], list[str]]] = {
         {"a": conv(3, 8, 3), "l": nn.Linear(8, 4)},
         ["a"],
     ),
+    "norm before tokens": (
+        lambda m, x: m.l(m.n(x.relu()).permute(0, 2, 3, 1)),
+        {"n": norm(3), "l": nn.Linear(3, 4)},
+        ["relu", "permute", "l"],
+    ),
+    "scale behind an order of the axes": (
+        lambda m, x: m.a(x).permute(0, 2, 3, 1) * m.g,
+        {"a": conv(3, 4, 3), "g": normal(4)},
+        ["a", "permute"],
+    ),
     "x / 255, BGR, mean and deviation": (
         lambda m, x: m.a((x.flip(1) / 255 - m.mean) / m.std),
         {"a": conv(3, 8, 3), **FIRST},
@@ -200,6 +210,13 @@ def test_refused_or_right(name: str) -> None:
     assert_same(fast, model, X)
     assert not report_of(fast).rejected
     assert not reason or any(reason in event.reason for event in report_of(fast).refused)
+
+
+def test_a_scale_stays_where_every_norm_has_one() -> None:
+    """ONNX has no layer norm without a scale: ones would be made each time it runs."""
+    model = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 5)).eval()
+    fast = fusekit.optimize(model, torch.randn(2, 7, 16), target="onnxruntime", measure=False)
+    assert "does not pay" in next(e.reason for e in report_of(fast).refused if e.rewrite == "fold-scale")
 
 
 def test_a_scale_of_a_tensor_that_is_not_given_stays() -> None:
