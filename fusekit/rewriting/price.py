@@ -14,6 +14,7 @@ from fusekit.algebra import (
     Map,
     Pad,
     Permute,
+    Picking,
     Rates,
     Shape,
     Work,
@@ -85,13 +86,19 @@ def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
         if conv is not None:
             if flat is not None:
                 return preimage(Composition((conv,)), (1, conv.in_channels, *flat), flat)
-            shape: Shape = (1, conv.in_channels, *_NOMINAL[conv.n])
+            shape: Shape = (1, channels_read(maps[::-1], conv), *_NOMINAL[conv.n])
             while not _fits(maps, shape):
                 shape = (*shape[:2], *(2 * size for size in shape[2:]))
             return shape
         if isinstance(value, Affine) and value.axis is not None and value.channels is not None:
             return (1, value.channels, *_NOMINAL[-value.axis - 1])
     return None
+
+
+def channels_read(inner_first: tuple[Map, ...], conv: Conv) -> int:
+    """How many channels a chain reads whose first convolution is this one: more or fewer, if some are picked before."""
+    first = next(value for value in inner_first if isinstance(value, Picking) or value.plain() is not None)
+    return first.total if isinstance(first, Picking) else conv.in_channels
 
 
 def permuted_back(shape: Shape, axes: Shape) -> Shape:

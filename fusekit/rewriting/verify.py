@@ -18,7 +18,7 @@ from fusekit.algebra.span import POINT
 from fusekit.algebra.values import wide
 from fusekit.ir import Graph, evaluate
 from fusekit.model.long_convolution import LongConvolutions
-from fusekit.rewriting.price import flat_sizes, permuted_back, with_convs_before_flatten
+from fusekit.rewriting.price import channels_read, flat_sizes, permuted_back, with_convs_before_flatten
 
 TOLERANCE = 1e-10
 AFFORDABLE = 2_000_000
@@ -36,7 +36,7 @@ def region_error(
     """The largest relative error of the new nodes' last `count` values against the old nodes' last ones, over the
     probes, each of which gives a shape for every source."""
     constants = _wide_constants(graph, (*old, *new))
-    dtype = next((v.dtype for v in constants.values()), torch.float64)
+    dtype = next((v.dtype for v in constants.values() if v.is_floating_point() or v.is_complex()), torch.float64)
     generator = torch.Generator().manual_seed(len(old))
     worst = 0.0
     for shapes in probes:
@@ -72,7 +72,9 @@ def relative_error(given: Tensor, expected: Tensor) -> float:
 
 def _wide_constants(graph: Graph, nodes: Sequence[fx.Node]) -> dict[fx.Node, Tensor]:
     sources = {source for node in nodes for source in node.all_input_nodes if source.op == "get_attr"}
-    return {source: wide(graph.constants[str(source.target)].detach()).cpu() for source in sources}
+    values = {source: graph.constants[str(source.target)].detach().cpu() for source in sources}
+    numbers = {source: value.is_floating_point() or value.is_complex() for source, value in values.items()}
+    return {source: wide(value) if numbers[source] else value for source, value in values.items()}  # an index stays one
 
 
 def probe_shapes(
@@ -104,7 +106,7 @@ def probe_shapes(
     for k in range(residues):
         spatial = (size + (k + axis) % residues for axis, (size, _) in enumerate(smallest))
         batch = () if rank == conv.n + 1 else (2 if k == 0 else 1,)
-        shapes.append((*batch, conv.in_channels, *spatial))
+        shapes.append((*batch, channels_read(inner_first, conv), *spatial))
     if real is not None and sum(m.macs(real) for m in maps) <= affordable:
         shapes.append(real)
     return shapes

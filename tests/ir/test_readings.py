@@ -33,7 +33,7 @@ from fusekit.algebra.products.mixing import grouped_linear, mix
 from fusekit.algebra.transforms.spectral_conv import spectral_conv
 from fusekit.capture.exported import export
 from fusekit.errors import Inapplicable
-from fusekit.ir import Facts, Known, Unread, evaluate, note, spellings
+from fusekit.ir import Facts, Unread, evaluate, spellings
 from fusekit.ir.read import read
 from fusekit.ir.spelling import is_spelled
 from fusekit.model import Inputs
@@ -332,7 +332,7 @@ def _grouped_linear(draw: Draw) -> Case:
 
 def _reshape(draw: Draw) -> Case:
     x = gaussian(draw, 2, 3, 4, 5)
-    return (X, draw(st.sampled_from(([2, -1], [-1, 60], [2, 60], [-1, 5], [24, 5])))), {}, x
+    return (X, draw(st.sampled_from(([-1, 60], [-1, 5])))), {}, x
 
 
 CASES: dict[Any, Callable[[Draw], Case]] = {
@@ -417,8 +417,6 @@ def test_a_reading_is_the_function_of_its_node(target: Any) -> None:
     def check(data: st.DataObject) -> None:
         args, kwargs, x = data.draw(st.composite(CASES[target])())
         graph, node = graph_of(target, args, kwargs, Facts(tuple(x.shape), x.dtype))
-        if args[1:] and target in (aten.view.default, aten.reshape.default):
-            note(node, Known(facts=Facts(tuple(x.reshape(args[1]).shape), x.dtype)))
         reading = read(graph, node)
         assert reading is not None
         assert not isinstance(reading.map, Unread), reading.map.reason
@@ -718,7 +716,8 @@ NOT_READ: dict[str, tuple[Any, tuple[Any, ...], Facts | None]] = {
     "rows turned round": (aten.flip.default, (X, [2]), NCHW),
     "channels and rows turned round": (aten.flip.default, (X, [1, 2]), NCHW),
     "a shuffle that does not divide": (aten.channel_shuffle.default, (X, 2), NCHW),
-    "reshape to nobody knows what": (aten.reshape.default, (X, [2, -1]), NCHW),
+    "reshape of one batch size": (aten.reshape.default, (X, [2, -1]), NCHW),
+    "reshape to other rows": (aten.reshape.default, (X, [-1, 9]), NCHW),
     "layer norm over two axes": (aten.layer_norm.default, (X, [3, 3], _floats(3, 3)), NCHW),
     "layer norm by itself": (aten.layer_norm.default, (X, [3], X), NCHW),
     "a sum over the rows": (aten.einsum.default, ("bchw,oh->bcow", [X, _floats(4, 3)]), NCHW),

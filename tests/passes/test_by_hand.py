@@ -109,6 +109,16 @@ FOLDS: dict[str, tuple[Rule, dict[str, Any], list[str]]] = {
         {"a": conv(3, 8, 3), "l": nn.Linear(8, 4)},
         ["a"],
     ),
+    "channels by an index": (
+        lambda m, x: m.a(torch.index_select(x, 1, m.i)),
+        {"a": conv(4, 4, 3), "i": torch.tensor([2, 0, 1, 1])},
+        ["a"],
+    ),
+    "channels shuffled behind": (
+        lambda m, x: m.s(m.a(x)).relu(),
+        {"a": conv(3, 6, 3), "s": nn.ChannelShuffle(2)},
+        ["a", "relu"],
+    ),
     "norm before tokens": (
         lambda m, x: m.l(m.n(x.relu()).permute(0, 2, 3, 1)),
         {"n": norm(3), "l": nn.Linear(3, 4)},

@@ -114,15 +114,15 @@ def _read_flatten(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
 
 
 def _read_reshape(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
-    """To two axes: as much of it is the batch, or the last axis, as the sizes that are known leave no doubt of."""
-    source = a["self"]
-    given, made = facts(source).shape, facts(node).shape
-    if given is None or made is None or len(made) != 2 or len(given) < 3:
+    """(-1, as many as the last axis has), or as all but the first have; other sizes are the program's to compute."""
+    source, shape = a["self"], a["size"] if "size" in a else a["shape"]
+    given = facts(source).shape
+    if given is None or len(given) < 3 or len(shape) != 2 or shape[0] != -1 or not isinstance(shape[1], int):
         return None
-    if made[1] is not None and made[1] == given[-1]:
+    if shape[1] == given[-1]:
         return Reading(MergeLeading(1), source)
     rest = [size for size in given[1:] if size is not None]
-    if len(rest) < len(given) - 1 or made[1] != math.prod(rest):
+    if len(rest) < len(given) - 1 or shape[1] != math.prod(rest):
         return None
     return Reading(Flatten(tuple(rest[1:])), source)
 
