@@ -11,6 +11,13 @@ from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_edge import FoldAffineEdge, FoldCircular, FoldConvEdge
 from fusekit.passes.fold_pad import FoldAffineValuePad, FoldCut, FoldCutIn, FoldPad, FoldPickingValuePad
+from fusekit.passes.fold_permuted import (
+    FoldAffinePermuted,
+    FoldAffinePermutedIn,
+    FoldPermuted,
+    FoldPermutes,
+    UnfoldPermuted,
+)
 from fusekit.passes.fold_picking import FoldPicking, FoldPickingIn
 from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
 from fusekit.passes.fold_rearrange import (
@@ -37,21 +44,28 @@ from fusekit.rewriting import Rewrite, Stage
 CANONICALIZE = "canonicalize"  # the stage of what makes no difference
 CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way
 
+# maps of each channel, through whatever moves or averages what they act on
 _AFFINE = (
-    FoldAffine(),
-    FoldAffineIn(),
-    FoldAffines(),
-    MeanFirstAffine(),
-    PoolFirst(),
-    FoldAffineFlattened(),
-    FoldAffineMerged(),
+    *(FoldAffine(), FoldAffineIn(), FoldAffines(), FoldScale(), MeanFirstAffine(), PoolFirst()),
+    *(FoldAffineFlattened(), FoldAffineMerged(), FoldAffinePermuted(), FoldAffinePermutedIn(), FoldAffineShuffled()),
+    *(FoldAffineEdge(), FoldAffineValuePad()),
 )
-_MOVED = (
-    *(FoldPad(), FoldAffineValuePad(), FoldPickingValuePad(), FoldCutIn(), FoldCut()),
-    *(FoldPickingIn(), FoldPicking()),
+# what moves entries and computes nothing
+_MOVES = (
+    *(FoldPad(), FoldPickingValuePad(), FoldCutIn(), FoldCut(), FoldPickingIn(), FoldPicking()),
+    *(UnfoldPermuted(), FoldPermutes()),
 )
-_NEAR = (*_AFFINE, FoldScale(), *_MOVED, FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
-_FAR = (FoldConv(), FoldCircular(), FoldConvEdge(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
+_NEAR = (*_AFFINE, *_MOVES, MeanFirst())
+_FAR = (
+    FoldConv(),
+    FoldPermuted(),
+    FoldCircular(),
+    FoldConvEdge(),
+    FoldPool(),
+    FoldPoolIn(),
+    FoldShuffled(),
+    FoldFlattened(),
+)
 _PARTS = (FoldParts(), MergeParts(), JoinParts())
 
 STAGES: tuple[Stage, ...] = (
@@ -99,6 +113,8 @@ __all__ = [
     "FoldAffineFlattened",
     "FoldAffineIn",
     "FoldAffineMerged",
+    "FoldAffinePermuted",
+    "FoldAffinePermutedIn",
     "FoldAffineShuffled",
     "FoldAffineValuePad",
     "FoldAffines",
@@ -113,6 +129,8 @@ __all__ = [
     "FoldFlattened",
     "FoldPad",
     "FoldParts",
+    "FoldPermuted",
+    "FoldPermutes",
     "FoldPicking",
     "FoldPickingIn",
     "FoldPickingValuePad",
@@ -131,6 +149,7 @@ __all__ = [
     "PoolFirst",
     "SplitAffine",
     "TrimWindow",
+    "UnfoldPermuted",
     "UseChannelsLast",
     "UsePlanarChannelsLast",
     "UsePlanarConv",

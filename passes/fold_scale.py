@@ -3,7 +3,8 @@
     c ∘ norm(γ, β) = (c ∘ (γ, β)) ∘ std          norm(γ, β) = (γ, β) ∘ std
 
 Layer, RMS and group norms before a linear layer or a convolution that reads nothing else; one that pads takes no shift
-in. The norm stays one operator, with fewer numbers to read.
+in. The norm stays one operator, with fewer numbers to read. Where all norms scale nothing is gained, and
+the price refuses it.
 """
 
 from dataclasses import dataclass

@@ -35,7 +35,7 @@ from fusekit.algebra.products.hypercomplex import (
 )
 from fusekit.algebra.products.mixing import GroupedLinear, Mixing
 from fusekit.algebra.products.winograd_conv import WinogradConv
-from fusekit.algebra.rearrange import Flatten, GlobalMean, MergeLeading, PixelShuffle
+from fusekit.algebra.rearrange import Flatten, GlobalMean, MergeLeading, Permute, PixelShuffle
 from fusekit.algebra.selection import Selection
 from fusekit.algebra.span import Span
 from fusekit.algebra.transforms.spectral_conv import SpectralConv
@@ -78,6 +78,7 @@ __all__ = [
     "Mixing",
     "Normalization",
     "Pad",
+    "Permute",
     "Picking",
     "PixelShuffle",
     "Rates",

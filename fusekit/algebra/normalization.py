@@ -16,6 +16,7 @@ from torch import Tensor
 from fusekit.algebra.affine import Affine
 from fusekit.algebra.map import Map, Shape
 from fusekit.algebra.values import to_meta
+from fusekit.algebra.work import FREE, Rates, Work
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,11 @@ class Normalization(Map):
 
     def macs(self, shape: Shape) -> int:
         return math.prod(shape)
+
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        """Where every norm scales, the ones that stand for no scale are made when it runs."""
+        made = Work(0, 0, 2) if rates.scales_norms and self.weight is None else FREE
+        return super().work(shape, itemsize, rates) + made
 
     def constants(self) -> tuple[Tensor, ...]:
         return tuple(v for v in (self.weight, self.bias) if v is not None)

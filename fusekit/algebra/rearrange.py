@@ -17,6 +17,7 @@ from fusekit.algebra.affine import Affine
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.kernel import coarsen
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.trivial import Identity
 from fusekit.algebra.values import wide
 from fusekit.algebra.work import FREE, Rates, Work
 from fusekit.errors import Inapplicable
@@ -95,6 +96,55 @@ class GlobalMean(_Rearrangement):
         if inner.axis is not None and inner.axis >= -self.n:
             raise Inapplicable(f"the affine map acts on axis {inner.axis}, over which the mean is taken")
         return inner if inner.axis is None or self.keeps else replace(inner, axis=inner.axis + self.n)
+
+
+@dataclass(frozen=True, eq=False)
+class Permute(_Rearrangement):
+    """The axes in another order: axis j of the result is axis `axes[j]` of the input, all counted from the left."""
+
+    axes: Shape
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.permute(self.axes)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return tuple(shape[axis] for axis in self.axes)
+
+    def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
+        """A view where slices are."""
+        return Work(0, 2 * math.prod(shape) * itemsize if rates.copies_slices else 0, 1)
+
+    def __matmul__(self, inner: object) -> "Permute | Identity":
+        """First `inner`, then this one; the identity where that puts the axes back."""
+        if not isinstance(inner, Permute):
+            return NotImplemented
+        if len(self.axes) != len(inner.axes):
+            raise Inapplicable("permutations of tensors of different rank")
+        axes = tuple(inner.axes[axis] for axis in self.axes)
+        return Identity() if axes == tuple(range(len(axes))) else Permute(axes)
+
+    def lifted(self, outer: Affine) -> Affine:
+        """The map a with outer ∘ P = P ∘ a."""
+        if outer.axis is None:
+            return outer
+        rank = len(self.axes)
+        return replace(outer, axis=self.axes[outer.axis + rank] - rank)
+
+    def lowered(self, inner: Affine) -> Affine:
+        """The map a with P ∘ inner = a ∘ P."""
+        if inner.axis is None:
+            return inner
+        rank = len(self.axes)
+        return replace(inner, axis=self.axes.index(inner.axis + rank) - rank)
+
+    def pointwise(self, outer: Conv) -> Conv:
+        """The convolution W with outer ∘ P = P ∘ W, for a linear layer behind channels that were moved last."""
+        rank = len(self.axes)
+        if outer.n != 0 or self.axes != (0, *range(2, rank), 1):
+            raise Inapplicable("only a linear layer of channels that were moved last is a pointwise convolution")
+        n = rank - 2
+        kernel = outer.kernel.reshape(*outer.kernel.shape, *(1,) * n)
+        return Conv(kernel, outer.bias, (1,) * n, ((0, 0),) * n, (1,) * n)
 
 
 @dataclass(frozen=True, eq=False)

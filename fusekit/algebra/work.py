@@ -46,6 +46,7 @@ class Rates:
         ring_side: operators that each side of a ring at the border counts as.
         pads_each_side: a convolution pads each side of an axis on its own, and takes in a pad that stands before it.
         copies_slices: a slice of channels is copied; else it is a view.
+        scales_norms: a layer or group norm always scales; one that has no scale is given ones when it runs.
         owns_layout: the runtime lays its tensors out itself, and nobody else can.
         by_matrices: Fourier transforms are products with constant matrices; else the runtime has fast ones.
         fast_windows: what Winograd's filters save is more than the copies of their windows cost.
@@ -59,6 +60,7 @@ class Rates:
     ring_side: int = 48
     pads_each_side: bool = False
     copies_slices: bool = False
+    scales_norms: bool = False
     owns_layout: bool = False
     by_matrices: bool = False
     fast_windows: bool = False

@@ -138,15 +138,10 @@ def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Call:
 
 
 def _reshape(input: Any, *sizes: Any) -> Call | None:
-    """x.view(x.size(0), -1) and x.reshape(len(x), -1) flatten; x.view(-1, C) puts all tokens in a row, if C is the size
-    of the last axis."""
+    """x.view(x.size(0), -1) and x.reshape(x.shape[0], -1) flatten."""
     shape = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
-    if len(shape) == 2 and shape[1] == -1 and _is_batch(shape[0], input):
-        return _flatten(input, 1)
-    known = facts(input)
-    if len(shape) == 2 and shape[0] == -1 and known.rank and known.rank > 2 and known.size(-1) == shape[1]:
-        return _flatten(input, 0, -2)
-    return None
+    flattens = len(shape) == 2 and shape[1] == -1 and _is_batch(shape[0], input)
+    return _flatten(input, 1) if flattens else None
 
 
 def _is_batch(size: Any, x: Any) -> bool:
@@ -159,6 +154,19 @@ def _is_batch(size: Any, x: Any) -> bool:
     if size.target is not operator.getitem or size.args[1] != 0 or not isinstance(shape, fx.Node):
         return False
     return shape.args == (x, "shape") or (shape.target == "size" and shape.args == (x,))
+
+
+def _permute(input: Any, *dims: Any) -> Call | None:
+    order = dims[0] if len(dims) == 1 and isinstance(dims[0], tuple | list) else dims
+    return (aten.permute.default, (input, list(order))) if all(isinstance(dim, int) for dim in order) else None
+
+
+def _transpose(input: Any, dim0: Any, dim1: Any) -> Call | None:
+    return (aten.transpose.int, (input, dim0, dim1)) if isinstance(dim0, int) and isinstance(dim1, int) else None
+
+
+def _einsum(equation: Any, *operands: Any) -> Call | None:
+    return (aten.einsum.default, (equation, list(operands))) if isinstance(equation, str) else None
 
 
 def _mean(input: Any, dim: Any = None, keepdim: bool = False) -> Call | None:
@@ -181,10 +189,6 @@ def _pixel_shuffle(input: Any, upscale_factor: int) -> Call:
 
 def _matmul(input: Any, other: Any) -> Call:
     return aten.matmul.default, (input, other)
-
-
-def _narrow(input: Any, dim: Any, start: Any, length: Any) -> Call:
-    return aten.narrow.default, (input, dim, start, length)
 
 
 def _flip(input: Any, *dims: Any) -> Call:
@@ -231,12 +235,14 @@ _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     **dict.fromkeys((torch.flatten, "flatten"), _flatten),
     **dict.fromkeys((torch.reshape, "reshape", "view"), _reshape),
     **dict.fromkeys((torch.mean, "mean"), _mean),
+    **dict.fromkeys((torch.permute, "permute"), _permute),
+    **dict.fromkeys((torch.transpose, "transpose", torch.swapaxes, "swapaxes"), _transpose),
+    torch.einsum: _einsum,
     **dict.fromkeys((torch.matmul, operator.matmul, "matmul"), _matmul),
     F.pixel_shuffle: _pixel_shuffle,
     **dict.fromkeys((torch.flip, "flip"), _flip),
     **dict.fromkeys((torch.index_select, "index_select"), _index_select),
     F.channel_shuffle: _channel_shuffle,
-    **dict.fromkeys((torch.narrow, "narrow"), _narrow),
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _cat),
     **dict.fromkeys((torch.chunk, "chunk"), _chunk),
     **dict.fromkeys((torch.split, "split"), _split),

@@ -29,8 +29,8 @@ def write(graph: Graph, value: Map | Combination, sources: Sequence[fx.Node], na
         value: what to write.
         sources: the nodes that the value reads.
         names: module paths to name the nodes after. For a combination: one for each branch; the last one also serves
-            for all further branches. For a composition: one for each map that has constants; if their number differs,
-            the first one serves for all.
+            for all further branches. For a composition: one for each map that has constants, or one for each map; if
+            their number is neither, the first one serves for all.
 
     The list is empty if the value is the identity of its first source. For a split, the last nodes of the list are its
     parts.
@@ -64,9 +64,10 @@ def _(value: Composition, place: _Place) -> list[fx.Node]:
     maps = value.maps[::-1]
     weighted = sum(bool(each.constants()) for each in maps)
     paths = iter(place.names if len(place.names) == weighted else place.names[:1] * weighted)
+    one_each = iter(place.names) if len(place.names) == len(maps) > weighted else None
     nodes: list[fx.Node] = []
     for each in maps:
-        path = next(paths) if each.constants() else place.names[0]
+        path = next(one_each) if one_each else next(paths) if each.constants() else place.names[0]
         nodes += _write(each, replace(place, sources=tuple(nodes[-1:]) or place.sources, names=(path,)))
     return nodes
 

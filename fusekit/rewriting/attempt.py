@@ -89,7 +89,7 @@ class Attempt:
         beyond = ""
         try:
             with self.graph.fx.inserting_before(self.match.outputs[0]):
-                new = write(self.graph, self.proposal, self.match.sources, self.region.names())
+                new = write(self.graph, self.proposal, self.match.sources, self.region.names_for(self.proposal))
             beyond = self._leaves_the_range(new)
             self.error = float("inf") if beyond else self._error_of(new)
             reason = beyond or f"float64 error {self.error:.1e} exceeds {TOLERANCE:.0e}; rolled back"

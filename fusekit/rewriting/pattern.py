@@ -209,7 +209,10 @@ class AfterConcat:
         if found is None or self._axis(reading.map) not in (None, found[1]):
             return None
         walks = [walk_back(graph, part) for part in found[0]]
-        match = _joined([walk[min(1, len(walk) - 1)] for walk in walks], [reading.source, output], found[1], shared=1)
+        chosen = [walk[min(1, len(walk) - 1)] for walk in walks]
+        starts = {branch.source for branch in chosen}  # a part that another one is made of is where both start
+        chosen = [walk[0] if walk[0].source in starts else branch for walk, branch in zip(walks, chosen, strict=True)]
+        match = _joined(chosen, [reading.source, output], found[1], shared=1)
         return None if match is None else replace(match, maps=(reading.map, *match.maps))
 
     @staticmethod

@@ -16,6 +16,8 @@ from fusekit.algebra import (
     Flatten,
     Map,
     Pad,
+    Permute,
+    Picking,
     Rates,
     Shape,
     Work,
@@ -75,6 +77,12 @@ def _joined(outer: Map | None, inner: Map, rates: Rates) -> Conv | None:
 def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
     """A plausible input shape for a chain (outer first) whose real one is unknown: batch 1 and a usual size, doubled
     until all windows fit. None if no map of the chain fixes the number of channels."""
+    if maps and isinstance(maps[-1], Permute):
+        behind = nominal_shape(maps[:-1])
+        rank = len(maps[-1].axes)
+        if behind is None or len(behind) > rank:
+            return None
+        return permuted_back((*behind[:-1], *(16,) * (rank - len(behind)), *behind[-1:]), maps[-1].axes)
     maps = with_convs_before_flatten(maps)
     flat = flat_sizes(maps)
     for value in reversed(maps):
@@ -82,13 +90,24 @@ def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
         if conv is not None:
             if flat is not None:
                 return preimage(Composition((conv,)), (1, conv.in_channels, *flat), flat)
-            shape: Shape = (1, conv.in_channels, *_NOMINAL[conv.n])
+            shape: Shape = (1, channels_read(maps[::-1], conv), *_NOMINAL[conv.n])
             while not _fits(maps, shape):
                 shape = (*shape[:2], *(2 * size for size in shape[2:]))
             return shape
         if isinstance(value, Affine) and value.axis is not None and value.channels is not None:
             return (1, value.channels, *_NOMINAL[-value.axis - 1])
     return None
+
+
+def channels_read(inner_first: tuple[Map, ...], conv: Conv) -> int:
+    """How many channels a chain reads whose first convolution is this one: more or fewer, if some are picked before."""
+    first = next(value for value in inner_first if isinstance(value, Picking) or value.plain() is not None)
+    return first.total if isinstance(first, Picking) else conv.in_channels
+
+
+def permuted_back(shape: Shape, axes: Shape) -> Shape:
+    """The sizes before the axes were put in this order."""
+    return tuple(shape[axes.index(axis)] for axis in range(len(axes)))
 
 
 def with_convs_before_flatten(maps: tuple[Map, ...]) -> tuple[Map, ...]:

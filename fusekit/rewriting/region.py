@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -109,6 +110,15 @@ class Region:
             regions = [reversed(branch.nodes) for branch in self.match.branches]
             named = [next((where(node) for node in nodes if self._has_weights(node)), None) for nodes in regions]
         return [name for name in named if name is not None] or [where(self.match.output)]
+
+    def names_for(self, proposal: Any) -> list[str]:
+        """The paths for what is proposed: of maps in a row, whose kinds differ as those of the region do, that of the
+        node of this kind; else `names`."""
+        nodes = {type(value): where(node) for value, node in zip(self._chain(), self.match.nodes[::-1], strict=False)}
+        kinds = [type(value) for value in reversed(getattr(proposal, "maps", ()))]
+        if self.match.branches or len(set(kinds)) < len(kinds) or not nodes.keys() >= set(kinds) or len(kinds) < 2:
+            return self.names()
+        return [nodes[kind] for kind in kinds]
 
     def sources_after(self, name: str) -> tuple[str, ...]:
         """The module paths that a new node of this name comes from: those of the branch with this name, if there is

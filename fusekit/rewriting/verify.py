@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import Affine, Combination, Composition, Conv, Map, Mixing, Picking, Shape
+from fusekit.algebra import Affine, Combination, Composition, Conv, Map, Mixing, Permute, Picking, Shape
 from fusekit.algebra.combination import preimage
 from fusekit.algebra.span import POINT
 from fusekit.algebra.values import wide
 from fusekit.ir import Graph, evaluate
 from fusekit.model.long_convolution import LongConvolutions
-from fusekit.rewriting.price import flat_sizes, with_convs_before_flatten
+from fusekit.rewriting.price import channels_read, flat_sizes, permuted_back, with_convs_before_flatten
 
 TOLERANCE = 1e-10
 AFFORDABLE = 2_000_000
@@ -38,7 +38,7 @@ def region_error(
     `probes`: each one gives a shape for every source. An empty `new` stands for the first source itself.
     """
     constants = _wide_constants(graph, (*old, *new))
-    dtype = next((v.dtype for v in constants.values()), torch.float64)
+    dtype = next((v.dtype for v in constants.values() if v.is_floating_point() or v.is_complex()), torch.float64)
     generator = torch.Generator().manual_seed(len(old))
     worst = 0.0
     for shapes in probes:
@@ -74,7 +74,9 @@ def relative_error(given: Tensor, expected: Tensor) -> float:
 
 def _wide_constants(graph: Graph, nodes: Sequence[fx.Node]) -> dict[fx.Node, Tensor]:
     sources = {source for node in nodes for source in node.all_input_nodes if source.op == "get_attr"}
-    return {source: wide(graph.constants[str(source.target)].detach()).cpu() for source in sources}
+    values = {source: graph.constants[str(source.target)].detach().cpu() for source in sources}
+    numbers = {source: value.is_floating_point() or value.is_complex() for source, value in values.items()}
+    return {source: wide(value) if numbers[source] else value for source, value in values.items()}  # an index stays one
 
 
 def probe_shapes(
@@ -84,6 +86,10 @@ def probe_shapes(
     needs at most `affordable` multiply-accumulates for it."""
     maps = with_convs_before_flatten(maps)
     inner_first = maps[::-1]
+    if isinstance(inner_first[0], Permute):
+        axes = inner_first[0].axes
+        behind = probe_shapes(maps[:-1], len(axes), None) if maps[1:] else [tuple(range(2, 2 + len(axes)))]
+        return [permuted_back(shape, axes) for shape in behind]
     conv: Conv | None = next((plain for m in inner_first if (plain := m.plain()) is not None), None)
     if isinstance(inner_first[0], Mixing):
         return _mixed_shapes(inner_first[0])
@@ -102,7 +108,7 @@ def probe_shapes(
     for k in range(residues):
         spatial = (size + (k + axis) % residues for axis, (size, _) in enumerate(smallest))
         batch = () if rank == conv.n + 1 else (2 if k == 0 else 1,)
-        shapes.append((*batch, conv.in_channels, *spatial))
+        shapes.append((*batch, channels_read(inner_first, conv), *spatial))
     if real is not None and sum(m.macs(real) for m in maps) <= affordable:
         shapes.append(real)
     return shapes

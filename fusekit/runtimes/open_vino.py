@@ -24,6 +24,7 @@ RATES = Rates(
     ring_side=7,
     pads_each_side=True,
     copies_slices=True,
+    scales_norms=True,
     owns_layout=True,
     by_matrices=True,
     batched_rows=0,

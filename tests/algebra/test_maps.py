@@ -34,6 +34,7 @@ from fusekit.algebra import (
     Mixing,
     Normalization,
     Pad,
+    Permute,
     Picking,
     PixelShuffle,
     Relaid,
@@ -158,6 +159,7 @@ DRAWN: dict[type[Map], st.SearchStrategy[Drawn]] = {
     Normalization: _spatial(_normalization),
     Mixing: mixings().map(lambda drawn: (drawn[0][1], drawn[1])),
     Pad: _spatial(lambda draw, n: draw(pads(n))),
+    Permute: gaussians(2, 4, 2, 3).map(lambda x: (Permute((2, 0, 3, 1)), x)),
     Picking: _spatial(lambda draw, n: Picking(tuple(draw(st.lists(st.integers(0, 3), min_size=1, max_size=5))), 4, n)),
     PixelShuffle: gaussians(2, 4, 2, 3).map(lambda x: (PixelShuffle(2), x)),
     Relaid: _with(lambda conv: Relaid(conv, planar=conv.n == 1, channels_last=conv.n > 0), **_PLAIN),
@@ -267,7 +269,9 @@ def test_span(m: Map, x: Tensor) -> None:
     long input, where no border is in the way."""
     span = m.span()
     if span is None:
-        assert isinstance(m, Flatten | Normalization | GlobalMean | MergeLeading | PixelShuffle | Constant | Choice)
+        assert isinstance(
+            m, Flatten | Permute | Normalization | GlobalMean | MergeLeading | PixelShuffle | Constant | Choice
+        )
         return
     n = len(span.reach)
     assert len(span.stride) == len(span.ring) == n and (not n or x.ndim > n)

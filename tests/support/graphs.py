@@ -58,6 +58,8 @@ def graph_of(
     def argument(value: Any) -> Any:
         if value is X:
             return x
+        if isinstance(value, list):
+            return [argument(each) for each in value]
         return graph.add_constant(value, "constant") if isinstance(value, Tensor) else value
 
     spelled = tuple(argument(value) for value in args)

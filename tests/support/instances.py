@@ -35,7 +35,7 @@ from fusekit.algebra.kernel import coarsen
 from fusekit.algebra.pool import AvgPool
 from fusekit.algebra.products.bilinear import product_tensor
 from fusekit.algebra.products.product_conv import algebra_of, without_zero_blocks
-from fusekit.algebra.rearrange import Flatten, GlobalMean, MergeLeading, PixelShuffle
+from fusekit.algebra.rearrange import Flatten, GlobalMean, MergeLeading, Permute, PixelShuffle
 from fusekit.ir import Graph
 from fusekit.rewriting.pattern import Compose, Expression, Having, Match, Row, Siblings
 from tests.support.strategies import affines, convs, forks, gaussian, inputs_of, pads
@@ -144,6 +144,37 @@ def rearranged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map
     if draw(st.integers(0, 3)):
         outer = Conv.from_torch(gaussian(draw, 3, channels, *(1,) * n), gaussian(draw, 3))
     return (outer, middle, inner), x
+
+
+@st.composite
+def permuted(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...], Tensor]:
+    """Maps before and behind an order of the axes, which mostly moves the channels last."""
+    n = draw(st.integers(1, 3))
+    rank = n + 2
+    last = (0, *range(2, rank), 1)
+    free = draw(st.integers(0, 3)) == 0
+    order = Permute(tuple(draw(st.permutations(range(rank)))) if free else last)
+    if kinds == (Permute, Permute):
+        back = tuple(draw(st.permutations(range(rank)))) if free else (0, rank - 1, *range(1, rank - 1))
+        return (Permute(back), order), gaussian(draw, *range(1, rank + 1))
+    if kinds[0] is Permute:
+        linear = draw(convs(n=0))
+        back = (0, rank - 1, *range(1, rank - 1))
+        return (Permute(back), linear, order), gaussian(draw, 2, linear.in_channels, *range(2, rank))
+    if kinds[0] is Affine:
+        inner = draw(convs(n=n, transposed=None))
+        x = draw(inputs_of(inner))
+        made = order(inner(x))
+        axis = draw(st.sampled_from((-1, -1, -2)))
+        return (draw(affines(made.shape[axis], axis)), order, inner), x
+    before: Any = draw(convs(n=n, transposed=None))
+    if kinds[2] is Conv:
+        x = draw(inputs_of(before))
+    else:
+        x = gaussian(draw, 2, 3, *range(2, rank))
+        axis = draw(st.sampled_from((-n - 1, -n - 1, -1)))
+        before = draw(affines(x.shape[axis], axis))
+    return (draw(convs(n=0, in_channels=order(before(x)).shape[-1])), order, before), x
 
 
 @st.composite
@@ -423,6 +454,8 @@ def instances(pattern: Any) -> st.SearchStrategy[tuple[tuple[Map, ...], Tensor]]
         return short_windows()
     if Mixing in pattern.kinds:
         return mixings()
+    if Permute in pattern.kinds:
+        return permuted(pattern.kinds)
     if EdgePad in pattern.kinds:
         return edged(pattern.kinds)
     special = {PixelShuffle, GlobalMean, Flatten, MergeLeading} & set(pattern.kinds) and pattern.kinds != (

@@ -139,6 +139,33 @@ def _read_matmul(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     return Reading(Conv.from_torch(weight.t(), None), left)
 
 
+def _read_einsum(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    """A constant matrix on the last axis, or on the one behind the batch: "bchw,oc->bohw"."""
+    if len(a["tensors"]) != 2:
+        return None
+    first, second = a["tensors"]
+    words, _, made = a["equation"].replace(" ", "").partition("->")
+    names = words.split(",")
+    if graph.constant(second) is None:
+        first, second, names = second, first, names[::-1]
+    weight = graph.constant(second)
+    if weight is None or weight.ndim != 2 or not _is_floating(weight) or graph.constant(first) is not None:
+        return None
+    given, matrix = names
+    inner, outer = (set(matrix) & set(given)), (set(matrix) & set(made))
+    if len(inner) != 1 or len(outer) != 1 or inner & set(made) or outer & set(given) or not given.isalpha():
+        return None
+    (i,), (o,), n = inner, outer, len(given) - 2
+    if made != given.replace(i, o) or len(set(given)) < len(given) or len(made) != len(given):
+        return None
+    weight = weight if matrix == o + i else weight.t()
+    if given.endswith(i):
+        return Reading(Conv.from_torch(weight, None), first)
+    if given.index(i) != 1 or n not in _CALLS:
+        return None
+    return Reading(Conv.from_torch(weight.reshape(*weight.shape, *(1,) * n), None), first)
+
+
 def _emit_conv(graph: Graph, node: fx.Node) -> Layer | None:
     a = bind(node)
     conv = _conv(graph, a)
@@ -234,6 +261,7 @@ SPELLING = Spelling(
         aten.linear.default: _read_linear,
         aten.matmul.default: _read_matmul,
         aten.mm.default: _read_matmul,
+        aten.einsum.default: _read_einsum,
     },
     emitted={**dict.fromkeys(_CONVS, _emit_conv), aten.linear.default: _emit_linear},
     called={

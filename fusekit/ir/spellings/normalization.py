@@ -15,7 +15,7 @@ from fusekit.ir.spellings.table import Call, CalledLayer, Layer, Spelling
 
 aten = torch.ops.aten
 
-_KINDS = {aten.layer_norm.default: "layer", aten.rms_norm.default: "rms"}
+_KINDS: dict[Any, str] = {aten.layer_norm.default: "layer", aten.rms_norm.default: "rms"}
 
 
 def _write(graph: Graph, value: Normalization, source: fx.Node, name: str) -> list[fx.Node]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fusekit.algebra import AvgPool, Flatten, GlobalMean, Identity, MergeLeading, PixelShuffle
+from fusekit.algebra import AvgPool, Flatten, GlobalMean, Identity, MergeLeading, Permute, PixelShuffle
 from fusekit.ir.facts import facts
 from fusekit.ir.graph import Graph
 from fusekit.ir.reading import Arguments, Reading, listed, static
@@ -114,17 +114,37 @@ def _read_flatten(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
 
 
 def _read_reshape(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
-    """To two axes: as much of it is the batch, or the last axis, as the sizes that are known leave no doubt of."""
-    source = a["self"]
-    given, made = facts(source).shape, facts(node).shape
-    if given is None or made is None or len(made) != 2 or len(given) < 3:
+    """(-1, as many as the last axis has), or as all but the first have; other sizes are the program's to compute."""
+    source, shape = a["self"], a["size"] if "size" in a else a["shape"]
+    given = facts(source).shape
+    if given is None or len(given) < 3 or len(shape) != 2 or shape[0] != -1 or not isinstance(shape[1], int):
         return None
-    if made[1] is not None and made[1] == given[-1]:
+    if shape[1] == given[-1]:
         return Reading(MergeLeading(1), source)
     rest = [size for size in given[1:] if size is not None]
-    if len(rest) < len(given) - 1 or made[1] != math.prod(rest):
+    if len(rest) < len(given) - 1 or shape[1] != math.prod(rest):
         return None
     return Reading(Flatten(tuple(rest[1:])), source)
+
+
+def _write_permute(graph: Graph, value: Permute, source: fx.Node, name: str) -> list[fx.Node]:
+    return [graph.fx.call_function(aten.permute.default, (source, list(value.axes)))]
+
+
+def _read_permute(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    dims = a["dims"]
+    if not all(isinstance(dim, int) for dim in dims):
+        return None
+    return Reading(Permute(tuple(dim % len(dims) for dim in dims)), a["self"])
+
+
+def _read_transpose(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    rank, dims = facts(a["self"]).rank, (a["dim0"], a["dim1"])
+    if not rank or not all(isinstance(dim, int) for dim in dims):
+        return None
+    axes = list(range(rank))
+    axes[dims[0]], axes[dims[1]] = axes[dims[1]], axes[dims[0]]
+    return Reading(Permute(tuple(axes)), a["self"])
 
 
 def _write_merge(graph: Graph, value: MergeLeading, source: fx.Node, name: str) -> list[fx.Node]:
@@ -183,12 +203,15 @@ SPELLING = Spelling(
         GlobalMean: _write_mean,
         Flatten: _write_flatten,
         MergeLeading: _write_merge,
+        Permute: _write_permute,
     },
     read={
         **dict.fromkeys((aten.alias.default, *_DROPOUTS), _read_identity),
         aten.pixel_shuffle.default: _read_shuffle,
         **dict.fromkeys((*_MEANS, aten.mean.dim), _read_mean),
         aten.flatten.using_ints: _read_flatten,
+        aten.permute.default: _read_permute,
+        aten.transpose.int: _read_transpose,
         **dict.fromkeys((aten.view.default, aten.reshape.default), _read_reshape),
         **dict.fromkeys(_POOLS, _read_pool),
     },

@@ -1,5 +1,5 @@
 """Slices of spatial axes, as subscripts or calls: read where they stand behind batch and channels, and their bounds
-count from the ends or the size is known. Slices of channels are parts (`fusekit/rewriting/channel_paths.py`)."""
+count from the ends, whatever the size. Slices of channels are parts (`fusekit/rewriting/channel_paths.py`)."""
 
 import operator
 import sys
@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from fusekit.algebra import Cut, Identity
-from fusekit.ir.facts import Facts, facts
+from fusekit.ir.facts import facts
 from fusekit.ir.graph import Graph
 from fusekit.ir.reading import Arguments, Reading
 from fusekit.ir.spellings.picks import picked
@@ -44,13 +44,6 @@ def _read_slice(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     return _reading(a["self"], {a["dim"]: (a["start"], a["end"], a["step"])})
 
 
-def _read_narrow(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
-    start, length = a["start"], a["length"]
-    if not isinstance(start, int) or not isinstance(length, int):
-        return None
-    return _reading(a["input" if "input" in a else "self"], {a["dim"]: (start, (start + length) or None, 1)})
-
-
 def _reading(source: fx.Node, chosen: dict[Any, Bounds]) -> Reading | None:
     """The cut of these axes, counted from the left or the right."""
     known = facts(source)
@@ -58,7 +51,7 @@ def _reading(source: fx.Node, chosen: dict[Any, Bounds]) -> Reading | None:
         return None
     crop, every = [(0, 0)] * known.rank, [1] * known.rank
     for axis, bounds in chosen.items():
-        found = _cut(bounds, known, axis - known.rank if axis >= 0 else axis)
+        found = _cut(bounds)
         if found is None:
             return None
         crop[axis], every[axis] = found
@@ -69,20 +62,13 @@ def _reading(source: fx.Node, chosen: dict[Any, Bounds]) -> Reading | None:
     return Reading(Cut(tuple(crop[2:]), tuple(every[2:])), source)
 
 
-def _cut(bounds: Bounds, known: Facts, axis: int) -> tuple[tuple[int, int], int] | None:
-    """((low, high) crop, step); None where a bound is computed, or hangs on a size that is not known."""
+def _cut(bounds: Bounds) -> tuple[tuple[int, int], int] | None:
+    """((low, high) crop, step); None where a bound is computed, or is a place on an axis whose size may vary."""
     start, stop, step = (0 if bounds[0] is None else bounds[0]), bounds[1], bounds[2] or 1
-    stop = None if stop == sys.maxsize else stop
-    if not all(isinstance(bound, int) for bound in (start, 0 if stop is None else stop, step)):
+    stop = 0 if stop in (None, sys.maxsize) else stop
+    if not all(isinstance(bound, int) for bound in (start, stop, step)):
         return None
-    size = known.size(axis)
-    low = start if start >= 0 else None if size is None else max(size + start, 0)
-    high = 0 if stop is None else -stop if stop < 0 else None if size is None else max(size - stop, 0)
-    if low is None or high is None or (size is not None and low + high >= size):
-        return None
-    return (low, high), step
+    return ((start, -stop), step) if start >= 0 >= stop and (stop or bounds[1] != 0) else None
 
 
-SPELLING = Spelling(
-    read={operator.getitem: _read_subscript, aten.slice.Tensor: _read_slice, aten.narrow.default: _read_narrow}
-)
+SPELLING = Spelling(read={operator.getitem: _read_subscript, aten.slice.Tensor: _read_slice})
