@@ -99,14 +99,14 @@ _ADD = arithmetic.READERS["Add"]
 def _add(node: OperatorNode, known: Known) -> Meaning | None:
     """x W + b is one linear layer, however a file spells it; written again it would be spelled so, too."""
     meaning = _ADD(node, known)
-    factors = known.products.get(meaning.source) if isinstance(meaning, Linear) else None
-    if not isinstance(meaning, Linear) or factors is None:
+    product = known.read_once.get(meaning.source) if isinstance(meaning, Linear) else None
+    inner = _matmul(product, known) if product is not None and product.operator == "MatMul" else None
+    if not isinstance(meaning, Linear) or inner is None:
         return meaning
-    weights = known.weights(factors[1], *meaning.constants)
-    if weights is None or weights[0].ndim != 2 or any(size != 1 for size in weights[1].shape[:-1]):
+    bias = known.weights(*meaning.constants)
+    if bias is None or any(size != 1 for size in bias[0].shape[:-1]):
         return meaning
-    build = partial(_linear_of, alpha=1.0, beta=1.0, transposed=False)
-    return Linear(factors[0], build, (factors[1], *meaning.constants), absorbs=meaning.source)
+    return Linear(inner.source, inner.build, (*inner.constants, *meaning.constants), absorbs=meaning.source)
 
 
 READERS: dict[str, Reader] = {
