@@ -10,6 +10,7 @@ before reflected or replicated rows is refused: they repeat its output, and the 
 from dataclasses import dataclass
 
 from fusekit.algebra import Affine, Composition, Conv, EdgePad
+from fusekit.errors import Inapplicable
 from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
 
@@ -22,6 +23,8 @@ class FoldAffineEdge(Rewrite):
     pattern = Compose(Conv, EdgePad, Affine)
 
     def propose(self, c: Conv, pad: EdgePad, a: Affine) -> Composition:
+        if c.n == 0:
+            raise Inapplicable("the padding repeats features of a linear layer")
         return Composition((c @ a, pad))
 
 
@@ -54,4 +57,6 @@ class FoldConvEdge(Rewrite):
     gain = 0.9
 
     def propose(self, outer: Conv, pad: EdgePad, inner: Conv) -> Composition:
+        if outer.n == 0:
+            raise Inapplicable("the padding repeats features of a linear layer")
         return Composition((outer @ inner, pad.before_pointwise(inner)))

@@ -174,8 +174,9 @@ class Combination:
         alike that few zeros are needed."""
         merged: list[Term] = []
         for term in self.terms:
-            beside = merged and merged[-1].source == term.source
-            stacked = _stacked(merged[-1], term, self.axis) if beside else None
+            stacked = None
+            if merged and merged[-1].source == term.source:
+                stacked = _stacked(merged[-1], term, self.axis)
             merged[-1:] = [stacked] if stacked is not None else [*merged[-1:], term]
         if len(merged) == len(self.terms):
             raise Inapplicable("no neighbouring branches have windows alike")

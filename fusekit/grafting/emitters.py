@@ -56,11 +56,6 @@ def write(sheet: Sheet, value: Map, place: Place) -> None:
     _WRITERS[type(value)](sheet, value, place)
 
 
-def can_write(kind: type[Map]) -> bool:
-    """Whether files have a form for a kind of map."""
-    return kind in _WRITERS
-
-
 def _conv(sheet: Sheet, conv: Conv, place: Place) -> None:
     if conv.n == 0:
         _linear(sheet, conv, place)
@@ -141,6 +136,11 @@ def _shuffle(sheet: Sheet, shuffle: PixelShuffle, place: Place) -> None:
 
 
 def _activation(sheet: Sheet, value: Elementwise, place: Place) -> None:
+    if value.function is torch.ops.aten.silu.default:
+        gate = sheet.unique(f"{place.path}.gate")
+        sheet.node("Sigmoid", [place.source], [gate], f"{place.path}.sigmoid")
+        sheet.node("Mul", [place.source, gate], [place.output], place.path)
+        return
     operator, attributes = WRITTEN[value.function]
     sheet.node(operator, [place.source], [place.output], place.path, **attributes(*value.arguments))
 

@@ -1,5 +1,5 @@
-"""The main graph of a file as a graph of fusekit's, each node of the file one node of it; a product with a constant
-matrix and the bias added to it are one together.
+"""The main graph of a file as a graph of fusekit's, each node of the file one node of it. Two that
+are one operator in parts are one: a product with a constant matrix and its bias, a sigmoid and the product of it.
 
     computed(x, *constants, build)      a node that reads as a map
     opaque(*values)                     a node that does not, whatever it is, and what its sub-graphs read
@@ -24,7 +24,7 @@ from fusekit.algebra import Identity
 from fusekit.grafting.constants import Constants
 from fusekit.grafting.meaning import Known as KnownValues
 from fusekit.grafting.meaning import Linear, Meaning, Value
-from fusekit.grafting.model_file import ModelFile, captured_by, is_standard
+from fusekit.grafting.model_file import ModelFile, captured_by
 from fusekit.grafting.operator_node import OperatorNode
 from fusekit.grafting.operators import READERS
 from fusekit.grafting.shapes import Shapes, Sizes
@@ -99,19 +99,18 @@ def import_file(file: ModelFile, sizes: Mapping[str, Sizes]) -> Imported:
     return _Importer(file, Constants(file, shapes), shapes).run()
 
 
-def _products(file: ModelFile, constants: Constants) -> dict[str, tuple[str, str]]:
-    """The products of a value and a constant matrix that one other node reads and nobody else: their factors."""
-    read = [name for node in file.graph.node for name in (*node.input, *captured_by(node))]
+def _read_once(file: ModelFile) -> dict[str, OperatorNode]:
+    """What makes the values that one node reads once, and nobody else."""
+    read = (name for node in file.graph.node for name in (*node.input, *captured_by(node)))
     counts = Counter((*read, *(value.name for value in file.graph.output)))
-    made = {node.output[0]: node for node in file.graph.node if node.op_type == "MatMul" and is_standard(node.domain)}
-    factors = {name: (node.input[0], node.input[1]) for name, node in made.items() if counts[name] == 1}
-    return {name: pair for name, pair in factors.items() if pair[1] in constants and pair[0] not in constants}
+    nodes = [OperatorNode(node, file.opset) for node in file.graph.node]
+    return {node.only_output: node for node in nodes if counts[node.only_output] == 1}
 
 
 class _Importer:
     def __init__(self, file: ModelFile, constants: Constants, shapes: Shapes) -> None:
         self.file, self.constants, self.shapes = file, constants, shapes
-        self.known = KnownValues(constants, shapes, _products(file, constants))
+        self.known = KnownValues(constants, shapes, _read_once(file))
         self.result = Imported(file, constants, Graph(fx.Graph(), name="OnnxModel"))
         self.fx = self.result.graph.fx
         self.nodes: dict[str, fx.Node] = {}
@@ -158,7 +157,7 @@ class _Importer:
 
     def _absorbed(self, meaning: Meaning | None) -> tuple[int, ...]:
         """The places of the nodes that this one takes in; what stood for them goes."""
-        if not isinstance(meaning, Linear) or not meaning.absorbs:
+        if meaning is None or not meaning.absorbs:
             return ()
         node = self.nodes.pop(meaning.absorbs)
         place = self.result.origin.pop(node)
@@ -180,7 +179,8 @@ class _Importer:
             constants = (self._attribute(name) for name in meaning.constants)
             arguments: Any = (self.nodes[meaning.source], *constants, meaning.build)
             return self.fx.call_function(computed, arguments)
-        return self.fx.call_function(meaning.target, tuple(self._argument(each) for each in meaning.arguments))
+        arguments = tuple(self._argument(each) for each in meaning.arguments)
+        return self.fx.call_function(meaning.target, arguments)
 
     def _argument(self, value: Any) -> Any:
         if isinstance(value, list):

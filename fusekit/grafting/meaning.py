@@ -39,20 +39,21 @@ class Linear:
 
 @dataclass(frozen=True)
 class Called:
-    """`target(*arguments)`; a `Value` among these stands for what has this name."""
+    """`target(*arguments)`; a `Value` among these stands for what has this name. `absorbs`: as above."""
 
     target: Any
     arguments: tuple[Any, ...]
+    absorbs: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What is known of the values that a node reads. `products`: of those that are a value times a constant matrix, and
-    are read once, both factors."""
+    """What is known of the values that a node reads. `read_once`: what makes those that one node reads, and nobody
+    else: such a pair of nodes can be one."""
 
     constants: Constants
     shapes: Shapes
-    products: Mapping[str, tuple[str, str]]
+    read_once: Mapping[str, OperatorNode]
 
     def facts(self, name: str) -> Facts:
         """Of a value's shape and element type, whatever the inputs."""

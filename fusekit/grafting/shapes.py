@@ -9,7 +9,7 @@ from functools import cached_property
 
 import onnx
 import torch
-from onnx import GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, TensorProto, TypeProto
 
 from fusekit.ir import Facts
 
@@ -101,11 +101,6 @@ def _skeleton(proto: ModelProto) -> ModelProto:
             graph.initializer.append(tensor)
         else:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-    for value in proto.graph.output:
-        bare_value = ValueInfoProto(name=value.name)
-        if value.type.HasField("tensor_type"):
-            bare_value.type.tensor_type.elem_type = value.type.tensor_type.elem_type
-        graph.output.append(bare_value)
     return bare
 
 
@@ -114,7 +109,7 @@ def _inferred(proto: ModelProto) -> dict[str, TypeProto]:
         found = onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True).graph
     except Exception:  # an operator that nobody knows shapes of may end it all: then nothing is known
         return {}
-    values = {value.name: value.type for value in (*found.value_info, *found.output, *found.input)}
+    values = {value.name: value.type for value in (*found.value_info, *found.input)}
     for tensor in found.initializer:
         values[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
     return values

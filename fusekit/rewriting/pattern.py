@@ -88,29 +88,29 @@ class Compose:
 class Row:
     """The longest chain of maps of one kind, of at least two, found from the last one. The value of each map is read
     only by the next map; the value of the first (innermost) map may have other readers too. `alike`: a property that
-    all maps of a chain must share, if not all of the kind can stand in one."""
+    neighbours must share if the chain is to be longer than two."""
 
-    def __init__(self, kind: type[Map], alike: Callable[[Any], object] | None = None) -> None:
+    def __init__(self, kind: type[Map], alike: Callable[[Any], object] = type) -> None:
         self.kind, self.alike = kind, alike
 
     def match(self, graph: Graph, output: fx.Node) -> Match | None:
         users = list(output.users)
         last = self._reads(graph, output)
-        if last is None or (len(users) == 1 and self._continues(self._reads(graph, users[0]), last)):
+        behind = self._reads(graph, users[0]) if len(users) == 1 else None
+        if last is None or (behind is not None and self.alike(behind[0]) == self.alike(last[0])):
             return None
-        nodes, maps, node, found = [output], [last[0]], last[1], self._reads(graph, last[1])
-        while self._continues(found, last) and found is not None:
+        nodes, maps, node = [output], [last[0]], last[1]
+        while (found := self._reads(graph, node)) is not None:
+            same = self.alike(found[0]) == self.alike(maps[-1])
+            if not same and len(nodes) > 1:
+                break
             nodes.append(node)
             maps.append(found[0])
-            if len(node.users) > 1:
+            if not same or len(node.users) > 1:
                 break
-            node, found = found[1], self._reads(graph, found[1])
+            node = found[1]
         source = read(graph, nodes[-1])
         return Match((source.source,), tuple(reversed(nodes)), tuple(maps)) if source and len(nodes) > 1 else None
-
-    def _continues(self, found: tuple[Map, fx.Node] | None, last: tuple[Map, fx.Node]) -> bool:
-        """Whether this one stands in one row with the last."""
-        return found is not None and (self.alike is None or self.alike(found[0]) == self.alike(last[0]))
 
     def _reads(self, graph: Graph, node: fx.Node) -> tuple[Map, fx.Node] | None:
         reading = read(graph, node)

@@ -210,3 +210,39 @@ def test_wide_branches_of_different_inputs_stay_concatenated() -> None:
     model = randomize(Skip())
     fast = fusekit.optimize(model, (torch.randn(1, 64, 28, 28), torch.randn(1, 32, 28, 28)))
     assert not report_of(fast).applied
+
+
+class _Times(nn.Module):
+    """All of it by one number, and one added."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2.0 + 1.0
+
+
+class _Along(nn.Module):
+    """Two convolutions of one tensor, put together along an axis."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.first, self.second, self.axis = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.first(x), self.second(x)], self.axis)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (nn.Sequential(nn.Linear(4, 16), nn.Flatten(), nn.Linear(48, 2)), (2, 3, 4)),  # channels last, then flattened
+        (nn.Sequential(nn.Linear(7, 2), nn.Conv1d(3, 4, 1), nn.Conv1d(4, 3, 1)), (2, 3, 7)),  # of two kinds of channels
+        (nn.Sequential(nn.Conv1d(3, 4, 1), nn.Conv1d(4, 3, 1), nn.Linear(7, 2)), (2, 3, 7)),
+        (nn.Sequential(_Times(), nn.ReplicationPad1d(1), nn.Linear(6, 3)), (2, 3, 4)),  # a pad of features
+        (_Along(0), (2, 4, 5, 5)),  # a batch of both
+        (_Along(3), (2, 4, 5, 5)),
+    ],
+)
+def test_what_looks_like_a_row_and_is_none(model: nn.Module, shape: tuple[int, ...]) -> None:
+    model = randomize(model).double()
+    fast = fusekit.optimize(model, normal(*shape))
+    assert not report_of(fast).rejected
+    assert_same(fast, model, normal(*shape))

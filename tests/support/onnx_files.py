@@ -8,7 +8,7 @@ import numpy
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-Shape = Sequence[int | str | None]
+Shape = Sequence[int | str | None] | None
 
 
 def drawn(*shape: int, seed: int = 0, positive: bool = False) -> Any:

@@ -380,7 +380,7 @@ def _picked(g: RandomGraph, x: str) -> list[str]:
 
 
 def _other(g: RandomGraph, x: str) -> list[str]:
-    return g.add(g.pick("Softmax", "Sqrt", "Exp", "Sign"), [x])
+    return g.add(g.pick("Softmax", "Sign", "Ceil"), [x])
 
 
 _ANY: list[Drawer] = [_with_constant, _with_constant, _of_two, _of_two, _activation, _nothing, _other]

@@ -7,8 +7,8 @@ from fusekit.grafting.meaning import Reader
 from fusekit.grafting.operators import activations, arithmetic, convolutions, parts, rearranged, windows
 
 READERS: dict[str, Reader] = {
-    **activations.READERS,
     **arithmetic.READERS,
+    **activations.READERS,
     **convolutions.READERS,
     **parts.READERS,
     **rearranged.READERS,

@@ -13,7 +13,7 @@ from fusekit.algebra.values import wide
 from fusekit.grafting.meaning import Known, Linear, Meaning, Reader
 from fusekit.grafting.operator_node import OperatorNode
 from fusekit.grafting.operators import arithmetic
-from fusekit.grafting.operators.padding import window_padding
+from fusekit.grafting.operators.padding import fits, window_padding
 
 
 def _conv_of(weight: Tensor, bias: Tensor | None = None, **geometry: Any) -> Conv:
@@ -32,10 +32,9 @@ def _conv(node: OperatorNode, known: Known) -> Linear | None:
     padding = window_padding(node, window, stride, dilation, sizes)
     if padding is None or tuple(node.numbers("kernel_shape", list(window))) != window or weights[0].shape[0] % groups:
         return None
-    seen = [d * (k - 1) + 1 - sum(pads) for d, k, pads in zip(dilation, window, padding, strict=True)]
-    example = (known.shapes.example(node.input(0)) or ())[2:]
-    if any(size < least for size, least in zip(example, seen, strict=False)):
-        return None  # the window is longer than what it sees: runtimes do not agree on what that gives
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, window, strict=True)]
+    if not fits(known, node.input(0), reach, padding):
+        return None
     geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return Linear(node.input(0), partial(_conv_of, **geometry), tuple(node.inputs[1:]))
 
@@ -99,14 +98,14 @@ _ADD = arithmetic.READERS["Add"]
 def _add(node: OperatorNode, known: Known) -> Meaning | None:
     """x W + b is one linear layer, however a file spells it; written again it would be spelled so, too."""
     meaning = _ADD(node, known)
-    factors = known.products.get(meaning.source) if isinstance(meaning, Linear) else None
-    if not isinstance(meaning, Linear) or factors is None:
+    product = known.read_once.get(meaning.source) if isinstance(meaning, Linear) else None
+    inner = _matmul(product, known) if product is not None and product.operator == "MatMul" else None
+    if not isinstance(meaning, Linear) or inner is None:
         return meaning
-    weights = known.weights(factors[1], *meaning.constants)
-    if weights is None or weights[0].ndim != 2 or any(size != 1 for size in weights[1].shape[:-1]):
+    bias = known.weights(*meaning.constants)
+    if bias is None or any(size != 1 for size in bias[0].shape[:-1]):
         return meaning
-    build = partial(_linear_of, alpha=1.0, beta=1.0, transposed=False)
-    return Linear(factors[0], build, (factors[1], *meaning.constants), absorbs=meaning.source)
+    return Linear(inner.source, inner.build, (*inner.constants, *meaning.constants), absorbs=meaning.source)
 
 
 READERS: dict[str, Reader] = {

@@ -6,6 +6,7 @@ SAME_UPPER   total = max(0, (⌈size / s⌉ - 1) s + d (k - 1) + 1 - size), the 
 from collections.abc import Sequence
 
 from fusekit.algebra.map import Pairs
+from fusekit.grafting.meaning import Known
 from fusekit.grafting.operator_node import OperatorNode
 
 
@@ -39,3 +40,11 @@ def window_padding(
         small, large = total // 2, total - total // 2
         pairs = (*pairs, (small, large) if way == "SAME_UPPER" else (large, small))
     return pairs
+
+
+def fits(known: Known, source: str, reach: Sequence[int], padding: Pairs) -> bool:
+    """Whether a window sees no more than there is, as far as sizes are known: else runtimes do not agree on what it
+    gives. `reach`: entries from its first to its last tap, on each axis."""
+    example = (known.shapes.example(source) or ())[2:]
+    least = [taps - sum(pair) for taps, pair in zip(reach, padding, strict=True)]
+    return all(size >= needed for size, needed in zip(example, least, strict=False))

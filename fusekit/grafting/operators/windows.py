@@ -6,6 +6,7 @@ from fusekit.algebra import AvgPool, EdgePad, GlobalMean, Identity, Pad
 from fusekit.algebra.map import Pairs
 from fusekit.grafting.meaning import Known, Linear, Reader
 from fusekit.grafting.operator_node import OperatorNode
+from fusekit.grafting.operators.padding import fits
 
 _EDGES = {"reflect": "reflect", "edge": "replicate"}
 
@@ -65,6 +66,8 @@ def _average_pool(node: OperatorNode, known: Known) -> Linear | None:
         return None
     if any(2 * pad > size for pad, size in zip(pads, window, strict=False)):
         return None  # torch has no such pool
+    if not fits(known, node.input(0), window, tuple(zip(pads[:n], pads[n:], strict=True))):
+        return None
     return Linear(node.input(0), partial(AvgPool, tuple(window), tuple(stride), tuple(pads[:n])))
 
 
