@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from fusekit.errors import CaptureError
 from fusekit.ir import Graph, Known, note, where
+from fusekit.nn.functional.items import with_items
 
 _PLAIN_OPERATOR = {
     operator.iadd: operator.add,
@@ -40,9 +41,29 @@ _FRESH_FUNCTIONS = {
     *(F.relu, F.relu6, F.leaky_relu, F.gelu, F.silu, F.elu, F.softmax, F.hardtanh, F.hardswish, F.hardsigmoid),
     *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, F.linear),
     *(F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+    *(F.pad, torch.zeros, torch.ones, torch.full, torch.empty, torch.zeros_like, torch.ones_like, with_items),
     *(F.batch_norm, F.layer_norm, F.group_norm, F.interpolate, torch.conv1d, torch.conv2d, torch.conv3d),
 }
-_FRESH_METHODS = {"add", "sub", "mul", "div", "relu", "sigmoid", "tanh", "mean", "sum", "clone", "size", "dim"}
+_FRESH_METHODS = {
+    *(
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "relu",
+        "sigmoid",
+        "tanh",
+        "mean",
+        "sum",
+        "clone",
+        "size",
+        "dim",
+    ),
+    *("new_zeros", "new_ones", "new_full"),
+}
 # `x.name_(...)` is `x = x.name(...)`: not so for fill_, zero_ or copy_, which have no plain form, nor for random ones
 _PLAIN_NAMES = {
     *("add", "sub", "mul", "div", "pow", "neg", "abs", "exp", "log", "sqrt", "rsqrt", "square", "reciprocal"),
@@ -168,6 +189,8 @@ def _make_plain(graph: Graph, node: fx.Node) -> None:
         graph.modules[path] = module
     elif node.target in _PLAIN_OPERATOR:
         node.target = _PLAIN_OPERATOR[node.target]
+    elif node.target is operator.setitem:
+        node.target = with_items
     elif _arguments(node).get("inplace"):
         plain = {key: value for key, value in _arguments(node).items() if key != "inplace"}
         node.args, node.kwargs = (plain.pop("input"),), plain
