@@ -45,23 +45,7 @@ _FRESH_FUNCTIONS = {
     *(F.batch_norm, F.layer_norm, F.group_norm, F.interpolate, torch.conv1d, torch.conv2d, torch.conv3d),
 }
 _FRESH_METHODS = {
-    *(
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "relu",
-        "sigmoid",
-        "tanh",
-        "mean",
-        "sum",
-        "clone",
-        "size",
-        "dim",
-    ),
+    *("add", "sub", "mul", "div", "relu", "sigmoid", "tanh", "mean", "sum", "clone", "size", "dim"),
     *("new_zeros", "new_ones", "new_full"),
 }
 # `x.name_(...)` is `x = x.name(...)`: not so for fill_, zero_ or copy_, which have no plain form, nor for random ones
