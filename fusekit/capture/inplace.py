@@ -133,10 +133,25 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
 
 
 def _owns_memory(graph: Graph, node: fx.Node, *, before: fx.Node, order: dict[fx.Node, int]) -> bool:
-    """No one else can see a write to this value: it is fresh, and no earlier reader may hold a view of it."""
+    """No one else can see a write to this value: it is fresh, or a view of what is and is read by nothing else, and no
+    earlier reader may hold a view of it."""
     aliases = _aliases(graph, node)
     earlier = {user for alias in aliases for user in alias.users if order[user] < order[before]}
-    return _is_fresh(graph, aliases[-1]) and all(_is_fresh(graph, user) for user in earlier - set(aliases))
+    if not all(_is_fresh(graph, user) for user in earlier - set(aliases)):
+        return False
+    source = aliases[-1]
+    if _is_fresh(graph, source):
+        return True
+    base = source.args[0] if _is_view(source) else None
+    return isinstance(base, fx.Node) and len(base.users) == 1 and _owns_memory(graph, base, before=source, order=order)
+
+
+def _is_view(node: fx.Node) -> bool:
+    """A part of its first argument, or it in another shape."""
+    if node.target is operator.getitem:
+        index: Any = node.args[1]
+        return any(isinstance(each, slice) for each in (index if isinstance(index, tuple) else (index,)))
+    return node.op == "call_method" and node.target in ("view", "reshape", "flatten", "permute", "transpose")
 
 
 def _aliases(graph: Graph, node: fx.Node) -> list[fx.Node]:

@@ -41,7 +41,14 @@ def by_size(m: Any, x: Tensor) -> Tensor:
     return m.b(y)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("forward", [number, border, placed, by_size], ids=lambda f: f.__name__)
+def added_to_a_part(m: Any, x: Tensor) -> Tensor:
+    """Of what nothing else reads."""
+    y = torch.cat([m.a(x), m.b(x)], 1)[:, 1:4]
+    y += x
+    return y.flatten(1)
+
+
+@pytest.mark.parametrize("forward", [number, border, placed, by_size, added_to_a_part], ids=lambda f: f.__name__)
 def test_items_assigned(forward: Forward) -> None:
     model = prepared(host(forward))
     for result in both_ways(model, X, (*OTHER, normal(1, 3, 1, 4))):
@@ -57,6 +64,14 @@ def seen_elsewhere(m: Any, x: Tensor) -> Tensor:
     return m.b(y).flatten(1) + v  # type: ignore[no-any-return]
 
 
+def of_the_whole(m: Any, x: Tensor) -> Tensor:
+    """A part is written to, and the whole read."""
+    y = torch.cat([m.a(x), m.b(x)], 1)
+    part = y[:, 1:4]
+    part += x
+    return y + part.sum()
+
+
 def of_the_input(m: Any, x: Tensor) -> Tensor:
     x[:, :1] = 2
     return m.a(x)  # type: ignore[no-any-return]
@@ -68,7 +83,7 @@ def of_itself(m: Any, x: Tensor) -> Tensor:
     return m.b(y)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("forward", [seen_elsewhere, of_the_input, of_itself], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("forward", [seen_elsewhere, of_the_whole, of_the_input, of_itself], ids=lambda f: f.__name__)
 def test_what_others_see_is_left_to_torch(forward: Forward) -> None:
     model = prepared(host(forward))
     result = fusekit.optimize(model, X, measure=False)
