@@ -102,7 +102,7 @@ def _compare(result: Any, model: nn.Module, x: Tensor, tally: Tally) -> list[str
     try:
         ours = call(result, x)
     except ValueError as refusal:
-        if report_of(result).capture != "torch.export" or "captured for" not in str(refusal):
+        if "captured for" not in str(refusal):
             raise
         tally.guarded += 1
         return []

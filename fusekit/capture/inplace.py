@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from fusekit.errors import CaptureError
 from fusekit.ir import Graph, Known, note, where
+from fusekit.nn.functional.items import with_items
 
 _PLAIN_OPERATOR = {
     operator.iadd: operator.add,
@@ -40,9 +41,13 @@ _FRESH_FUNCTIONS = {
     *(F.relu, F.relu6, F.leaky_relu, F.gelu, F.silu, F.elu, F.softmax, F.hardtanh, F.hardswish, F.hardsigmoid),
     *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, F.linear),
     *(F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+    *(F.pad, torch.zeros, torch.ones, torch.full, torch.empty, torch.zeros_like, torch.ones_like, with_items),
     *(F.batch_norm, F.layer_norm, F.group_norm, F.interpolate, torch.conv1d, torch.conv2d, torch.conv3d),
 }
-_FRESH_METHODS = {"add", "sub", "mul", "div", "relu", "sigmoid", "tanh", "mean", "sum", "clone", "size", "dim"}
+_FRESH_METHODS = {
+    *("add", "sub", "mul", "div", "relu", "sigmoid", "tanh", "mean", "sum", "clone", "size", "dim"),
+    *("new_zeros", "new_ones", "new_full"),
+}
 # `x.name_(...)` is `x = x.name(...)`: not so for fill_, zero_ or copy_, which have no plain form, nor for random ones
 _PLAIN_NAMES = {
     *("add", "sub", "mul", "div", "pow", "neg", "abs", "exp", "log", "sqrt", "rsqrt", "square", "reciprocal"),
@@ -128,10 +133,25 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
 
 
 def _owns_memory(graph: Graph, node: fx.Node, *, before: fx.Node, order: dict[fx.Node, int]) -> bool:
-    """No one else can see a write to this value: it is fresh, and no earlier reader may hold a view of it."""
+    """No one else can see a write to this value: it is fresh, or a view of what is and is read by nothing else, and no
+    earlier reader may hold a view of it."""
     aliases = _aliases(graph, node)
     earlier = {user for alias in aliases for user in alias.users if order[user] < order[before]}
-    return _is_fresh(graph, aliases[-1]) and all(_is_fresh(graph, user) for user in earlier - set(aliases))
+    if not all(_is_fresh(graph, user) for user in earlier - set(aliases)):
+        return False
+    source = aliases[-1]
+    if _is_fresh(graph, source):
+        return True
+    base = source.args[0] if _is_view(source) else None
+    return isinstance(base, fx.Node) and len(base.users) == 1 and _owns_memory(graph, base, before=source, order=order)
+
+
+def _is_view(node: fx.Node) -> bool:
+    """A part of its first argument, or it in another shape."""
+    if node.target is operator.getitem:
+        index: Any = node.args[1]
+        return any(isinstance(each, slice) for each in (index if isinstance(index, tuple) else (index,)))
+    return node.op == "call_method" and node.target in ("view", "reshape", "flatten", "permute", "transpose")
 
 
 def _aliases(graph: Graph, node: fx.Node) -> list[fx.Node]:
@@ -168,6 +188,8 @@ def _make_plain(graph: Graph, node: fx.Node) -> None:
         graph.modules[path] = module
     elif node.target in _PLAIN_OPERATOR:
         node.target = _PLAIN_OPERATOR[node.target]
+    elif node.target is operator.setitem:
+        node.target = with_items
     elif _arguments(node).get("inplace"):
         plain = {key: value for key, value in _arguments(node).items() if key != "inplace"}
         node.args, node.kwargs = (plain.pop("input"),), plain

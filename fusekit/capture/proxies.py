@@ -16,7 +16,11 @@ from torch import fx
 
 
 class Traced(fx.Proxy):
-    """A proxy that sees `x += y` for what it is; torch.fx takes it for `x = x + y` and forgets who else holds x."""
+    """A proxy that sees `x += y` for what it is; torch.fx takes it for `x = x + y` and forgets who else holds x. So it
+    does `x[i] = y`, which torch.fx does not know."""
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
 
     def __getattr__(self, name: str) -> Any:
         if name in ("shape", "ndim", "device"):  # known for what it is from the start

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from traceback import walk_tb
 from types import FrameType
 from typing import Any
 
@@ -73,7 +74,7 @@ def trace(
                 changed.enter_context(each)
             nodes = tracer.trace(root)
     except Exception as error:
-        raise TraceFailed(reason_of(error), tracer.failed_at) from error
+        raise TraceFailed(reason_of(error) + _asked_at(error), tracer.failed_at) from error
     if draws.found:
         raise TraceFailed(DRAWS, "")
     if several := [str(n.target) for n in nodes.find_nodes(op="placeholder") if str(n.target)[0] == "*" and n.users]:
@@ -104,11 +105,21 @@ def _line() -> str:
     """Where the model says what is being traced, FILE:LINE; "" where only torch's own layers do."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not trace.__code__:
-        owner = str(frame.f_globals.get("__name__", ""))
-        if owner.split(".")[0] not in _NOT_THE_MODEL or owner.startswith("fusekit.nn."):
+        if _is_the_models(frame):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def _asked_at(error: Exception) -> str:
+    """The innermost line of the model on the way to an error, as the end of a sentence."""
+    lines = [(frame, line) for frame, line in walk_tb(error.__traceback__) if _is_the_models(frame)]
+    return f", at {lines[-1][0].f_code.co_filename}:{lines[-1][1]}" if lines else ""
+
+
+def _is_the_models(frame: FrameType) -> bool:
+    owner = str(frame.f_globals.get("__name__", ""))
+    return owner.split(".")[0] not in _NOT_THE_MODEL or owner.startswith("fusekit.nn.")
 
 
 _NOT_THE_MODEL = ("torch", "fusekit", "contextlib", "functools")
@@ -186,7 +197,7 @@ class _Tracer(fx.Tracer):
     def to_bool(self, obj: fx.Proxy) -> bool:
         number = self.numbers.of.get(obj.node)
         if number is None:
-            return super().to_bool(obj)
+            raise TraceError("forward decides by a value that is only known when it runs")
         if number.kind is not bool:
             return bool(operator.ne(obj, 0))
         if obj.node not in self.decided:

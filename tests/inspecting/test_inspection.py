@@ -72,7 +72,7 @@ def test_layers_of_what_cannot_be_captured_whole() -> None:
     """Its children are looked into under their own paths."""
     assert [layer.where for layer in inspect(Odd()).layers] == ["conv.conv2d"] or inspect(Odd()).layers
     exported = inspect(Odd(), torch.randn(8, 3, 6, 6))
-    assert [layer.where for layer in exported.layers] == ["conv"] and exported.report.capture == "torch.export"
+    assert [layer.where for layer in exported.layers] == ["conv"] and exported.report.capture == "symbolic trace"
 
 
 def test_lazy_layers_raise() -> None:
