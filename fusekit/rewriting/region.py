@@ -100,14 +100,15 @@ class Region:
         return tuple(dict.fromkeys(path for node in self.match.nodes for path in sources_of(node)))
 
     def names(self) -> list[str]:
-        """The paths of the nodes with weights of their own, of the first in each branch if there are any; else the
-        output's."""
+        """The paths of the nodes with weights of their own, of the first in each branch if there are any; else that
+        of a layer among them, or the output's."""
         if not self.match.branches:
             named: list[str | None] = [where(node) for node in self.match.nodes if self._has_weights(node)]
         else:
             regions = [reversed(branch.nodes) for branch in self.match.branches]
             named = [next((where(node) for node in nodes if self._has_weights(node)), None) for nodes in regions]
-        return [name for name in named if name is not None] or [where(self.match.output)]
+        layer = next((where(node) for node in self.match.nodes if known(node).module is not None), None)
+        return [name for name in named if name is not None] or [layer or where(self.match.output)]
 
     def names_for(self, proposal: Any) -> list[str]:
         """The paths for what is proposed: of maps in a row, whose kinds differ as those of the region do, that of the
