@@ -77,12 +77,12 @@ def _joined(outer: Map | None, inner: Map, rates: Rates) -> Conv | None:
 def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
     """A plausible input shape for a chain (outer first) whose real one is unknown: batch 1 and a usual size, doubled
     until all windows fit. None if no map of the chain fixes the number of channels."""
-    if maps and isinstance(maps[-1], Permute):
-        behind = nominal_shape(maps[:-1])
-        rank = len(maps[-1].axes)
+    order, rest = behind_permutation(maps)
+    if order is not None:
+        behind, rank = nominal_shape(rest), len(order.axes)
         if behind is None or len(behind) > rank:
             return None
-        return permuted_back((*behind[:-1], *(16,) * (rank - len(behind)), *behind[-1:]), maps[-1].axes)
+        return permuted_back((*behind[:-1], *(16,) * (rank - len(behind)), *behind[-1:]), order.axes)
     maps = with_convs_before_flatten(maps)
     flat = flat_sizes(maps)
     for value in reversed(maps):
@@ -103,6 +103,14 @@ def channels_read(inner_first: tuple[Map, ...], conv: Conv) -> int:
     """How many channels a chain reads whose first convolution is this one: more or fewer, if some are picked before."""
     first = next(value for value in inner_first if isinstance(value, Picking) or value.plain() is not None)
     return first.total if isinstance(first, Picking) else conv.in_channels
+
+
+def behind_permutation(maps: tuple[Map, ...]) -> tuple[Permute | None, tuple[Map, ...]]:
+    """The permutation that a chain (outer first) begins with, but for maps of each channel, and what stands behind it;
+    None and the chain if it begins with another map."""
+    before = next((k for k, value in enumerate(reversed(maps)) if not isinstance(value, Affine)), len(maps))
+    first = maps[len(maps) - 1 - before] if before < len(maps) else None
+    return (first, maps[: len(maps) - 1 - before]) if isinstance(first, Permute) else (None, maps)
 
 
 def permuted_back(shape: Shape, axes: Shape) -> Shape:

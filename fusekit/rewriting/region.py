@@ -103,13 +103,14 @@ class Region:
 
     def names(self) -> list[str]:
         """The module paths to name new nodes after: of the nodes with weights; with branches, of the first such node
-        of each branch. If there is none, the path of the output."""
+        of each branch. If there is none, the path of a layer among the nodes, or that of the output."""
         if not self.match.branches:
             named: list[str | None] = [where(node) for node in self.match.nodes if self._has_weights(node)]
         else:
             regions = [reversed(branch.nodes) for branch in self.match.branches]
             named = [next((where(node) for node in nodes if self._has_weights(node)), None) for nodes in regions]
-        return [name for name in named if name is not None] or [where(self.match.output)]
+        layer = next((where(node) for node in self.match.nodes if known(node).module is not None), None)
+        return [name for name in named if name is not None] or [layer or where(self.match.output)]
 
     def names_for(self, proposal: Any) -> list[str]:
         """The paths for what is proposed: of maps in a row, whose kinds differ as those of the region do, that of the

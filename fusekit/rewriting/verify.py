@@ -12,13 +12,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from fusekit.algebra import Affine, Combination, Composition, Conv, Map, Mixing, Permute, Picking, Shape
+from fusekit.algebra import Affine, Combination, Composition, Conv, Map, Mixing, Picking, Shape
 from fusekit.algebra.combination import preimage
 from fusekit.algebra.span import POINT
 from fusekit.algebra.values import wide
 from fusekit.ir import Graph, evaluate
 from fusekit.model.long_convolution import LongConvolutions
-from fusekit.rewriting.price import channels_read, flat_sizes, permuted_back, with_convs_before_flatten
+from fusekit.rewriting.price import (
+    behind_permutation,
+    channels_read,
+    flat_sizes,
+    permuted_back,
+    with_convs_before_flatten,
+)
 
 TOLERANCE = 1e-10
 AFFORDABLE = 2_000_000
@@ -86,10 +92,10 @@ def probe_shapes(
     needs at most `affordable` multiply-accumulates for it."""
     maps = with_convs_before_flatten(maps)
     inner_first = maps[::-1]
-    if isinstance(inner_first[0], Permute):
-        axes = inner_first[0].axes
-        behind = probe_shapes(maps[:-1], len(axes), None) if maps[1:] else [tuple(range(2, 2 + len(axes)))]
-        return [permuted_back(shape, axes) for shape in behind]
+    order, rest = behind_permutation(maps)
+    if order is not None:
+        behind = probe_shapes(rest, len(order.axes), None) if rest else [tuple(range(2, 2 + len(order.axes)))]
+        return [permuted_back(shape, order.axes) for shape in behind]
     conv: Conv | None = next((plain for m in inner_first if (plain := m.plain()) is not None), None)
     if isinstance(inner_first[0], Mixing):
         return _mixed_shapes(inner_first[0])

@@ -33,8 +33,8 @@ class Net(nn.Module):
         self.register_buffer("offset", torch.full((4, 1, 1), 0.25))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(torch.relu(self.up(self.stem(x)))) * self.gain
-        return self.head((torch.relu(y) + self.offset).mean((2, 3)))  # type: ignore[no-any-return]
+        y = torch.tanh(self.norm(torch.relu(self.up(self.stem(x))))) * self.gain
+        return self.head(torch.tanh(torch.relu(y) + self.offset).mean((2, 3)))  # type: ignore[no-any-return]
 
 
 class Even(Net):

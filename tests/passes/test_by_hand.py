@@ -36,7 +36,7 @@ FOLDS: dict[str, tuple[Rule, dict[str, Any], list[str]]] = {
         {"a": conv(3, 4, 3), "n": nn.InstanceNorm2d(4, affine=True, track_running_stats=True)},
         ["a"],
     ),
-    "norm of a norm": (lambda m, x: m.a(m.b(x)).relu(), {"a": norm(3), "b": norm(3)}, ["a", "relu"]),
+    "norm of a norm": (lambda m, x: m.a(m.b(x)).relu(), {"a": norm(3), "b": norm(3)}, ["b", "relu"]),
     "y + norm(y)": (lambda m, x: (lambda y: y + m.n(y))(m.a(x)), {"a": conv(3, 4, 3), "n": norm(4)}, ["a"]),
     "norm1(y) + norm2(y)": (
         lambda m, x: (lambda y: m.n(y) + m.k(y))(m.a(x)),
