@@ -10,6 +10,7 @@ from fusekit.passes.fold_border import FoldAffineBorder, FoldConvBorder
 from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_edge import FoldAffineEdge, FoldCircular, FoldConvEdge
+from fusekit.passes.fold_gather import FoldGather, FoldGatherIn
 from fusekit.passes.fold_pad import FoldPad
 from fusekit.passes.fold_pool import FoldPool, FoldPoolIn
 from fusekit.passes.fold_rearrange import FoldAffineShuffled, FoldFlattened, FoldShuffled, MeanFirst
@@ -26,7 +27,10 @@ from fusekit.rewriting import Rewrite, Stage
 CANONICALIZE = "canonicalize"  # the stage of what makes no difference
 CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another way
 
-_NEAR = (FoldAffine(), FoldAffineIn(), FoldPad(), FoldAffineShuffled(), FoldAffineEdge(), MeanFirst())
+_NEAR = (
+    *(FoldAffine(), FoldAffineIn(), FoldPad(), FoldAffineShuffled(), FoldAffineEdge(), MeanFirst()),
+    *(FoldGather(), FoldGatherIn()),
+)
 _FAR = (FoldConv(), FoldCircular(), FoldConvEdge(), FoldPool(), FoldPoolIn(), FoldShuffled(), FoldFlattened())
 _PARTS = (FoldParts(), MergeParts(), JoinParts())
 
@@ -81,6 +85,8 @@ __all__ = [
     "FoldConvBorder",
     "FoldConvEdge",
     "FoldFlattened",
+    "FoldGather",
+    "FoldGatherIn",
     "FoldPad",
     "FoldParts",
     "FoldPool",

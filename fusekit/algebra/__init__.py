@@ -13,6 +13,7 @@ from fusekit.algebra.conv import Conv, concat
 from fusekit.algebra.edge import EdgePad
 from fusekit.algebra.elementwise import Elementwise
 from fusekit.algebra.fork import Fork, Split
+from fusekit.algebra.gather import Gather
 from fusekit.algebra.layout import Relaid
 from fusekit.algebra.map import Map, Shape, Sizes
 from fusekit.algebra.ones import AppendOnes
@@ -63,6 +64,7 @@ __all__ = [
     "Elementwise",
     "Flatten",
     "Fork",
+    "Gather",
     "GlobalMean",
     "GroupedLinear",
     "HypercomplexAlgebra",

@@ -17,6 +17,7 @@ from fusekit.algebra import (
     Conv,
     EdgePad,
     Elementwise,
+    Gather,
     Identity,
     Map,
     Mixing,
@@ -64,6 +65,10 @@ def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ..
             inner_first.append(AvgPool(window, steps, tuple(draw(st.integers(0, k // 2)) for k in window)))
             sizes = [s + t * k for s, t, k in zip(sizes, stride, window, strict=True)]
             stride = [t * s for t, s in zip(stride, steps, strict=True)]
+        elif kind is Gather:
+            order = tuple(draw(st.lists(st.integers(0, channels - 1), min_size=2, max_size=6)))
+            inner_first.append(Gather(order, channels, n))
+            channels = len(order)
         elif kind is Identity:
             inner_first.append(Identity())
         else:
