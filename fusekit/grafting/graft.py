@@ -158,8 +158,8 @@ class _Graft:
             self.nodes.append(proto)
 
     def _output_names(self, node: fx.Node, proto: NodeProto) -> list[str]:
-        if len(proto.output) == 1:
-            return [self.names[node]]
+        if node in self.names:
+            return [self.names[node], *proto.output[1:]]
         taken = {user.args[1]: self.names[user] for user in node.users if user in self.names}
         return [taken.get(index, name) for index, name in enumerate(proto.output)]
 

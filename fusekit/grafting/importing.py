@@ -137,8 +137,7 @@ class _Importer:
 
     def _node(self, place: int, node: OperatorNode, wanted: set[str]) -> None:
         guarded = [name for name in node.proto.output if name in self.constants.guarded]
-        reader = READERS.get(node.operator) if not guarded else None
-        meaning = reader(node, self.known) if reader is not None else None
+        meaning = self._meaning(node) if not guarded else None
         if isinstance(meaning, Linear) and self._only_renames(node, meaning, wanted):
             meaning = None
         path = node.proto.name or next((name for name in node.proto.output if name), node.proto.op_type)
@@ -148,12 +147,23 @@ class _Importer:
         read = values_read(made)
         self.result.read[made] = tuple(self.result.names[each] for each in read)
         self.result.guarded.update(dict.fromkeys(guarded, made))
-        if len(node.proto.output) == 1:
-            self._named(made, node.proto.output[0], path)
+        if node.only_output:
+            self._named(made, node.only_output, path)
             return
         for index, name in enumerate(node.proto.output):
             if name:
                 self._named(self.fx.call_function(operator.getitem, (made, index)), name, path)
+
+    def _meaning(self, node: OperatorNode) -> Meaning | None:
+        """What a node means, if its attributes and constants make sense: else it is the runtime's to say so."""
+        reader = READERS.get(node.operator)
+        try:
+            meaning = reader(node, self.known) if reader is not None else None
+            if isinstance(meaning, Linear):
+                meaning.build(*(self.constants.tensor(name) for name in meaning.constants))
+        except (ValueError, IndexError, KeyError, TypeError, RuntimeError):
+            return None
+        return meaning
 
     def _absorbed(self, meaning: Meaning | None) -> tuple[int, ...]:
         """The places of the nodes that this one takes in; what stood for them goes."""

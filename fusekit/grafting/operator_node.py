@@ -36,7 +36,7 @@ class OperatorNode:
 
     @property
     def only_output(self) -> str:
-        """The name of its output; "" if it has more than one."""
+        """The name of its output; "" if it has more than one, or one that is not the first."""
         names = [name for name in self.proto.output if name]
         return names[0] if len(names) == 1 and self.proto.output[0] == names[0] else ""
 

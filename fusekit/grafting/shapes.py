@@ -4,6 +4,7 @@ Only what follows from the declared inputs and the operators counts. What a file
 or of its outputs is left out: nobody checks such notes, and a fold that trusts a wrong one would be wrong.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
@@ -94,7 +95,7 @@ def _skeleton(proto: ModelProto) -> ModelProto:
     declared = {value.name: value for value in proto.graph.input}
     for tensor in proto.graph.initializer:
         overridable = proto.ir_version >= 4 and tensor.name in declared
-        small = tensor.data_location != TensorProto.EXTERNAL and onnx.numpy_helper.to_array(tensor).size <= SMALL
+        small = tensor.data_location != TensorProto.EXTERNAL and math.prod(tensor.dims) <= SMALL
         if overridable:
             graph.input.append(declared[tensor.name])
         elif small:

@@ -126,7 +126,7 @@ def norm_linear() -> ModelProto:
 CASES: dict[str, tuple[Callable[[], ModelProto], list[str]]] = {
     "conv -> norm": (conv_norm, ["Conv"]),
     "transposed conv -> norm": (transposed_norm, ["ConvTranspose"]),
-    "channels the other way round -> conv": (bgr_conv, ["Gather", "Conv"]),
+    "channels the other way round -> conv": (bgr_conv, ["Conv"]),
     "channels last -> conv": (last_conv, ["Transpose", "Conv"]),
     "3x3 -> 1x1": (narrowed, ["Conv"]),
     "3x3 -> 3x3": (two_wide, ["Conv"]),

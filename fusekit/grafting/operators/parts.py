@@ -1,8 +1,10 @@
 """Values put together, and parts taken from them."""
 
+from functools import partial
+
 import torch
 
-from fusekit.algebra import Identity
+from fusekit.algebra import Identity, Picking
 from fusekit.grafting.meaning import Called, Known, Linear, Meaning, Reader, Value
 from fusekit.grafting.operator_node import OperatorNode
 
@@ -56,4 +58,18 @@ def _slice(node: OperatorNode, known: Known) -> Called | None:
     return Called(aten.slice.Tensor, (Value(source), axes[0], starts[0], ends[0]))
 
 
-READERS: dict[str, Reader] = {"Concat": _concat, "Split": _split, "Slice": _slice}
+def _gather(node: OperatorNode, known: Known) -> Linear | None:
+    """Channels in an order that is given."""
+    source = node.input(0)
+    facts, order = known.facts(source), known.constants.array(node.input(1))
+    if facts.rank is None or not 3 <= facts.rank <= 5 or int(node.number("axis", 0)) % facts.rank != 1:
+        return None
+    total = facts.size(1 - facts.rank)
+    if not total or order is None or order.ndim != 1 or not order.size or not known.is_floating(source):
+        return None
+    if order.min() < -total or order.max() >= total:
+        return None
+    return Linear(source, partial(Picking, tuple(int(i) % total for i in order), total, facts.rank - 2))
+
+
+READERS: dict[str, Reader] = {"Gather": _gather, "Concat": _concat, "Split": _split, "Slice": _slice}
