@@ -15,7 +15,6 @@ from fusekit.algebra.cut import Cut
 from fusekit.algebra.edge import EdgePad
 from fusekit.algebra.elementwise import Elementwise
 from fusekit.algebra.fork import Fork, Split
-from fusekit.algebra.gather import Gather
 from fusekit.algebra.layout import Relaid
 from fusekit.algebra.map import Map, Shape, Sizes
 from fusekit.algebra.normalization import Normalization
@@ -70,7 +69,6 @@ __all__ = [
     "Elementwise",
     "Flatten",
     "Fork",
-    "Gather",
     "GlobalMean",
     "GroupedLinear",
     "HypercomplexAlgebra",
