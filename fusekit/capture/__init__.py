@@ -1,7 +1,7 @@
 """From an nn.Module to a Graph in one spelling, by the first way that works.
 
-1. symbolic tracing: no example inputs, names kept, free in every size;
-2. torch.export, with example inputs: control flow on shapes, item assignment, writes in place;
+1. symbolic tracing: names kept, free in every size; where a size decides, by the example inputs, and guarded;
+2. torch.export, with example inputs: types that are asked for, writes to memory that is shared;
 3. either again, once layers that loop over steps or compute their weight in a way nothing traces are plain ones;
 4. symbolic tracing around the sub-modules that cannot be traced, which are called as they are.
 
