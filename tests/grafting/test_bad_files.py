@@ -135,7 +135,7 @@ def test_an_old_file_stays_where_the_new_one_fails(tmp_path: Path) -> None:
     ("words", "reason"),
     [
         (("--opset", "99"), "opset 99 does not exist"),
-        (("--weights", "a.pt"), "an ONNX file has its weights in it"),
+        (("--weights", "a.pt"), "SOURCE is an ONNX file"),
         (("--target", "torch"), "a runtime that reads files"),
         (("--input", "z=1x3x8x8"), "no input 'z'"),
         (("--input", "1x3x9x8"), "cannot run"),
