@@ -13,6 +13,8 @@ would see 0 where the graph had t. What no convolution takes in becomes one pass
 from dataclasses import dataclass
 
 from fusekit.algebra import Affine, Conv
+from fusekit.algebra.values import is_one, is_zero
+from fusekit.errors import Inapplicable
 from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
 
@@ -47,4 +49,8 @@ class FoldAffines(Rewrite):
     pattern = Compose(Affine, Affine)
 
     def propose(self, outer: Affine, inner: Affine) -> Affine:
-        return outer @ inner
+        result = outer @ inner
+        # It would be written as the same two operators, and without sizes no price says that nothing is gained.
+        if result.axis is None and is_zero(inner.shift) and is_one(outer.scale):
+            raise Inapplicable("a scale and a shift of all entries alike are two operators already")
+        return result
