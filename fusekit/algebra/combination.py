@@ -80,7 +80,8 @@ class Combination:
                 yielded = term.map.output_shape(known[term.source])
             else:
                 known[term.source] = preimage(term.map, first, yielded[len(yielded) - n :])
-        if yielded is None and self.axis is not None and not any(term.map.constants() for term in self.terms):
+        joined = self.axis is not None and not any(term.map.constants() for term in self.terms)
+        if yielded is None and (joined or all(isinstance(m, Affine) for term in self.terms for m in term.map.maps)):
             return [shape] * (1 + max(term.source for term in self.terms))
         if yielded is None:
             raise Inapplicable("no branch tells how many channels it reads")

@@ -8,7 +8,20 @@ import torch
 from onnx import NodeProto, TensorProto, helper
 from torch import Tensor
 
-from fusekit.algebra import AppendOnes, Conv, EdgePad, Elementwise, Flatten, GlobalMean, Map, Pad, PixelShuffle
+from fusekit.algebra import (
+    Affine,
+    AppendOnes,
+    Conv,
+    EdgePad,
+    Elementwise,
+    Flatten,
+    GlobalMean,
+    Map,
+    Pad,
+    Picking,
+    PixelShuffle,
+)
+from fusekit.algebra.values import is_one, is_zero
 from fusekit.grafting.constants import initializer
 from fusekit.grafting.operators.activations import WRITTEN
 
@@ -145,13 +158,36 @@ def _activation(sheet: Sheet, value: Elementwise, place: Place) -> None:
     sheet.node(operator, [place.source], [place.output], place.path, **attributes(*value.arguments))
 
 
+def _affine(sheet: Sheet, affine: Affine, place: Place) -> None:
+    """A product and a sum, each only where it counts."""
+    steps = [(n, w, v) for n, w, v, gone in (("Mul", "scale", affine.scale, is_one(affine.scale)),
+             ("Add", "shift", affine.shift, is_zero(affine.shift))) if not gone]  # fmt: skip
+    source = place.source
+    for index, (operator, word, value) in enumerate(steps):
+        last = index == len(steps) - 1
+        output = place.output if last else sheet.unique(f"{place.path}.scaled")
+        shaped = value if affine.axis is None else value.reshape(-1, *(1,) * (-affine.axis - 1))
+        constant = sheet.constant(shaped.to(place.dtype), f"{place.path}.{word}")
+        sheet.node(operator, [source, constant], [output], place.path if last else f"{place.path}.{word}")
+        source = output
+    if not steps:
+        sheet.node("Identity", [source], [place.output], place.path)
+
+
+def _picking(sheet: Sheet, picking: Picking, place: Place) -> None:
+    order = sheet.integers(picking.picked, f"{place.path}.order")
+    sheet.node("Gather", [place.source, order], [place.output], place.path, axis=1)
+
+
 _WRITERS: dict[type, Callable[[Sheet, Any, Place], None]] = {
+    Affine: _affine,
     Conv: _conv,
     Pad: _pad,
     EdgePad: _edge_pad,
     AppendOnes: _ones,
     GlobalMean: _mean,
     Flatten: _flatten,
+    Picking: _picking,
     PixelShuffle: _shuffle,
     Elementwise: _activation,
 }

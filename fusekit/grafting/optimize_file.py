@@ -164,10 +164,26 @@ def folded(file: ModelFile, options: Options, sizes: dict[str, tuple[int, ...]])
     return file, done
 
 
+# These make maps that no emitter writes yet; a row of scales and shifts would change once more when it is folded again.
+_UNWRITTEN = {"fold-affines"} | {
+    "fold-scale",
+    "mean-first-affine",
+    "pool-first",
+    "fold-affine-value-pad",
+    "fold-picking-value-pad",
+}
+_UNWRITTEN |= {"fold-cut", "fold-cut-in", "fold-affine-permuted", "fold-affine-permuted-in", "fold-permuted"}
+_UNWRITTEN |= {"fold-permutes", "unfold-permuted", "fold-affine-merged", "fold-affine-flattened"}
+
+
 def stages_for_files(stages: Sequence[Stage]) -> list[Stage]:
     """What has a form in a file: no realizations, and of borders only a channel of ones."""
     plain = (stage for stage in stages if not stage.contest)
-    return [replace(stage, passes=tuple(map(_without_rings, stage.passes))) for stage in plain]
+    return [replace(stage, passes=tuple(map(_without_rings, filter(_is_written, stage.passes)))) for stage in plain]
+
+
+def _is_written(rewrite: Rewrite) -> bool:
+    return rewrite.name not in _UNWRITTEN
 
 
 def _without_rings(rewrite: Rewrite) -> Rewrite:

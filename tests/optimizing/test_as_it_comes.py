@@ -172,7 +172,8 @@ def test_what_is_closed_is_left_and_the_rest_folded(closed: Any, example: Tensor
 
 
 def test_torchscript_where_only_an_export_would_follow_the_forward() -> None:
-    """An export would fix what TorchScript does at the example's sizes: it is refused, and the parts optimized."""
+    """An export would fix what TorchScript does at the example's sizes. A trace follows the branch that the example
+    takes, and what is returned refuses inputs that would take the other one."""
 
     class Bent(nn.Module):
         def __init__(self) -> None:
@@ -186,8 +187,12 @@ def test_torchscript_where_only_an_export_would_follow_the_forward() -> None:
     model = Bent().eval()
     fast = fusekit.optimize(model, X, measure=False)
     assert norms(fast) == 0
-    for x in (X, X[:, :, :6, :6]):
+    for x in (X, X[:, :, 1:]):
         assert torch.allclose(call(fast, x), call(model, x), atol=1e-5)
+    with pytest.raises(ValueError, match="captured for inputs with"):
+        call(fast, X[:, :, :6, :6])
+    whole = fusekit.optimize(model, measure=False)  # without an example, the parts: for all sizes
+    assert torch.allclose(call(whole, X[:, :, :6, :6]), call(model, X[:, :, :6, :6]), atol=1e-5)
 
 
 # --- what is refused in one sentence ---------------------------------------------------------------------------------

@@ -33,6 +33,11 @@ EXPECTED |= {"fold-affine": 100, "fold-conv": 50, "fold-flattened": 10, "merge-c
 EXPECTED |= {"use-spectral-conv": 1}
 EXPECTED |= dict.fromkeys(("use-planar-conv", "use-planar-channels-last", "use-channels-last"), 0)  # only by the clock
 # wider than what is drawn, and with blocks in their kernels: test_product_conv.py, test_winograd_conv.py
+# drawn in test_pass_laws.py, and in networks in test_by_hand.py
+BY_HAND = {"fold-scale", "mean-first-affine", "pool-first", "fold-affine-flattened", "fold-affine-merged"}
+BY_HAND |= {"fold-affine-permuted", "fold-affine-permuted-in", "fold-affine-value-pad", "fold-picking-value-pad"}
+BY_HAND |= {"fold-cut", "fold-cut-in", "fold-picking", "fold-picking-in", "fold-permuted", "fold-permutes"}
+EXPECTED |= dict.fromkeys((*BY_HAND, "unfold-permuted"), 0)
 EXPECTED |= dict.fromkeys(("use-product", "drop-blocks", "merge-mixings", "use-winograd"), 0)
 
 _tally = Tally()

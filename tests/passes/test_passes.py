@@ -167,8 +167,9 @@ class Small(nn.Module):
         self.g = nn.Parameter(torch.tensor([2.0]))
 
     def forward(self, x: Tensor) -> Tensor:
+        assert isinstance(x, Tensor)  # no symbolic trace: that would compute the table on the way
         table = self.g.expand(300, 300) * 1.5
-        return x + table if x.shape[0] > 1 else x  # no symbolic trace: that would compute the table on the way
+        return x + table
 
 
 _PAYS = "does not pay"
