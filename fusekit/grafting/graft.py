@@ -177,7 +177,7 @@ class _Graft:
         sheet = Sheet(self.imported.file.opset, self._unique, made, self.initializers)
         path = self._unique_path(where(node))
         sources = [self.names[each] for each in values_read(node)]
-        if node.target is aten.add.Tensor:
+        if node.target is aten.add.Tensor and len(sources) > 1:  # a shift by a constant is a map
             sheet.node("Add", sources, [self.names[node]], path)
         elif node.target is aten.cat.default:
             arguments: Any = node.args

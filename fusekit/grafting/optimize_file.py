@@ -164,7 +164,7 @@ def folded(file: ModelFile, options: Options, sizes: dict[str, tuple[int, ...]])
     return file, done
 
 
-# These make maps that no emitter writes yet; a row of scales and shifts would change once more when it is folded again.
+# These make maps that no emitter writes yet; a row of scales and shifts would change once more if it is folded again.
 _UNWRITTEN = {"fold-affines"} | {
     "fold-scale",
     "mean-first-affine",
