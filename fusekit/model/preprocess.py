@@ -84,7 +84,6 @@ class Preprocess:
 class Preprocessed(nn.Module):
     """A network behind its preprocessing. `image`: as described by the Preprocess; returns what the network returns."""
 
-    scale: Tensor
     mean: Tensor
     std: Tensor
 
@@ -93,6 +92,7 @@ class Preprocessed(nn.Module):
         _check(model)
         weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
         self.model, self.front = model, front
+        self.scale = 1.0 if front.scale is None else front.scale
         self.image_dtype: torch.dtype = getattr(torch, str(front.dtype))
         self.dtype = weight.dtype
         for name in ("mean", "std"):
@@ -107,8 +107,8 @@ class Preprocessed(nn.Module):
         x = x.to(self.dtype)
         if front.order == "BGR":
             x = x.flip(1)
-        if front.scale != 1:
-            x = x * (front.scale or 1.0)
+        if self.scale != 1:
+            x = x * self.scale
         if front.mean != 0:
             x = x - self.mean
         if front.std != 1:

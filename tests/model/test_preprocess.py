@@ -43,6 +43,7 @@ FRONTS = [
     Preprocess(mean=127.5, std=127.5, dtype="uint8"),
     Preprocess(scale=2, mean=(1, 2, 3), dtype=torch.float64),
     Preprocess(std=(3, 2, 1), output_layout="NHWC"),
+    Preprocess(scale=0, mean=(1, 2, 3)),
 ]
 
 
