@@ -12,7 +12,8 @@ the others does the same (`fusekit/algebra/ones.py`) for one copy of x; the pric
 stage of its own, after every fold that needs no correction.
 """
 
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 
 from fusekit.algebra import Affine, AppendOnes, BorderedConv, Choice, Composition, Conv, ValuePad
 from fusekit.algebra.bordered import needs_ring
@@ -22,44 +23,37 @@ from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
 
 
-def _corrected(outer: Conv, inner: Conv, rings: bool) -> Choice:
-    options: tuple[Composition | BorderedConv | Conv, ...] = (BorderedConv.fold(outer, inner),) if rings else ()
-    try:
+def _corrected(outer: Conv, inner: Conv) -> Choice:
+    options: tuple[Composition | BorderedConv | Conv, ...] = (BorderedConv.fold(outer, inner),)
+    with suppress(Inapplicable):
         options = (Composition((outer @ bias_as_channel(inner), AppendOnes(inner.n))), *options)
-    except Inapplicable:
-        if not rings:
-            raise
     return Choice(options)
 
 
 @dataclass(frozen=True)
 class FoldConvBorder(Rewrite):
-    """c2 ∘ c1 = (K2 * K1) ⋆ x - ring, or with a channel of ones, where the work is less. `rings`: not only with the
-    latter."""
+    """c2 ∘ c1 = (K2 * K1) ⋆ x - ring, or with a channel of ones, where the work is less."""
 
-    rings: bool = True
     name = "fold-conv-border"
     pattern = Compose(Conv, Conv, when=needs_ring)
     gain = 0.9
 
     def propose(self, outer: Conv, inner: Conv) -> Choice:
-        return _corrected(outer, inner, self.rings)
+        return _corrected(outer, inner)
 
 
 @dataclass(frozen=True)
 class FoldAffineBorder(Rewrite):
-    """c ∘ a = (K·s) ⋆ x + b + Σ K·t - ring, or with a channel of ones: a shift before a convolution that pads. `rings`:
-    not only with the latter."""
+    """c ∘ a = (K·s) ⋆ x + b + Σ K·t - ring, or with a channel of ones, or with a pad of the value that a maps to 0: a
+    shift before a convolution that pads."""
 
-    rings: bool = True
     name = "fold-affine-border"
     pattern = Compose(Conv, Affine, when=needs_ring)
 
     def propose(self, c: Conv, a: Affine) -> Choice:
-        found = _corrected(c, Conv.from_affine(a, c.n, c.in_channels, c.kernel.device), self.rings)
-        pads_only = max(map(max, c.padding), default=0) > 0 and min(map(min, c.padding)) >= 0
-        if not self.rings or a.axis is not None or c.transposed or not pads_only:
-            return found
-        bare = replace(c, padding=((0, 0),) * c.n)
-        by_value = ValuePad(c.padding, 0.0).before(a)
-        return Choice((Composition((bare @ a, by_value)), *found.options))
+        options = _corrected(c, Conv.from_affine(a, c.n, c.in_channels, c.kernel.device)).options
+        with suppress(Inapplicable):
+            bare, pad = c.padding_apart()
+            by_value = ValuePad(pad.padding, 0.0).before(a)
+            options = (Composition((bare @ a, by_value)), *options)
+        return Choice(options)

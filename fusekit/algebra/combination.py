@@ -124,6 +124,10 @@ class Combination:
         each = None if rest % len(unknown) else rest // len(unknown)
         return [each if width is None else width for width in widths]
 
+    def steps(self) -> tuple[Map, ...]:
+        """The maps that it is made of."""
+        return (*(step for term in self.terms for step in term.map.steps()), *self.after.steps())
+
     def constants(self) -> tuple[Tensor, ...]:
         """The tensors that define the branches, and what is applied to them."""
         branches = (constant for term in self.terms for constant in term.map.constants())

@@ -268,6 +268,13 @@ class Conv(Windowed, Map):
             bias = seen if bias is None else bias + seen
         return replace(geometry, kernel=kernel, bias=bias)
 
+    def padding_apart(self) -> tuple["Conv", Pad]:
+        """(c0, pad) with c = c0 ∘ pad and c0 without padding. Inapplicable if c does not pad, crops, or is transposed,
+        where padding is a crop of the output."""
+        if self.transposed or not any(map(any, self.padding)) or any(min(pair) < 0 for pair in self.padding):
+            raise Inapplicable("the convolution does not pad its input")
+        return replace(self, padding=((0, 0),) * self.n), Pad(self.padding)
+
     def reading(self, start: int, channels: int, *, with_bias: bool) -> "Conv":
         """The map on `channels` of the inputs, from `start`, the others being zero; `with_bias`: and with its bias."""
         kernel = coarsen(self.kernel, 1).narrow(2, start, channels)

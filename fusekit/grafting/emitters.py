@@ -16,10 +16,12 @@ from fusekit.algebra import (
     Elementwise,
     Flatten,
     GlobalMean,
+    Identity,
     Map,
     Pad,
     Picking,
     PixelShuffle,
+    Split,
 )
 from fusekit.algebra.values import is_one, is_zero
 from fusekit.grafting.constants import initializer
@@ -65,8 +67,18 @@ class Place:
 
 
 def write(sheet: Sheet, value: Map, place: Place) -> None:
-    """Nodes that compute a map. KeyError if it is of a kind that files have no form for."""
+    """Nodes that compute a map that `has_form`."""
     _WRITERS[type(value)](sheet, value, place)
+
+
+def has_form(value: Map) -> bool:
+    """Whether a map can be written: its kind is known here, and it crops nothing and keeps its axes, as the operators
+    do. Parts of what is split are written by `graft.py`."""
+    if isinstance(value, Split):
+        value = value.conv
+    crops = isinstance(value, Conv) and any(min(pair) < 0 for pair in value.padding)
+    drops = isinstance(value, GlobalMean) and not value.keeps
+    return isinstance(value, Identity) or (type(value) in _WRITERS and not crops and not drops)
 
 
 def _conv(sheet: Sheet, conv: Conv, place: Place) -> None:
@@ -159,19 +171,17 @@ def _activation(sheet: Sheet, value: Elementwise, place: Place) -> None:
 
 
 def _affine(sheet: Sheet, affine: Affine, place: Place) -> None:
-    """A product and a sum, each only where it counts."""
-    steps = [(n, w, v) for n, w, v, gone in (("Mul", "scale", affine.scale, is_one(affine.scale)),
-             ("Add", "shift", affine.shift, is_zero(affine.shift))) if not gone]  # fmt: skip
-    source = place.source
-    for index, (operator, word, value) in enumerate(steps):
-        last = index == len(steps) - 1
-        output = place.output if last else sheet.unique(f"{place.path}.scaled")
-        shaped = value if affine.axis is None else value.reshape(-1, *(1,) * (-affine.axis - 1))
-        constant = sheet.constant(shaped.to(place.dtype), f"{place.path}.{word}")
-        sheet.node(operator, [source, constant], [output], place.path if last else f"{place.path}.{word}")
-        source = output
-    if not steps:
-        sheet.node("Identity", [source], [place.output], place.path)
+    """A product, a sum, or for both a batch norm whose statistics change nothing: one node, as it is in the graph."""
+    scale, shift = affine.scale.to(place.dtype), affine.shift.to(place.dtype)
+    if not is_one(scale) and not is_zero(shift):
+        words = {"weight": scale, "bias": shift, "mean": torch.zeros_like(scale), "var": torch.ones_like(scale)}
+        inputs = [place.source, *(sheet.constant(value, f"{place.path}.{word}") for word, value in words.items())]
+        sheet.node("BatchNormalization", inputs, [place.output], place.path, epsilon=0.0)
+        return
+    operator, word, value = ("Mul", "scale", scale) if is_zero(shift) else ("Add", "shift", shift)
+    shaped = value if affine.axis is None else value.reshape(-1, *(1,) * (-affine.axis - 1))
+    inputs = [place.source, sheet.constant(shaped, f"{place.path}.{word}")]
+    sheet.node(operator, inputs, [place.output], place.path)
 
 
 def _picking(sheet: Sheet, picking: Picking, place: Place) -> None:

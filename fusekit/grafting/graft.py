@@ -121,20 +121,7 @@ class _Graft:
                 give(node, self._unique(where(node)))
 
     def _unique(self, name: str) -> str:
-        fresh, count = name, 0
-        while fresh in self.taken:
-            count += 1
-            fresh = f"{name}_{count}"
-        self.taken.add(fresh)
-        return fresh
-
-    def _unique_path(self, path: str) -> str:
-        fresh, count = path, 0
-        while fresh in self.paths:
-            count += 1
-            fresh = f"{path}_{count}"
-        self.paths.add(fresh)
-        return fresh
+        return _fresh(name, self.taken)
 
     def _old(self, node: fx.Node) -> None:
         imported = self.imported
@@ -175,7 +162,7 @@ class _Graft:
             return  # a part of what was split has its name already
         made: list[NodeProto] = []
         sheet = Sheet(self.imported.file.opset, self._unique, made, self.initializers)
-        path = self._unique_path(where(node))
+        path = _fresh(where(node), self.paths)
         sources = [self.names[each] for each in values_read(node)]
         if node.target is aten.add.Tensor and len(sources) > 1:  # a shift by a constant is a map
             sheet.node("Add", sources, [self.names[node]], path)
@@ -242,7 +229,7 @@ class _Graft:
     def _keep_names(self, node: fx.Node) -> None:
         """The names asked for outside that stand for this node, beside its own."""
         for name in (name for name, kept in self.kept.items() if kept is node and self.names[node] != name):
-            proto = NodeProto(op_type="Identity", name=self._unique_path(f"{name}/Identity"))
+            proto = NodeProto(op_type="Identity", name=_fresh(f"{name}/Identity", self.paths))
             proto.input.append(self.names[node])
             proto.output.append(name)
             self.nodes.append(proto)
@@ -279,6 +266,16 @@ class _Graft:
         graph.value_info.extend(noted)
         _tell(proto, events, version)
         return proto
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    """The name, or with a number behind it if it is taken; it is taken from now on."""
+    fresh, count = name, 0
+    while fresh in taken:
+        count += 1
+        fresh = f"{name}_{count}"
+    taken.add(fresh)
+    return fresh
 
 
 def _rank(node: fx.Node) -> int | None:

@@ -18,6 +18,7 @@ from onnx import version_converter
 
 from fusekit.errors import ExportError, FusekitError, VerificationError, reason_of, told_as
 from fusekit.files import beside, place, scratch
+from fusekit.grafting.emitters import has_form
 from fusekit.grafting.graft import graft, is_the_same
 from fusekit.grafting.importing import SPELLING, import_file
 from fusekit.grafting.inputs import inputs_for, sizes_of
@@ -30,9 +31,8 @@ from fusekit.model.alone import alone
 from fusekit.optimizing import Options
 from fusekit.optimizing.race import BUDGET
 from fusekit.optimizing.undo import HARMLESS, NOISE, is_slower, ratio, rejected
-from fusekit.passes import FoldAffineBorder, FoldConvBorder
 from fusekit.report import Event, Outcome, Report, Totals
-from fusekit.rewriting import Driver, Progress, Rewrite, Stage
+from fusekit.rewriting import Driver, Progress, Rewrite
 from fusekit.runtimes import runtime
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.validation import Validation
@@ -153,8 +153,8 @@ def folded(file: ModelFile, options: Options, sizes: dict[str, tuple[int, ...]])
     done: list[Event] = []
     for _ in range(_ROUNDS):
         imported = import_file(file, sizes)
-        driver = Driver(imported.graph, options.runtime.rates, options.strict, options.progress)
-        events = driver.run(stages_for_files(options.stages))
+        driver = Driver(imported.graph, options.runtime.rates, options.strict, options.progress, has_form=has_form)
+        events = driver.run(stage for stage in options.stages if not stage.contest)  # realizations: the runtime's
         applied = [event for event in (*done, *events) if event.outcome is Outcome.APPLIED]
         proto = graft(imported, applied, __version__)
         if is_the_same(proto, file.proto):
@@ -162,32 +162,6 @@ def folded(file: ModelFile, options: Options, sizes: dict[str, tuple[int, ...]])
         file = ModelFile(file.path, proto, made=True)
         done += [event for event in events if event.outcome is not Outcome.REFUSED]
     return file, done
-
-
-# These make maps that no emitter writes yet; a row of scales and shifts would change once more if it is folded again.
-_UNWRITTEN = {"fold-affines"} | {
-    "fold-scale",
-    "mean-first-affine",
-    "pool-first",
-    "fold-affine-value-pad",
-    "fold-picking-value-pad",
-}
-_UNWRITTEN |= {"fold-cut", "fold-cut-in", "fold-affine-permuted", "fold-affine-permuted-in", "fold-permuted"}
-_UNWRITTEN |= {"fold-permutes", "unfold-permuted", "fold-affine-merged", "fold-affine-flattened"}
-
-
-def stages_for_files(stages: Sequence[Stage]) -> list[Stage]:
-    """What has a form in a file: no realizations, and of borders only a channel of ones."""
-    plain = (stage for stage in stages if not stage.contest)
-    return [replace(stage, passes=tuple(map(_without_rings, filter(_is_written, stage.passes)))) for stage in plain]
-
-
-def _is_written(rewrite: Rewrite) -> bool:
-    return rewrite.name not in _UNWRITTEN
-
-
-def _without_rings(rewrite: Rewrite) -> Rewrite:
-    return replace(rewrite, rings=False) if isinstance(rewrite, FoldConvBorder | FoldAffineBorder) else rewrite
 
 
 @dataclass

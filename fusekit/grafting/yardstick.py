@@ -28,7 +28,7 @@ from fusekit.runtimes.protocol import Runtime
 from fusekit.validation import Validation
 from fusekit.validation.judge import free_sizes
 from fusekit.validation.probes import GIVEN, WIDE_RANGE, Probe, plan_probes
-from fusekit.validation.tolerance import OutputError, derived_tolerance
+from fusekit.validation.tolerance import OutputError, compare
 from fusekit.validation.verdict import REFUSED, ProbeResult
 
 HOW = "judged by the original file, with a tolerance from moving its weights and inputs by one unit in the last place"
@@ -117,7 +117,8 @@ class Yardstick:
             except FusekitError:
                 continue
             if len(others) == len(outputs):
-                noise = (_difference(ours, theirs) for (_, theirs), (_, ours) in zip(outputs, others, strict=True))
+                pairs = zip(outputs, others, strict=True)
+                noise = (_compared(n, theirs, ours, 0.0, None, 1).error for (n, theirs), (_, ours) in pairs)
                 worst = [max(w, n if math.isfinite(n) else 0.0) for w, n in zip(worst, noise, strict=True)]
         return worst
 
@@ -205,24 +206,16 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _compared(name: str, expected: Any, given: Any, noise: float, tolerance: float | None, longest: int) -> OutputError:
-    if not isinstance(expected, numpy.ndarray) or not isinstance(given, numpy.ndarray):
-        reason = "" if type(expected) is type(given) and expected == given else "another value"
+    if not _are_numbers(expected) or not _are_numbers(given):
+        alike = numpy.array_equal(expected, given) if isinstance(expected, numpy.ndarray) else expected == given
+        reason = "" if type(expected) is type(given) and alike else "another value"
         return OutputError(name, (), 0.0 if not reason else math.inf, 0.0, 0.0, reason)
-    shape = tuple(expected.shape)
-    for what, ours, theirs in (("shape", given.shape, shape), ("dtype", given.dtype, expected.dtype)):
-        if ours != theirs:
-            return OutputError(name, shape, math.inf, 0.0, 0.0, f"{what} {ours}, the reference has {theirs}")
-    if not is_float(expected):
-        bound = max(16 * noise, 1e-4) if tolerance is None else tolerance
-    else:
-        dtype = getattr(torch, str(expected.dtype))
-        bound = tolerance if tolerance is not None else derived_tolerance(noise, dtype, longest)
-        if not _kinds_alike(expected, given):
-            reason = "NaN or infinity where the reference has none, or none where it has"
-            return OutputError(name, shape, math.inf, noise, bound, reason)
-    error = _difference(given, expected)
-    reason = "" if error <= bound else f"error {error:.2e} exceeds the tolerance {bound:.2e}"
-    return OutputError(name, shape, error, noise, bound, reason)
+    candidate, reference = torch.as_tensor(given), torch.as_tensor(expected)
+    return compare(name, candidate, reference, reference, tolerance, noise, longest)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, numpy.ndarray) and value.dtype.kind in "biufc"
 
 
 def differences(before: Any, after: Any) -> float:
@@ -232,24 +225,3 @@ def differences(before: Any, after: Any) -> float:
         return math.inf
     pairs = zip(first, second, strict=True)
     return max((_compared("", a, b, 0.0, None, 1).error for (_, a), (_, b) in pairs), default=0.0)
-
-
-def _kinds_alike(first: Any, second: Any) -> bool:
-    """NaN and infinities at the same places."""
-    ours, theirs = (numpy.where(numpy.isfinite(each), 0.0, each) for each in (first, second))
-    return bool(numpy.array_equal(ours, theirs, equal_nan=True))
-
-
-def _difference(given: Any, expected: Any) -> float:
-    """‖given − expected‖ / ‖expected‖ over what is finite; of other numbers than floats the share that differs."""
-    if not isinstance(given, numpy.ndarray) or not isinstance(expected, numpy.ndarray) or given.shape != expected.shape:
-        return math.inf
-    if not expected.size:
-        return 0.0
-    if not is_float(expected):
-        return float(numpy.mean(given != expected))
-    finite = numpy.isfinite(expected) & numpy.isfinite(given)
-    truth = expected[finite].astype(numpy.float64)
-    norm = float(numpy.linalg.norm(truth))
-    distance = float(numpy.linalg.norm(given[finite].astype(numpy.float64) - truth))
-    return distance / norm if norm else distance

@@ -4,7 +4,7 @@ A proposal is *refused* if its law does not hold here or if it does not pay; the
 if the numerical check fails; then the graph is as it was before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -29,6 +29,11 @@ from fusekit.rewriting.verify import AFFORDABLE, AFFORDABLE_FOR_PLANS, TOLERANCE
 _LARGE = 50_000  # entries of a region's constants; beyond this, price the proposal from shapes before computing it
 
 
+def has_any_form(value: Map) -> bool:
+    """A graph of torch takes every map."""
+    return True
+
+
 class Attempt:
     """One rewrite at one match, from the proposal to the commit, the refusal or the rollback."""
 
@@ -39,9 +44,10 @@ class Attempt:
         match: Match,
         rates: Rates,
         spoiled: Mapping[fx.Node, str] = MappingProxyType({}),
+        has_form: Callable[[Map], bool] = has_any_form,
     ) -> None:
         self.graph, self.rewrite, self.match, self.rates = graph, rewrite, match, rates
-        self.spoiled = spoiled
+        self.spoiled, self.has_form = spoiled, has_form
         self.region = Region(graph, match)
         self.sources = self.region.sources()
         self.before = self.after = FREE
@@ -108,9 +114,11 @@ class Attempt:
             raise Inapplicable(
                 "whether it pays depends on the size of the input, which is unknown: pass example inputs"
             )
+        if isinstance(proposal, Choice):
+            proposal = Choice(tuple(o for o in proposal.options if self._formless(o) is None) or proposal.options)
         shapes, dtype = self.region.shapes(), self.dtype
         if shapes is None or dtype is None:
-            return proposal
+            return self._with_form(proposal)
         if isinstance(proposal, Chain):
             kept = self.match.nodes[0] in self.region.alive()
             proposal, pays = cheapest_cut(proposal, shapes[0], dtype.itemsize, rates=self.rates, gain=gain, kept=kept)
@@ -119,6 +127,15 @@ class Attempt:
             prices = [work_of(o, shapes, dtype.itemsize, self.rates).price for o in proposal.options]
             proposal = proposal.options[prices.index(min(prices))]
         self._require_gain(proposal, shapes, dtype, gain)
+        return self._with_form(proposal)
+
+    def _formless(self, proposal: Map | Combination) -> Map | None:
+        """The first map of the proposal that cannot be written where the graph goes."""
+        return next((value for value in proposal.steps() if not self.has_form(value)), None)
+
+    def _with_form(self, proposal: Map | Combination) -> Map | Combination:
+        if (value := self._formless(proposal)) is not None:
+            raise Inapplicable(f"a {type(value).__name__} cannot be written there")
         return proposal
 
     def _require_gain(

@@ -17,7 +17,7 @@ from fusekit.errors import VerificationError
 from fusekit.ir import Graph
 from fusekit.model import computing_threads
 from fusekit.report import Event, Outcome
-from fusekit.rewriting.attempt import Attempt
+from fusekit.rewriting.attempt import Attempt, has_any_form
 from fusekit.rewriting.rewrite import Rewrite, Stage
 from fusekit.rewriting.spoiled import spoiled_layers
 
@@ -40,7 +40,8 @@ class Driver:
     """Runs stages over a graph and collects the events.
 
     With a `clock`, contests are decided by measured times, otherwise by price. `vetoed` holds pairs (rewrite, where) of
-    realizations that must not be used there, because the whole model was slower with them.
+    realizations that must not be used there, because the whole model was slower with them. `has_form` says which maps
+    can be written where the graph goes; a rewrite that makes another one is refused.
     """
 
     graph: Graph
@@ -49,6 +50,7 @@ class Driver:
     progress: Progress | None = None
     clock: Clock | None = None
     vetoed: frozenset[tuple[str, str]] = frozenset()
+    has_form: Callable[[Map], bool] = has_any_form
 
     def __post_init__(self) -> None:
         self.events: list[Event] = []
@@ -95,7 +97,7 @@ class Driver:
             match = rewrite.pattern.match(self.graph, node)
             if match is None:
                 continue
-            attempt = Attempt(self.graph, rewrite, match, self.rates, self._spoiled)
+            attempt = Attempt(self.graph, rewrite, match, self.rates, self._spoiled, self.has_form)
             event = attempt.run()
             if event.outcome is Outcome.APPLIED:
                 self.events.append(event)
@@ -118,7 +120,7 @@ class Driver:
             match = rewrite.pattern.match(self.graph, node)
             if match is None:
                 continue
-            attempt = Attempt(self.graph, rewrite, match, self.rates, self._spoiled)
+            attempt = Attempt(self.graph, rewrite, match, self.rates, self._spoiled, self.has_form)
             vetoed = (rewrite.name, attempt.where) in self.vetoed
             refusal = (
                 attempt.refuse("the whole model was slower with it")

@@ -106,11 +106,11 @@ def compare(
         if ours != theirs:
             return OutputError(name, shape, math.inf, 0.0, 0.0, f"{what} {ours}, the reference has {theirs}")
     if not is_float(reference):
-        flipped, own = _flipped(candidate, reference), _flipped(exact, reference)
+        flipped, own = _flipped(candidate, reference), max(_flipped(exact, reference), noise)
         bound = max(FACTOR * own, FLOOR_FLIPPED) if tolerance is None else tolerance
         return _judged(name, shape, flipped, own, bound)
-    own = relative_error(reference, reference, exact)
-    bound = tolerance if tolerance is not None else derived_tolerance(max(own, noise), reference.dtype, longest)
+    own = max(relative_error(reference, reference, exact), noise)
+    bound = tolerance if tolerance is not None else derived_tolerance(own, reference.dtype, longest)
     if not _kind(candidate).equal(_kind(reference)):
         reason = "NaN or infinity where the reference has none, or none where it has"
         return OutputError(name, shape, math.inf, own, bound, reason)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fusekit.algebra import Conv
+from fusekit.algebra import Conv, Shape
 from fusekit.algebra.values import wide
 from fusekit.grafting.meaning import Known, Linear, Meaning, Reader
 from fusekit.grafting.operator_node import OperatorNode
@@ -20,45 +20,49 @@ def _conv_of(weight: Tensor, bias: Tensor | None = None, **geometry: Any) -> Con
     return Conv.from_torch(weight, bias, **geometry)
 
 
-def _conv(node: OperatorNode, known: Known) -> Linear | None:
+def _geometry(node: OperatorNode, known: Known) -> tuple[Shape, dict[str, Any]] | None:
+    """The window of a convolution, and its stride, dilation and groups; None if its weights are not constant, or do not
+    fit what it says of them."""
     weights = known.weights(*node.inputs[1:])
     if weights is None or not 3 <= weights[0].ndim <= 5:
         return None
     window = tuple(weights[0].shape[2:])
-    n = len(window)
-    stride, dilation = node.numbers("strides", [1] * n), node.numbers("dilations", [1] * n)
-    groups = int(node.number("group", 1))
-    sizes = (known.facts(node.input(0)).shape or (None,) * (n + 2))[2:]
+    ones, groups = [1] * len(window), int(node.number("group", 1))
+    if tuple(node.numbers("kernel_shape", list(window))) != window or weights[0].shape[0] % groups:
+        return None
+    stride, dilation = node.numbers("strides", ones), node.numbers("dilations", ones)
+    return window, {"stride": stride, "dilation": dilation, "groups": groups}
+
+
+def _conv(node: OperatorNode, known: Known) -> Linear | None:
+    found = _geometry(node, known)
+    if found is None:
+        return None
+    window, geometry = found
+    stride, dilation = geometry["stride"], geometry["dilation"]
+    sizes = (known.facts(node.input(0)).shape or (None,) * (len(window) + 2))[2:]
     padding = window_padding(node, window, stride, dilation, sizes)
-    if padding is None or tuple(node.numbers("kernel_shape", list(window))) != window or weights[0].shape[0] % groups:
-        return None
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, window, strict=True)]
-    if not fits(known, node.input(0), reach, padding):
+    if padding is None or not fits(known, node.input(0), reach, padding):
         return None
-    geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return Linear(node.input(0), partial(_conv_of, **geometry), tuple(node.inputs[1:]))
+    return Linear(node.input(0), partial(_conv_of, **geometry, padding=padding), tuple(node.inputs[1:]))
 
 
 def _conv_transpose(node: OperatorNode, known: Known) -> Linear | None:
     """With explicit padding, the same on both sides: the algebra knows no other crop."""
-    weights = known.weights(*node.inputs[1:])
-    if weights is None or not 3 <= weights[0].ndim <= 5:
+    found = _geometry(node, known)
+    if found is None:
         return None
-    window = tuple(weights[0].shape[2:])
+    window, geometry = found
     n = len(window)
-    stride, dilation = node.numbers("strides", [1] * n), node.numbers("dilations", [1] * n)
-    extra = node.numbers("output_padding", [0] * n)
-    groups = int(node.number("group", 1))
-    pads = node.numbers("pads", [0] * 2 * n)
+    extra, pads = node.numbers("output_padding", [0] * n), node.numbers("pads", [0] * 2 * n)
     explicit = node.word("auto_pad", "NOTSET") == "NOTSET" and not node.has("output_shape")
-    lawful = all(e < max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True))
-    if not explicit or not lawful or pads[:n] != pads[n:] or min(pads) < 0 or weights[0].shape[0] % groups:
-        return None
-    if tuple(node.numbers("kernel_shape", list(window))) != window:
+    sides = zip(extra, geometry["stride"], geometry["dilation"], strict=True)
+    lawful = all(e < max(s, d) for e, s, d in sides)
+    if not explicit or not lawful or pads[:n] != pads[n:] or min(pads) < 0:
         return None
     padding = tuple((amount, amount) for amount in pads[:n])
-    geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    build = partial(_conv_of, **geometry, transposed=True, output_padding=extra)
+    build = partial(_conv_of, **geometry, padding=padding, transposed=True, output_padding=extra)
     return Linear(node.input(0), build, tuple(node.inputs[1:]))
 
 
