@@ -16,7 +16,6 @@ last does not run, as the linear layer would not.
 from dataclasses import dataclass
 
 from fusekit.algebra import Affine, AvgPool, Composition, Conv, Flatten, GlobalMean, MergeLeading, PixelShuffle
-from fusekit.errors import Inapplicable
 from fusekit.rewriting import Rewrite
 from fusekit.rewriting.pattern import Compose
 
@@ -85,8 +84,6 @@ class FoldAffineFlattened(Rewrite):
     pattern = Compose(Conv, Flatten, Affine)
 
     def propose(self, linear: Conv, flatten: Flatten, a: Affine) -> Composition:
-        if linear.n != 0:
-            raise Inapplicable("what follows the flattening is no linear layer")
         return Composition((flatten.with_affine(linear, a), flatten))
 
 
@@ -110,10 +107,6 @@ class FoldFlattened(Rewrite):
     gain = 0.9
 
     def propose(self, linear: Conv, flatten: Flatten, inner: Conv) -> Composition:
-        if linear.n != 0:
-            raise Inapplicable("what follows the flattening is no linear layer")
-        if inner.n == 0:
-            raise Inapplicable("a linear layer has its channels last, and is flattened in another order")
         if inner.is_pointwise():
             return Composition((flatten.absorbed(linear, inner), flatten))
         return Composition((Flatten(), flatten.unflattened(linear) @ inner))

@@ -188,6 +188,9 @@ class Flatten(_Rearrangement):
     def absorbed(self, outer: Conv, inner: Conv) -> Conv:
         """The linear map L' with outer ∘ flatten ∘ inner = L' ∘ flatten, for a pointwise inner convolution:
         L'[o, i P + p] = Σ_m L[o, m P + p] W[m, i], b' = b + Σ L[o, m P + p] b1[m], whatever the P positions are."""
+        _require_linear(outer)
+        if inner.n == 0:
+            raise Inapplicable("a linear layer has its channels last, and is flattened in another order")
         if outer.in_channels % inner.out_channels:
             raise Inapplicable(f"{inner.out_channels} channels do not divide {outer.in_channels} features")
         linear = wide(outer.kernel)[0].unflatten(1, (inner.groups, inner.out_channels // inner.groups, -1))
@@ -200,6 +203,7 @@ class Flatten(_Rearrangement):
 
     def with_affine(self, outer: Conv, inner: Affine) -> Conv:
         """The linear map L' with outer ∘ flatten ∘ inner = L' ∘ flatten, for a map of each channel, axis 1."""
+        _require_linear(outer)
         if inner.axis is None:
             return outer @ inner
         channels = int(inner.scale.shape[0])
@@ -210,8 +214,15 @@ class Flatten(_Rearrangement):
 
     def unflattened(self, outer: Conv) -> Conv:
         """The convolution C with outer ∘ flatten = flatten ∘ C on maps of the fixed sizes: one window, one output."""
+        _require_linear(outer)
         if self.sizes is None:
             raise Inapplicable("only a pointwise convolution passes through a flattening whose size is not fixed")
         kernel = wide(outer.kernel).unflatten(2, (-1, *self.sizes))
         n = len(self.sizes)
         return Conv(kernel, outer.bias, (1,) * n, ((0, 0),) * n, (1,) * n)
+
+
+def _require_linear(outer: Conv) -> None:
+    """Behind a flattening to [N, features] stands a linear layer; one that has spatial axes reads a batch of one."""
+    if outer.n != 0:
+        raise Inapplicable("what follows the flattening is no linear layer")
