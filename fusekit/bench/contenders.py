@@ -3,7 +3,7 @@
 A version that cannot be built, or that computes other values than the original, is kept with the reason of the failure.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache, partial
@@ -93,17 +93,7 @@ def versions(
 
     plain = room / "plain.onnx"
     made = partial(plain_export, original, plain, inputs, dynamic=dynamic, opset=opset)
-    found.append(build.file(ONNX_RUNTIME, "plain export", Side.ORIGINAL, made))
-    for name, rewrite in competitors.FILES.items():
-        if competitors.installed(name):
-            made = partial(_rewritten, rewrite, plain, room / f"{name}.onnx")
-            found.append(build.file(ONNX_RUNTIME, name, Side.OTHER, made))
-    found.append(build.file(ONNX_RUNTIME, "fusekit", Side.FUSEKIT, lambda: file))
-    for runtime in available():
-        if runtime.reads_files and runtime.name != ONNX_RUNTIME.name:
-            found.append(build.file(runtime, "plain export", Side.ORIGINAL, lambda: plain))
-            found.append(build.file(runtime, "fusekit", Side.FUSEKIT, lambda: file))
-    return found
+    return [*found, *_of_files(build, "plain export", plain, made, file, room)]
 
 
 def file_versions(
@@ -113,17 +103,24 @@ def file_versions(
     installed, beside what others make of it; the inputs are those of these `names`."""
     expected = [torch.as_tensor(each) for each in ONNX_RUNTIME.load(original).bound(inputs, names)()]
     build = _Builder(inputs, names, expected, notify)
-    found = [build.file(ONNX_RUNTIME, "original", Side.ORIGINAL, lambda: original)]
-    for name, rewrite in competitors.FILES.items():
-        if competitors.installed(name):
-            made = partial(_rewritten, rewrite, original, room / f"{name}.onnx")
-            found.append(build.file(ONNX_RUNTIME, name, Side.OTHER, made))
-    found.append(build.file(ONNX_RUNTIME, "fusekit", Side.FUSEKIT, lambda: file))
+    return list(_of_files(build, "original", original, lambda: original, file, room))
+
+
+def _of_files(
+    build: "_Builder", name: str, original: Path, make: Callable[[], Path], ours: Path, room: Path
+) -> Iterator[Version]:
+    """The file `original`, which `make` writes, and fusekit's file `ours` in every runtime, and in ONNX Runtime also
+    what other tools make of the original."""
+    yield build.file(ONNX_RUNTIME, name, Side.ORIGINAL, make)
+    for tool, rewrite in competitors.FILES.items():
+        if competitors.installed(tool):
+            made = partial(_rewritten, rewrite, original, room / f"{tool}.onnx")
+            yield build.file(ONNX_RUNTIME, tool, Side.OTHER, made)
+    yield build.file(ONNX_RUNTIME, "fusekit", Side.FUSEKIT, lambda: ours)
     for runtime in available():
         if runtime.reads_files and runtime.name != ONNX_RUNTIME.name:
-            found.append(build.file(runtime, "original", Side.ORIGINAL, lambda: original))
-            found.append(build.file(runtime, "fusekit", Side.FUSEKIT, lambda: file))
-    return found
+            yield build.file(runtime, name, Side.ORIGINAL, lambda: original)
+            yield build.file(runtime, "fusekit", Side.FUSEKIT, lambda: ours)
 
 
 @dataclass(frozen=True)

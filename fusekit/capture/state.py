@@ -9,7 +9,6 @@ model is found by the global names in the code of its functions, and of those th
 import argparse
 import itertools
 import random
-import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,12 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from fusekit.ir.spelling import HOOKS
-from fusekit.model.copies import globals_read
+from fusekit.model.copies import globals_read, is_own_code
 
 _REGISTRIES = ("_modules", "_parameters", "_buffers", *HOOKS)
 _AT_ONCE = (bool, int, complex, str, bytes, type(None), torch.dtype, torch.device, type, range)
 _OPEN = (SimpleNamespace, argparse.Namespace)  # of the standard library, and nothing but attributes
-_LIBRARIES = frozenset((*sys.stdlib_module_names, "torch", "numpy", "fusekit")) - {"__main__"}
 _DEPTH = 6  # of objects within objects
 _MOST = 20_000  # objects looked into
 _SMALL = 4096  # entries of a tensor that is no weight, up to which it is compared by value
@@ -154,7 +152,7 @@ class State:
 
     def _of_function(self, function: FunctionType, depth: int) -> Any:
         """What its code reads beyond its arguments."""
-        if not _is_own_name(function.__module__):
+        if not is_own_code(function.__module__):
             return None
         held = []
         for cell in function.__closure__ or ():
@@ -168,7 +166,7 @@ class State:
             if name not in function.__globals__:
                 continue
             value = function.__globals__[name]
-            if isinstance(value, ModuleType) and _is_own_name(value.__name__):
+            if isinstance(value, ModuleType) and is_own_code(value.__name__):
                 read = [n for n in function.__code__.co_names if n in vars(value)]
                 held += [(n, self._of(vars(value)[n], depth)) for n in read]
             elif isinstance(value, type):
@@ -227,12 +225,7 @@ def _own_classes(cls: type) -> Iterator[type]:
 
 
 def _is_own(cls: type) -> bool:
-    return _is_own_name(cls.__module__)
-
-
-def _is_own_name(module: str | None) -> bool:
-    """Whether code is the model's rather than a library's."""
-    return module is not None and module.split(".")[0] not in _LIBRARIES
+    return is_own_code(cls.__module__)
 
 
 def _set_back(cls: type, name: str, value: Any) -> None:

@@ -8,6 +8,7 @@ refused.
 
 import copy
 import dis
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from itertools import chain
@@ -20,6 +21,7 @@ from torch.utils import _pytree as pytree
 from fusekit.errors import CaptureError, reason_of
 
 _OF_GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL")
+_LIBRARIES = frozenset((*sys.stdlib_module_names, "torch", "numpy", "fusekit")) - {"__main__"}
 _OWN = ("_modules", "_parameters", "_buffers")
 
 
@@ -133,6 +135,11 @@ def _leads_to_modules(value: Any, seen: set[int]) -> bool:
 
 def _is_part(value: Any, parts: set[nn.Module]) -> bool:
     return isinstance(value, nn.Module) and value in parts
+
+
+def is_own_code(module: str | None) -> bool:
+    """Whether code of a Python module of this name belongs to the user's model, and not to a library."""
+    return module is not None and module.split(".")[0] not in _LIBRARIES
 
 
 @lru_cache(maxsize=10_000)

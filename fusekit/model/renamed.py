@@ -16,9 +16,8 @@ from typing import Any
 
 from torch import nn
 
-from fusekit.model.copies import globals_read
+from fusekit.model.copies import globals_read, is_own_code
 
-_LIBRARIES = frozenset((*sys.stdlib_module_names, "torch", "numpy", "fusekit")) - {"__main__"}
 _MARKED = sys.version_info >= (3, 11)
 
 
@@ -31,7 +30,11 @@ class Renaming:
 
     def of(self, function: Any) -> FunctionType | None:
         """The function with its names changed; None where there are none to change, or where it is not the user's."""
-        if not _MARKED or not isinstance(function, FunctionType) or not _is_users(function):
+        if (
+            not _MARKED
+            or not isinstance(function, FunctionType)
+            or not is_own_code(function.__globals__.get("__name__", ""))
+        ):
             return None
         if function not in self._made:
             self._made[function] = None  # what calls itself needs no more than the rest of it does
@@ -77,10 +80,6 @@ class _Names(dict[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._plain[name] = value
-
-
-def _is_users(function: FunctionType) -> bool:
-    return str(function.__globals__.get("__name__", "")).split(".")[0] not in _LIBRARIES
 
 
 def _stores_globals(code: CodeType) -> bool:
