@@ -14,7 +14,9 @@ from fusekit.algebra import (
     Composition,
     Conv,
     Flatten,
+    GlobalMean,
     Map,
+    MergeLeading,
     Pad,
     Permute,
     Picking,
@@ -74,15 +76,15 @@ def _joined(outer: Map | None, inner: Map, rates: Rates) -> Conv | None:
     return joined if differs and not joined.pads_first(rates) else None
 
 
-def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
+def nominal_shape(maps: tuple[Map, ...], rank: int | None = None) -> Shape | None:
     """A plausible input shape for a chain (outer first) whose real one is unknown: batch 1 and a usual size, doubled
-    until all windows fit. None if no map of the chain fixes the number of channels."""
+    until all windows fit. None if no map of the chain fixes the number of channels. `rank`: of the input, if known."""
     order, rest = behind_permutation(maps)
     if order is not None:
-        behind, rank = nominal_shape(rest), len(order.axes)
-        if behind is None or len(behind) > rank:
-            return None
-        return permuted_back((*behind[:-1], *(16,) * (rank - len(behind)), *behind[-1:]), order.axes)
+        behind = nominal_shape(rest, len(order.axes))
+        fits = behind is not None and len(behind) == len(order.axes)
+        return permuted_back(behind, order.axes) if behind is not None and fits else None
+    rank = rank or rank_of(maps)
     maps = with_convs_before_flatten(maps)
     flat = flat_sizes(maps)
     for value in reversed(maps):
@@ -90,12 +92,29 @@ def nominal_shape(maps: tuple[Map, ...]) -> Shape | None:
         if conv is not None:
             if flat is not None:
                 return preimage(Composition((conv,)), (1, conv.in_channels, *flat), flat)
-            shape: Shape = (1, channels_read(maps[::-1], conv), *_NOMINAL[conv.n])
+            shape = _usual(channels_read(maps[::-1], conv), conv.n, rank)
+            spatial = len(shape) - conv.n
             while not _fits(maps, shape):
-                shape = (*shape[:2], *(2 * size for size in shape[2:]))
+                shape = (*shape[:spatial], *(2 * size for size in shape[spatial:]))
             return shape
         if isinstance(value, Affine) and value.axis is not None and value.channels is not None:
-            return (1, value.channels, *_NOMINAL[-value.axis - 1])
+            return _usual(value.channels, -value.axis - 1, rank)
+    return None
+
+
+def _usual(channels: int, n: int, rank: int | None) -> Shape:
+    """One image, or one sequence of tokens for a linear layer: `n` axes behind the channels, of so many (`rank`)."""
+    return (1, *(16,) * ((rank or n + 2) - n - 2), channels, *_NOMINAL[n])
+
+
+def rank_of(maps: tuple[Map, ...]) -> int | None:
+    """The number of axes of the input of a chain (outer first), if a permutation tells; None if there is none, or if
+    something before it changes the number."""
+    for value in reversed(maps):
+        if isinstance(value, Permute):
+            return len(value.axes)
+        if isinstance(value, Flatten | MergeLeading | GlobalMean):
+            return None
     return None
 
 

@@ -23,6 +23,7 @@ from fusekit.rewriting.price import (
     channels_read,
     flat_sizes,
     permuted_back,
+    rank_of,
     with_convs_before_flatten,
 )
 
@@ -96,14 +97,18 @@ def probe_shapes(
     if order is not None:
         behind = probe_shapes(rest, len(order.axes), None) if rest else [tuple(range(2, 2 + len(order.axes)))]
         return [permuted_back(shape, order.axes) for shape in behind]
+    rank = rank or rank_of(maps)
     conv: Conv | None = next((plain for m in inner_first if (plain := m.plain()) is not None), None)
     if isinstance(inner_first[0], Mixing):
         return _mixed_shapes(inner_first[0])
     if conv is None:
+        channels = next((m.axis for m in inner_first if isinstance(m, Affine) and m.axis is not None), None)
+        if channels is not None:
+            rank = rank or 1 - channels  # a norm takes the axis behind the batch
         rank = rank or next((len(span.reach) + 2 for m in maps if (span := m.span() or POINT).reach), 5)
         return [_fitting(inner_first, shape[:rank]) for shape in ((2, 3, 4, 5, 6), (1, 2, 3, 4, 5), (3, 2, 4, 4, 4))]
     if conv.n == 0:
-        leading: tuple[Shape, ...] = ((2, 3, 4), (1, 2, 3), (5, 1, 2))
+        leading: tuple[Shape, ...] = ((2, 3, 4, 2), (1, 2, 3, 2), (5, 1, 2, 3))
         return [(*batch[: (rank or 2 + k % 2) - 1], conv.in_channels) for k, batch in enumerate(leading)]
     flat = _flattened_sizes(maps, conv)
     if flat is not None:

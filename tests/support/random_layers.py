@@ -116,6 +116,53 @@ class Branches(nn.Module):
         return total
 
 
+class Order(nn.Module):
+    """Channels in another order, some left out, some twice; or all of them turned round."""
+
+    def __init__(self, draw: random.Random, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.order = [draw.randrange(channels) for _ in range(outputs)]
+        self.turned = outputs == channels and draw.random() < 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flip(1) if self.turned else x[:, self.order]
+
+
+class Scaled(nn.Module):
+    """One scale and one shift for all entries."""
+
+    def __init__(self, draw: random.Random) -> None:
+        super().__init__()
+        self.scale, self.shift = draw.uniform(0.5, 2.0), draw.choice([0.0, draw.uniform(-1, 1)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale - self.shift
+
+
+class Crop(nn.Module):
+    """The rows from `start`, without the last `left`, and of these every so many (`step`), on every spatial axis."""
+
+    def __init__(self, n: int, start: int, left: int, step: int = 1) -> None:
+        super().__init__()
+        self.slices = (slice(None), slice(None), *(slice(start, -left or None, step) for _ in range(n)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[self.slices]
+
+
+class Tokens(nn.Module):
+    """Layers on the channels as the last axis."""
+
+    def __init__(self, n: int, *layers: nn.Module, back: bool = True) -> None:
+        super().__init__()
+        self.there, self.layers, self.back = (0, *range(2, n + 2), 1), nn.Sequential(*layers), back
+        self.return_trip = (0, n + 1, *range(1, n + 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x.permute(self.there))
+        return y.permute(self.return_trip) if self.back else y.mean(tuple(range(1, len(self.there) - 1)))
+
+
 class Gate(nn.Module):
     """x times a function of the mean over its positions."""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.support.architectures import randomize
 from tests.support.compare import normal
 from tests.support.random_drawing import MEAN, NORM, TRANSPOSED, Drawing
-from tests.support.random_layers import Branches, Gate, Halves, Network, Odd, Padding
+from tests.support.random_layers import Branches, Crop, Gate, Halves, Network, Odd, Order, Padding, Scaled, Tokens
 
 ADAPTIVE: dict[int, Any] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
@@ -21,7 +21,7 @@ PLAIN = ["conv"] * 5 + ["norm"] * 4 + ["transposed", "arithmetic", "arithmetic",
 PLAIN += ["residual", "functional", "shared"]
 MOTIFS = ["bordered", "pointwise_first", "row", "inception", "stacked", "split_norm", "heads", "circle", "edged"]
 MOTIFS += ["pooled", "gate", "shuffled", "parallel", "upsampled", "shifted", "cut_window", "blocks", "low_rank"]
-MOTIFS += ["pruned", "padded", "halves"]
+MOTIFS += ["pruned", "padded", "halves", "itself", "reordered", "cropped", "tokens", "averaged", "valued", "normed"]
 
 
 class Builder(Drawing):
@@ -227,6 +227,59 @@ class Builder(Drawing):
         few = self.few()
         layers = [self.make(few, few, 1) for _ in range(self.draw.choice([0, 0, 2]))]
         return self.ending(self.make(self.channels, 2 * few), Halves(self.draw, self.n, few, layers), channels=2 * few)
+
+    def itself(self) -> nn.Module:
+        """Norms of one tensor, added to it or put beside it, and norms in a row."""
+        parts = [nn.Sequential(*(self.norm() for _ in range(self.draw.randint(0, 2)))) for _ in range(2)]
+        concat = self.chance(0.3)
+        channels = (1 + concat) * self.channels
+        return self.ending(nn.ReLU(), self.norm(), Branches(parts, concat=concat), channels=channels)
+
+    def reordered(self) -> nn.Module:
+        """Channels in another order before or behind a convolution."""
+        few = self.few()
+        order = Order(self.draw, self.channels, self.draw.choice([self.channels, few]))
+        width = self.channels if order.turned else len(order.order)
+        window = self.sizes(1, 3)
+        if self.chance(0.5):
+            return self.ending(nn.ReLU(), order, self.make(width, few, window), channels=few)
+        return self.ending(self.make(self.channels, self.channels, window), order, channels=width)
+
+    def cropped(self) -> nn.Module:
+        """Rows that are cut off, or left out, beside, before or behind a convolution."""
+        few = self.few()
+        if self.chance(0.5):
+            branches = [self.make(self.channels, self.channels, 3), Crop(self.n, 1, 1)]
+            return self.ending(nn.ReLU(), Branches(branches, concat=False), channels=self.channels)
+        conv = self.make(self.channels, few, self.sizes(1, 3), padding=self.sizes(0, 1))
+        crop = Crop(self.n, self.draw.randrange(2), self.draw.randrange(2), self.draw.choice([1, 2]))
+        return self.ending(nn.ReLU(), *([crop, conv] if self.chance(0.5) else [conv, crop]), channels=few)
+
+    def tokens(self) -> nn.Module:
+        """Linear layers on the channels, behind a convolution or a norm."""
+        few = self.few()
+        before = self.norm() if self.chance(0.5) else self.make(self.channels, self.channels)
+        linear = nn.Linear(self.channels, few, bias=self.chance(0.5))
+        return self.ending(nn.ReLU(), before, Tokens(self.n, linear), channels=few)
+
+    def normed(self) -> nn.Module:
+        """A layer norm before a linear layer."""
+        few = self.few()
+        layers = [nn.LayerNorm(self.channels, elementwise_affine=self.chance(0.8)), nn.Linear(self.channels, few)]
+        return self.ending(nn.ReLU(), Tokens(self.n, *layers), channels=few)
+
+    def averaged(self) -> nn.Module:
+        """A norm before a pool or before the mean of all."""
+        pool = MEAN[self.n](self.draw.choice([2, 3]), 1) if self.chance(0.6) else ADAPTIVE[self.n](1)
+        few = self.few()
+        return self.ending(nn.ReLU(), self.norm(), pool, self.make(self.channels, few), channels=few)
+
+    def valued(self) -> nn.Module:
+        """A pad of a value between a scale, a shift or another order and a convolution."""
+        few = self.few()
+        pad = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)[self.n - 1](1, 0.5)
+        before = Scaled(self.draw) if self.chance(0.6) else Order(self.draw, self.channels, self.channels)
+        return self.ending(nn.ReLU(), before, pad, self.make(self.channels, few, 3), channels=few)
 
     def gate(self) -> nn.Module:
         few = self.few()
