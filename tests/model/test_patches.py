@@ -37,8 +37,8 @@ from fusekit.model.patches import (
     unprinted,
     unwarned,
 )
-from fusekit.model.per_thread import PerThread
-from fusekit.model.random_numbers import draws_undone, watched
+from fusekit.model.random_numbers import draws_undone
+from tests.support.threads import elsewhere
 
 aten = torch.ops.aten
 X = torch.rand(2, 3, 8, 8)
@@ -168,11 +168,6 @@ def process() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def elsewhere(ask: Callable[[], Any]) -> Any:
-    with ThreadPoolExecutor(1) as other:
-        return other.submit(ask).result()
-
-
 @pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("name", PATCHES)
 def test_a_patch_holds_here_and_now(name: str) -> None:
@@ -220,35 +215,6 @@ def test_it_holds_until_the_last_thread_has_left(name: str) -> None:
     assert not holds()
 
 
-def test_what_somebody_else_put_in_meanwhile_is_left_to_them() -> None:
-    owner: dict[str, Any] = {"f": lambda: "plain"}
-    plain, place = owner["f"], PerThread(owner, "f")
-    mine: Callable[[], str]
-    theirs: Callable[[], str]
-    with place.changed(lambda plain: lambda: "changed"):
-        mine = owner["f"]
-        owner["f"] = theirs = lambda: f"theirs of {mine()}"
-        assert owner["f"]() == "theirs of changed"
-    assert owner["f"] is theirs and theirs() == "theirs of plain"
-    owner["f"] = mine  # as they found it
-    assert owner["f"]() == "plain"
-    with place.changed(lambda plain: lambda: "again"):
-        assert owner["f"]() == "again"
-    assert owner["f"] is plain
-
-
-def test_a_class_method_is_one_again() -> None:
-    class Owner:
-        @classmethod
-        def name(cls) -> str:
-            return cls.__name__
-
-    place = PerThread(Owner, "name")
-    with place.changed(lambda plain: lambda: plain().lower()):
-        assert Owner.name() == Owner().name() == "owner" and elsewhere(Owner.name) == "Owner"
-    assert isinstance(vars(Owner)["name"], classmethod) and type("Other", (Owner,), {}).name() == "Other"  # type: ignore[attr-defined]
-
-
 def test_operators_are_read_once_and_what_an_export_adds_is_its_own() -> None:
     plain, before = ONNXRegistry.from_torchlib(), vars(ONNXRegistry)["from_torchlib"]
     with operators_read_once():
@@ -293,40 +259,6 @@ def test_a_thread_that_begins_meanwhile_computes_in_as_many_as_ever() -> None:
     with computing_threads(number + 1):
         assert torch.get_num_threads() == number + 1 and elsewhere(torch.get_num_threads) == number
     assert elsewhere(torch.get_num_threads) == number
-
-
-def test_others_do_not_draw_the_same_numbers_twice() -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(6)
-    torch.manual_seed(5)
-    found = []
-    with draws_undone() as draws:
-        for _ in range(3):
-            torch.rand(7), torch.empty(3).normal_()
-            found += elsewhere(lambda: torch.rand(2).tolist())
-    assert draws.found and torch.equal(torch.tensor(found), expected)
-
-
-def test_a_draw_of_another_thread_is_no_draw_of_the_attempt() -> None:
-    tries: list[int] = []
-
-    def attempt() -> int:
-        if not tries:
-            elsewhere(random.random)
-        tries.append(0)
-        return 7
-
-    before = random.getstate()
-    assert watched(attempt) == (7, False) and len(tries) == 2
-    assert random.getstate() != before
-
-
-def test_draws_of_an_attempt_are_set_back() -> None:
-    before = random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index]
-    assert watched(lambda: (random.gauss(0, 1), np.random.randn()))[1]
-    with pytest.raises(ZeroDivisionError):
-        watched(lambda: random.randrange(9) // 0)
-    assert random.getstate() == before[0] and (np.random.get_state()[1] == before[1]).all()  # type: ignore[index]
 
 
 class Meets(nn.Module):

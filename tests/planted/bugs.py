@@ -17,6 +17,8 @@ Nets = tuple[str, ...]
 NETS: Nets = (
     "test_laws",
     "test_readings",
+    "test_spelled",
+    "test_not_read",
     "test_pass_laws",
     "test_passes",
     "test_driver",
