@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from fusekit.capture.symbolic import DRAWS, StateChanged, TraceFailed, trace
 from fusekit.ir import Graph, Known, note
 from fusekit.ir.facts import facts
-from fusekit.model import Inputs, evaluation_copy
+from fusekit.model import Inputs, on_copy
 from fusekit.model.random_numbers import watched
 from fusekit.nn import ShapeGuard
 
@@ -35,11 +35,14 @@ def trace_with_flags(model: nn.Module, opaque: Iterable[str], inputs: Inputs | N
         raise TraceFailed("torch.fx has no way to write a required keyword argument behind an optional one", "")
 
     def traced(fixed: dict[str, Any]) -> Graph:
-        copied = evaluation_copy(model)
-        (graph, settled), drawn = watched(lambda: _traced(copied, opaque, fixed, inputs))
+        def task(copied: nn.Module) -> Graph:
+            graph, settled = _traced(copied, opaque, fixed, inputs)
+            _give_back(graph, copied, model, settled)
+            return graph
+
+        graph, drawn = watched(lambda: on_copy(model, task))
         if drawn:
             raise TraceFailed(DRAWS, "")
-        _give_back(graph, copied, model, settled)
         return graph
 
     options = {p.name: p.default for p in inspect.signature(model.forward).parameters.values() if _is_flag(p.default)}

@@ -16,6 +16,8 @@ from torch.fx.node import map_arg
 
 from fusekit.ir.facts import Facts, Known, note
 
+MOST_UNREAD = 1 << 27  # bytes
+
 
 @dataclass
 class Graph:
@@ -26,6 +28,7 @@ class Graph:
     modules: dict[str, nn.Module] = field(default_factory=dict)
     name: str = "Model"
     _counters: dict[str, int] = field(default_factory=dict)
+    _unread: int = 0  # bytes of constants that nothing has read since the last `prune`, at most
 
     @property
     def nodes(self) -> Iterable[Node]:
@@ -56,20 +59,25 @@ class Graph:
 
     def erase_dead(self, region: Iterable[Node]) -> None:
         """Erase the nodes of a region that have no users, from last to first, and the `get_attr` nodes that only they
-        read. The values stay in `constants` until `prune`, because another node may read them."""
+        read. The values stay in `constants` until `prune`, because another node may read them; a large model is pruned
+        now and then, or its old weights would stay beside the new ones."""
         for node in reversed(list(region)):
             if not node.users:
                 sources = node.all_input_nodes
                 self.fx.erase_node(node)
                 for source in sources:
                     if source.op == "get_attr" and not source.users:
+                        self._unread += self.constants[str(source.target)].nbytes
                         self.fx.erase_node(source)
+        if self._unread > MOST_UNREAD:
+            self.prune()
 
     def prune(self) -> None:
         """Remove the constants and modules that no node refers to."""
         named = {str(node.target) for node in self.nodes if node.op in ("get_attr", "call_module")}
         self.constants = {name: value for name, value in self.constants.items() if name in named}
         self.modules = {name: module for name, module in self.modules.items() if name in named}
+        self._unread = 0
 
     def lint(self) -> None:
         """Check the structure of the fx graph, and that every constant and module it names exists. Raises

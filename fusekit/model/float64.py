@@ -6,11 +6,12 @@ a dtype falls back to float32. Inside `in_float64()` every operator runs in floa
     op(x, dtype=float32)  becomes  op(float64(x), dtype=float64)
 
 Each tensor that is not float64 gets one float64 twin for as long as the mode lasts, and operators work on the twin. So
-later reads see what an in-place operator wrote, and the tensor itself is never changed.
+later reads see what an in-place operator wrote, and the tensor itself is never changed. Twins of all weights would take
+twice the memory of a large model: a large weight has one only while it is used, as long as nothing writes to it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +25,7 @@ from fusekit.model.alone import alone
 from fusekit.model.closed import why_closed, with_closed_apart
 from fusekit.model.copies import deep_copy
 from fusekit.model.inputs import Inputs
+from fusekit.model.lent import Watch, lent_weights, watching
 from fusekit.model.long_convolution import LongConvolutions
 from fusekit.model.patches import quiet
 
@@ -42,9 +44,11 @@ _DTYPE: Any = vars(torch._C.TensorBase)["dtype"]
 class _Twins:
     """Replaces tensors by their float64 twins, and narrow dtypes by the wide ones, in the arguments of a call."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch | None = None) -> None:
         # Keyed by id(tensor). The tensor is kept alive beside its twin, so that its id cannot be reused.
         self._twins: dict[int, tuple[Tensor, Tensor]] = {}
+        self._watch = watch
+        self._latest: tuple[Tensor, Tensor] | None = None
 
     def widen(self, arguments: Any) -> Any:
         return pytree.tree_map(self._widen, arguments)
@@ -54,9 +58,19 @@ class _Twins:
             return WIDENED.get(value, value)
         if not isinstance(value, Tensor) or value.dtype not in WIDENED:
             return value
+        if self._watch is not None and self._watch.guards(value):
+            return self._passing(value, self._watch)
         if id(value) not in self._twins:
             self._twins[id(value)] = (value, value.detach().to(WIDENED[value.dtype]))
         return self._twins[id(value)][1]
+
+    def _passing(self, lent: Tensor, watch: Watch) -> Tensor:
+        """The twin of a tensor that nothing may write to. Only the latest is kept."""
+        if self._latest is None or self._latest[0] is not lent:
+            self._latest = None  # freed before the next is made
+            self._latest = lent, lent.detach().to(WIDENED[lent.dtype])
+            watch.also(self._latest[1])
+        return self._latest[1]
 
 
 class _WideCalls(TorchFunctionMode):
@@ -119,10 +133,13 @@ def _is_narrow(value: object) -> bool:
 
 
 @contextmanager
-def in_float64() -> Iterator[None]:
+def in_float64(watch: Watch | None = None) -> Iterator[None]:
     """A context manager: in this thread, every floating-point operator runs in float64, every complex one in
-    complex128, and gives results of these dtypes. torch's default dtype is not changed, because it is global."""
-    twins = _Twins()
+    complex128, and gives results of these dtypes. torch's default dtype is not changed, because it is global.
+
+    `watch`: guards tensors whose twins are not kept.
+    """
+    twins = _Twins(watch)
     with alone(), _WideCalls(twins), _WideOperators(twins):
         yield
 
@@ -135,34 +152,52 @@ def run_float64(module: nn.Module, inputs: Inputs) -> Any:
     weights and inputs as they are, and only the operators are widened. TorchScript and quantized modules run in their
     own dtype: their kernels know no other.
     """
+    wide = inputs.map(widened)
+    kept = {id(w) for part in module.modules() if isinstance(part, nn.RNNBase) for w in part.parameters()}
+    lent = {key: weight for key, weight in lent_weights(module).items() if weight.dtype in WIDENED and key not in kept}
+    if lent:
+        with suppress(Exception), watching(lent.values()) as watch:
+            result = _run(_copy(module, lent), wide.cloned(), watch)
+            if not watch.tripped:
+                return result
     try:
-        return _run(_copy(module, _wide_weights(module))._apply(widened), inputs.map(widened).cloned())
+        return _run(_copy(module), wide.cloned())
     except Exception:
-        return _run(_copy(module), inputs.cloned())
+        return _run(_narrow_copy(module), inputs.cloned())
 
 
-def _copy(module: nn.Module, weights: Mapping[int, Tensor] = MappingProxyType({})) -> nn.Module:
+def _copy(module: nn.Module, lent: Mapping[int, Tensor] = MappingProxyType({})) -> nn.Module:
+    """A copy with wide weights, but for those that are lent."""
+    shared = set(map(id, lent.values()))
+    copied = _narrow_copy(module, {**_wide_weights(module, lent), **lent})
+    copied._apply(lambda tensor: tensor if id(tensor) in shared else widened(tensor))
+    return copied
+
+
+def _narrow_copy(module: nn.Module, weights: Mapping[int, Tensor] = MappingProxyType({})) -> nn.Module:
     with quiet():
         return with_closed_apart(deep_copy(module, weights=weights))
 
 
-def _wide_weights(module: nn.Module) -> dict[int, Tensor]:
-    """Parameters and buffers in float64, by the identity of the narrow ones: a large model is not copied in both. Those
-    of closed parts keep their dtype."""
+def _wide_weights(module: nn.Module, but: Container[int] = ()) -> dict[int, Tensor]:
+    """Parameters and buffers in float64, by the `id` of the narrow ones: a model is not copied in both dtypes. Those of
+    closed parts keep their dtype, and those whose `id` is in `but` are left out."""
     if why_closed(module):
         return {}
     wide: dict[int, Tensor] = {}
     for weight in (*module._parameters.values(), *module._buffers.values()):
-        if weight is not None and weight.dtype in WIDENED and type(weight) in (Tensor, nn.Parameter):
+        if weight is None or id(weight) in but:
+            continue
+        if weight.dtype in WIDENED and type(weight) in (Tensor, nn.Parameter):
             numbers = widened(weight.detach())
             wide[id(weight)] = nn.Parameter(numbers, weight.requires_grad) if type(weight) is nn.Parameter else numbers
     for part in module.children():
-        wide |= _wide_weights(part)
+        wide |= _wide_weights(part, but)
     return wide
 
 
-def _run(module: nn.Module, inputs: Inputs) -> Any:
-    with alone(), torch.no_grad(), quiet(), LongConvolutions(), in_float64():
+def _run(module: nn.Module, inputs: Inputs, watch: Watch | None = None) -> Any:
+    with alone(), torch.no_grad(), quiet(), LongConvolutions(), in_float64(watch):
         return inputs.call(module)
 
 

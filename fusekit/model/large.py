@@ -11,7 +11,12 @@ from torch import nn
 _LARGE = 1 << 28  # bytes of weights, above which looking at once (0.2 s) is worth it
 
 
-def free_copies(model: nn.Module) -> None:
-    """Free what only cycles hold, if copies of this model are large."""
-    if sum(weight.nbytes for weight in (*model.parameters(), *model.buffers())) > _LARGE:
+def bytes_of(model: nn.Module) -> int:
+    """The bytes of its weights."""
+    return sum(weight.nbytes for weight in (*model.parameters(), *model.buffers()))
+
+
+def free_copies(size: int) -> None:
+    """Free what only cycles hold, if copies of so many bytes are large."""
+    if size > _LARGE:
         gc.collect()

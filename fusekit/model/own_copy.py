@@ -1,6 +1,6 @@
 """A copy of a model for tracing and rewriting. Weights that hooks compute before each call become plain parameters.
 
-For a copy that is only run, see `evaluation_copy` in `program.py`.
+For a copy that is only run, see `evaluation.py`.
 """
 
 from torch import nn

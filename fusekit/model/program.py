@@ -19,8 +19,9 @@ from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError, reason_of
 from fusekit.model.alone import alone
-from fusekit.model.copies import deep_copy
+from fusekit.model.evaluation import evaluation_copy
 from fusekit.model.inputs import Inputs, batch_of_two
+from fusekit.model.lent import lent_weights
 from fusekit.model.patches import free_steps, quiet, symbolic_len, traced_here
 from fusekit.model.torch_notes import user_inputs, value_at
 
@@ -69,7 +70,7 @@ class _Deadline(TorchFunctionMode):
 
 
 def _program(module: nn.Module, inputs: Inputs, dynamic: Freedom, double: bool) -> ExportedProgram:
-    copied = evaluation_copy(module)
+    copied = _traced_copy(module)
     doubled, changed = batch_of_two(inputs)
     if dynamic and changed and double:
         try:
@@ -79,27 +80,23 @@ def _program(module: nn.Module, inputs: Inputs, dynamic: Freedom, double: bool) 
         except TimeoutError:
             raise
         except Exception:  # the model may need its batch of 1: trace the example as it is
-            copied = evaluation_copy(module)
+            copied = _traced_copy(module)
     try:
         return _trace(copied, inputs, dynamic)
     except Exception as error:
         if not dynamic:  # the strict mode, which traces bytecode, finds parameters in the model's own containers
             with suppress(Exception):
-                return _trace(evaluation_copy(module), inputs, dynamic, strict=True)
+                return _trace(_traced_copy(module), inputs, dynamic, strict=True)
         raise _untraced(module, error) from error
+
+
+def _traced_copy(module: nn.Module) -> nn.Module:
+    """A copy that may share large weights: a trace computes with fakes of them, which have no memory to write to."""
+    return evaluation_copy(module, lent_weights(module))
 
 
 def _untraced(module: nn.Module, error: Exception) -> CaptureError:
     return CaptureError(f"torch.export could not trace {type(module).__name__}: {reason_of(error)}")
-
-
-def evaluation_copy(module: nn.Module) -> nn.Module:
-    """A copy in eval mode, to be run. It shares nothing with the original, so a forward may write to its weights."""
-    with quiet():
-        copied = deep_copy(module)
-    with suppress(NotImplementedError):  # modules from an exported program have no train and eval mode
-        copied.eval()  # its return value is not used: models that override `train` may return something else
-    return copied
 
 
 def _trace(module: nn.Module, inputs: Inputs, dynamic: Freedom, *, strict: bool = False) -> ExportedProgram:

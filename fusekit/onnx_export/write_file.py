@@ -33,6 +33,7 @@ from fusekit.model.torch_notes import copy_notes, note_value, user_inputs, value
 from fusekit.onnx_export.chunks import chunks_as_slices
 from fusekit.onnx_export.names import tidy
 from fusekit.onnx_export.translations import OPERATORS
+from fusekit.runtimes.file import RunnableFile
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.runtimes.protocol import Runtime
 from fusekit.validation import Reference, Validation, outputs_of
@@ -158,10 +159,10 @@ class _Exporter:
         _write(model, self.path)
         inputs = self.reference.inputs
         try:
-            _check(self.path, inputs, inputs.names(self.optimized), self.runtime)
+            file = _checked(self.path, inputs, inputs.names(self.optimized), self.runtime)
         except ExportError as error:
             raise ExportError(f"{error}{_advice(self.optimized, inputs)}") from error
-        return judge(self.reference, self.path, self.tolerance, self.runtime)
+        return judge(self.reference, file, self.tolerance)
 
 
 def _translate(program: ExportedProgram, opset: int | None, optimize: bool) -> ir.Model:
@@ -241,16 +242,19 @@ def _write(model: ir.Model, path: Path) -> None:
         raise ExportError(f"the ONNX file could not be written: {reason_of(error)}") from error
 
 
-def _check(path: Path, inputs: Inputs, names: Sequence[str], runtime: Runtime) -> None:
-    """Check the file with ONNX's own checker and strict shape inference, then load and run it. Raises `ExportError`."""
+def _checked(path: Path, inputs: Inputs, names: Sequence[str], runtime: Runtime) -> RunnableFile:
+    """The file, loaded. Raises `ExportError` if ONNX's own checker and strict shape inference refuse it, or if it
+    cannot be loaded and run."""
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:
         raise ExportError(f"the ONNX checker refuses the file: {reason_of(error)}") from error
     try:
-        runtime.load(path).run(inputs, names)
+        file = runtime.load(path)
+        file.run(inputs, names)
     except FusekitError as error:
         raise ExportError(str(error)) from error
+    return file
 
 
 def _advice(module: nn.Module, inputs: Inputs) -> str:

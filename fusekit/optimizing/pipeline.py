@@ -11,7 +11,7 @@ from fusekit.errors import CaptureError
 from fusekit.ir.emit import emit
 from fusekit.ir.totals import totals
 from fusekit.model import Inputs
-from fusekit.model.large import free_copies
+from fusekit.model.large import bytes_of, free_copies
 from fusekit.optimizing.batch_recurrent_calls import batch_calls
 from fusekit.optimizing.channels_last import relay
 from fusekit.optimizing.lower_complex import lower_complex
@@ -46,7 +46,9 @@ class Pipeline:
             captured = capture(module, inputs, fixed=options.runtime.reads_files)
         except CaptureError as error:
             return self._run_children(module, path, str(error))
-        free_copies(module)
+        size = bytes_of(module)
+        del module  # the graph holds what it needs of it
+        free_copies(size)
         graph = captured.graph
         self.ways.append(captured.way)
         for reason in captured.reasons:

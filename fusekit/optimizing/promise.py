@@ -12,7 +12,7 @@ model itself is the result.
 import torch
 from torch import nn
 
-from fusekit.model.large import free_copies
+from fusekit.model.large import bytes_of, free_copies
 from fusekit.model.own_copy import own_copy
 from fusekit.optimizing.options import Options
 from fusekit.optimizing.pipeline import Pipeline
@@ -42,5 +42,5 @@ def judged(model: nn.Module, reference: Reference | None, options: Options) -> t
 
 
 def _fault(reference: Reference | None, result: nn.Module, options: Options) -> str:
-    free_copies(result)
+    free_copies(bytes_of(result))
     return "" if reference is None else fault(reference, result, options.tolerance)

@@ -21,7 +21,6 @@ from fusekit.model.alone import alone
 from fusekit.runtimes import runtime as runtime_called
 from fusekit.runtimes.file import RunnableFile
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
-from fusekit.runtimes.protocol import Runtime
 from fusekit.validation.probes import QUIET, WIDE_RANGE, Probe, Size, guess_sizes, plan_probes
 from fusekit.validation.reference import Answer, Reference, run
 from fusekit.validation.tolerance import OutputError, Outputs, compare, compare_quiet, is_float
@@ -62,14 +61,14 @@ def validate(
         FusekitError: nothing could be compared: the reference fails on the given inputs, the file cannot be loaded, or
             the runtime is unknown.
     """
-    return judge(Reference(reference, example_inputs), candidate, tolerance, runtime_called(target))
+    compared, runtime = Reference(reference, example_inputs), runtime_called(target)
+    return judge(compared, candidate if isinstance(candidate, nn.Module) else runtime.load(candidate), tolerance)
 
 
 def judge(
     reference: Reference,
-    candidate: nn.Module | str | Path,
+    candidate: nn.Module | RunnableFile,
     tolerance: float | None = None,
-    runtime: Runtime = ONNX_RUNTIME,
 ) -> Validation:
     """The same as `validate`, with a Reference that may have been used before and keeps its results."""
     inputs, names = reference.inputs, reference.names
@@ -77,9 +76,8 @@ def judge(
         sizes: Sizes = guess_sizes(inputs)
         judging = _Judge(reference, partial(run, candidate), tolerance)
     else:
-        file = runtime.load(candidate)
-        sizes = free_sizes(file, inputs, names)
-        judging = _Judge(reference, lambda probe: file.run(probe, names), tolerance)
+        sizes = free_sizes(candidate, inputs, names)
+        judging = _Judge(reference, lambda probe: candidate.run(probe, names), tolerance)
     results: list[ProbeResult] = []
     worked: dict[str, set[int]] = {name: set() for name in names}
     for probe in plan_probes(inputs, *sizes):

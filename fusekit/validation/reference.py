@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from fusekit.errors import FusekitError, reason_of
 from fusekit.ir import OptimizedModule
 from fusekit.ir.spelling import has_hooks
-from fusekit.model import Inputs, evaluation_copy, overridden, quiet, run_float64
+from fusekit.model import Inputs, evaluation_copy, on_copy, overridden, quiet, run_float64
 from fusekit.model.float64 import WIDENED
+from fusekit.model.lent import lent_weights
 from fusekit.validation.probes import GIVEN, Probe
 from fusekit.validation.tolerance import Outputs, is_float, longest_sum, outputs_of, relative_error
 
@@ -75,8 +76,9 @@ class Reference:
 
     @cached_property
     def _original(self) -> nn.Module:
-        """A copy of the model, in the state in which every run starts."""
-        return evaluation_copy(self.model)
+        """A copy of the model, in the state in which every run starts. Runs change no copy that they are given, so it
+        may share the model's large weights."""
+        return evaluation_copy(self.model, lent_weights(self.model))
 
 
 class Answer:
@@ -118,9 +120,10 @@ class Answer:
 
 def run(module: nn.Module, inputs: Inputs) -> Outputs:
     """The outputs of a module in eval mode. Neither the inputs nor the state of the module are changed."""
-    fresh = module if _leaves_no_trace(module) else evaluation_copy(module)
     with torch.no_grad(), quiet():
-        return outputs_of(inputs.cloned().call(fresh))
+        if _leaves_no_trace(module):
+            return outputs_of(inputs.cloned().call(module))
+        return on_copy(module, lambda fresh: outputs_of(inputs.cloned().call(fresh)))
 
 
 def _leaves_no_trace(module: nn.Module) -> bool:

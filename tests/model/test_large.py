@@ -21,7 +21,7 @@ def test_only_large_ones_are_freed(bytes_above: int, freed: bool, monkeypatch: p
     gc.disable()
     try:
         cycle = weakref.ref(Cycle(torch.zeros(3)))
-        large.free_copies(nn.Linear(2, 2))
+        large.free_copies(large.bytes_of(nn.Linear(2, 2)))
         assert (cycle() is None) == freed
     finally:
         gc.enable()
