@@ -16,7 +16,7 @@ from torch import Tensor
 from fusekit.algebra.composition import Composition
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.elementwise import Elementwise
-from fusekit.algebra.values import wide
+from fusekit.algebra.values import used_along, wide
 from fusekit.errors import Inapplicable
 
 # Runtimes take channels in eights: eleven of sixteen are no faster, and in ONNX Runtime lose the blocked layout.
@@ -29,9 +29,8 @@ def without_dead_channels(outer: Conv, between: Elementwise | None, inner: Conv)
         raise Inapplicable("only the channels between two dense convolutions can be told apart")
     if outer.in_channels != inner.out_channels:
         raise Inapplicable(f"{inner.out_channels} channels do not feed {outer.in_channels}")
-    read = (outer.kernel[0] != 0).transpose(0, 1).flatten(1).any(1)
-    constant = ~(inner.kernel[0] != 0).flatten(1).any(1)
-    values = wide(inner.bias) if inner.bias is not None else wide(inner.kernel).new_zeros(inner.out_channels)
+    read, constant = used_along(outer.kernel[0], 1), ~used_along(inner.kernel[0], 0)
+    values = wide(inner.kernel.new_zeros(inner.out_channels) if inner.bias is None else inner.bias)
     values = between(values) if between is not None else values
     reaches_border = outer.transposed or any(low > 0 or high > 0 for low, high in outer.padding)
     needed = read & ~(constant & ((values == 0) | (not reaches_border)))

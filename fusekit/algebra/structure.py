@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fusekit.algebra.conv import Conv
+from fusekit.algebra.values import used_along
 from fusekit.errors import Inapplicable
 
 
@@ -37,13 +38,17 @@ def trimmed(conv: Conv) -> Conv:
 
 def _used_taps(kernel: Tensor, axis: int) -> Tensor:
     """The positions on one window axis where some entry is not zero."""
-    return torch.nonzero((kernel != 0).movedim(3 + axis, 0).flatten(1).any(1)).flatten()
+    return torch.nonzero(used_along(kernel, 3 + axis)).flatten()
 
 
 def grouped(conv: Conv) -> Conv:
     """The same map with the most groups; Inapplicable if a dense kernel has entries outside the diagonal blocks."""
     if conv.groups != 1 or conv.n == 0 or conv.kernel.is_meta:
         raise Inapplicable("only a dense convolution can turn out to be grouped")
+    if bool((conv.kernel[0, :1, -1:] != 0).any()):
+        raise Inapplicable(
+            "the kernel is not block-diagonal"
+        )  # whatever the blocks, the last input is not in the first
     used = (conv.kernel[0] != 0).flatten(2).any(2)
     out, inputs = used.shape
     for groups in range(min(out, inputs), 1, -1):

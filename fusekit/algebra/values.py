@@ -18,6 +18,14 @@ def is_one(tensor: Tensor) -> bool:
     return tensor.is_meta or not bool(torch.any(tensor != 1))
 
 
+def used_along(values: Tensor, axis: int) -> Tensor:
+    """For each slice along an axis, whether it has an entry that is not zero. In a trained weight the first entry of
+    each slice tells, and the others are not looked at."""
+    slices = values.movedim(axis, 0)
+    first = slices[(slice(None), *(slice(0, 1),) * (values.ndim - 1))].flatten() != 0
+    return first if bool(first.all()) and len(first) == len(slices) else (slices != 0).flatten(1).any(1)
+
+
 def wide(tensor: Tensor) -> Tensor:
     """The tensor in double precision: all algebra on values is done there, and rounded once, at the commit."""
     return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)

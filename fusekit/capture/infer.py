@@ -18,6 +18,7 @@ from fusekit.ir import Facts, Graph, Known, evaluate, known, note
 from fusekit.ir.facts import UNKNOWN, facts
 from fusekit.ir.read import read
 from fusekit.ir.spelling import is_spelled, spell
+from fusekit.ir.stateless import leaves_no_trace
 from fusekit.model import Inputs, evaluation_copy, quiet
 from fusekit.model.alone import alone
 
@@ -40,7 +41,7 @@ def run_on_fakes(graph: Graph, inputs: Inputs, *, shapes_only: bool = False) -> 
     names = [str(node.target) for node in placeholders]
     given = {**dict(zip(names, inputs.args, strict=False)), **inputs.kwargs}
     # a module of the user's may keep what it sees: it must not keep fakes
-    copies = {k: m if is_spelled(m) else evaluation_copy(m) for k, m in graph.modules.items()}
+    copies = {k: m if is_spelled(m) or leaves_no_trace(m) else evaluation_copy(m) for k, m in graph.modules.items()}
     on_copies = replace(graph, modules=copies)
     with alone(), FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad(), quiet():
 

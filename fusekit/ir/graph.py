@@ -27,6 +27,7 @@ class Graph:
     constants: dict[str, Tensor] = field(default_factory=dict)
     modules: dict[str, nn.Module] = field(default_factory=dict)
     name: str = "Model"
+    readings: dict[Node, Any] | None = None  # what `read` has read, while nothing changes the graph; None: not kept
     _counters: dict[str, int] = field(default_factory=dict)
     _unread: int = 0  # bytes of constants that nothing has read since the last `prune`, at most
 

@@ -15,6 +15,15 @@ from fusekit.ir.spellings.elementwise import read_activation
 
 def read(graph: Graph, node: fx.Node) -> Reading | None:
     """The node as a map, or None."""
+    if graph.readings is None:
+        return _read(graph, node)
+    if node not in graph.readings:
+        graph.readings[node] = _read(graph, node)
+    reading: Reading | None = graph.readings[node]
+    return reading
+
+
+def _read(graph: Graph, node: fx.Node) -> Reading | None:
     reader = SPELLINGS.reader(node.target) if node.op == "call_function" else None
     if reader is not None:
         return reader(graph, node, bind(node))

@@ -7,7 +7,7 @@ case: a fold that saves nothing does not pay. Every commit lowers the cost, so e
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import fx
@@ -18,6 +18,7 @@ from fusekit.ir import Graph
 from fusekit.model import computing_threads
 from fusekit.report import Event, Outcome
 from fusekit.rewriting.attempt import Attempt, has_any_form
+from fusekit.rewriting.pattern import Match
 from fusekit.rewriting.rewrite import Rewrite, Stage
 from fusekit.rewriting.spoiled import spoiled_layers
 
@@ -57,6 +58,7 @@ class Driver:
         # keyed by rewrite and region, so that a refusal by several stages is reported once
         self._refused: dict[tuple[str, tuple[fx.Node, ...]], Event] = {}
         self._spoiled = spoiled_layers(self.graph)
+        self._readings: dict[fx.Node, Any] = {}
         self._settled: set[fx.Node] = set()  # nodes whose realization has been chosen
 
     @torch.no_grad()
@@ -66,6 +68,7 @@ class Driver:
         with computing_threads(1):
             for stage in stages:
                 self._run_stage(stage)
+                self._readings.clear()
                 self.graph.prune()
                 self.graph.lint()
         standing = (event for (_, nodes), event in self._refused.items() if not any(node._erased for node in nodes))
@@ -94,11 +97,12 @@ class Driver:
     def _rewrite_at(self, node: fx.Node, passes: Sequence[Rewrite]) -> list[fx.Node]:
         """Try the passes at one node until one is committed. Returns the nodes to visit again."""
         for rewrite in passes:
-            match = rewrite.pattern.match(self.graph, node)
+            match = self._match(rewrite, node)
             if match is None:
                 continue
             attempt = Attempt(self.graph, rewrite, match, self.rates, self._spoiled, self.has_form)
             event = attempt.run()
+            self._readings.clear()
             if event.outcome is Outcome.APPLIED:
                 self.events.append(event)
                 return attempt.touched
@@ -110,6 +114,14 @@ class Driver:
                 raise VerificationError(f"{event.rewrite} at {event.where}: {event.reason}")
         return []
 
+    def _match(self, rewrite: Rewrite, node: fx.Node) -> Match | None:
+        """The pattern's match at a node. Until an attempt changes the graph, patterns read each node once."""
+        self.graph.readings = self._readings
+        try:
+            return rewrite.pattern.match(self.graph, node)
+        finally:
+            self.graph.readings = None
+
     def _contest_at(self, node: fx.Node, passes: Sequence[Rewrite]) -> list[fx.Node]:
         """All realizations of one node compete; the fastest is committed if it clearly beats the present one. Returns
         the nodes to visit again."""
@@ -117,7 +129,7 @@ class Driver:
             return []
         entrants: list[Attempt] = []
         for rewrite in passes:
-            match = rewrite.pattern.match(self.graph, node)
+            match = self._match(rewrite, node)
             if match is None:
                 continue
             attempt = Attempt(self.graph, rewrite, match, self.rates, self._spoiled, self.has_form)
@@ -143,6 +155,7 @@ class Driver:
             return []
         before = set(self.graph.nodes)
         event = winner.carry_out()
+        self._readings.clear()
         self.events.append(event)
         if event.outcome is not Outcome.APPLIED:
             if self.strict:

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from fusekit.errors import FusekitError, reason_of
-from fusekit.ir import OptimizedModule
-from fusekit.ir.spelling import has_hooks
-from fusekit.model import Inputs, evaluation_copy, on_copy, overridden, quiet, run_float64
+from fusekit.ir.stateless import leaves_no_trace
+from fusekit.model import Inputs, evaluation_copy, on_copy, quiet, run_float64
 from fusekit.model.float64 import WIDENED
 from fusekit.model.lent import lent_weights
 from fusekit.validation.probes import GIVEN, Probe
@@ -121,20 +120,9 @@ class Answer:
 def run(module: nn.Module, inputs: Inputs) -> Outputs:
     """The outputs of a module in eval mode. Neither the inputs nor the state of the module are changed."""
     with torch.no_grad(), quiet():
-        if _leaves_no_trace(module):
+        if leaves_no_trace(module):
             return outputs_of(inputs.cloned().call(module))
         return on_copy(module, lambda fresh: outputs_of(inputs.cloned().call(fresh)))
-
-
-def _leaves_no_trace(module: nn.Module) -> bool:
-    """Whether the module is in eval mode and consists only of modules that are known to keep no state between calls."""
-    return not any(
-        getattr(part, "training", True)
-        or has_hooks(part)
-        or overridden(part)
-        or not (isinstance(part, OptimizedModule) or type(part).__module__.startswith(("torch.nn.", "fusekit.")))
-        for part in module.modules()
-    )
 
 
 def _scaled(tensor: Tensor, by: float) -> Tensor:
