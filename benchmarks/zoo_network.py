@@ -159,13 +159,13 @@ def main(words: list[str]) -> Row:
     before, after = ran(model, x), ran(result, x)
     row: Row = {
         "capture": report.capture,
-        "ok": verdict.ok and not report.rejected,
+        "ok": not any(probe.outputs and not probe.ok for probe in verdict.probes) and not report.rejected,
         "norms before": before[0],
         "norms after": after[0],
         "products before": before[1],
         "products after": after[1],
         "lost": lost(model, result, x),
-        "error": verdict.error,
+        "error": max((output.error for probe in verdict.probes for output in probe.outputs), default=0.0),
         "error of the model": verdict.reference_error,
         "s of optimize": seconds,
         "optimize / export": seconds / exported if exported else 0.0,
