@@ -45,7 +45,8 @@ def once(model: ModelProto, sizes: tuple[int, ...], folder: Path) -> tuple[Model
     with SPELLINGS.extended(SPELLING):
         same = import_file(file, {"x": sizes})
         assert is_the_same(graft(same, (), ""), without_dead(file.proto)), "what is not changed comes out changed"
-        result, events = folded(file, Options.of("onnxruntime", None, False, None, None, False, 0.0), {"x": sizes})
+        options = Options.of("onnxruntime", None, False, None, None, False, 0.0)
+        result, events, _ = folded(file, options, {"x": sizes})
     return result.proto, events
 
 

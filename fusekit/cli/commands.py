@@ -224,8 +224,8 @@ def conclude(
     """Show the results. Returns the exit code: 0 if the numbers agree."""
     wrote = command != "validate" and file is not None
     if command != "validate":
-        screen.show(screen.report(report))
-    screen.show(validation)
+        screen.show(screen.report(report, validation.errors))
+    screen.show(validation if screen.verbose or command == "validate" else validation.brief())
     if measured is not None:
         screen.show("", measured)
     if validation.ok and wrote and file is not None:

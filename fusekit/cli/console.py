@@ -63,11 +63,11 @@ class Screen:
         if self.machine:
             print(json.dumps(result, indent=2))
 
-    def report(self, report: Report | None) -> RenderableType:
-        """The report; without the refused rewrites unless `verbose`."""
+    def report(self, report: Report | None, errors: tuple[float, float] | None = None) -> RenderableType:
+        """The report on one screen; every line of it if `verbose`. `errors`: as for `Report.brief`."""
         if report is None:
             return Text("not optimized")
-        return report if self.verbose else report.brief()
+        return report if self.verbose else report.brief(errors)
 
     @contextlib.contextmanager
     def _warnings(self) -> Iterator[None]:

@@ -65,6 +65,7 @@ class _Graft:
     def run(self, events: Sequence[Event], version: str) -> ModelProto:
         imported = self.imported
         self._name_all()
+        imported.stands_for = {name: known(node).origins for node, name in self.names.items()}
         joined = self._joined_pads()
         for node in self.alive:
             if node in imported.origin:

@@ -31,6 +31,7 @@ from fusekit.grafting.shapes import Shapes, Sizes
 from fusekit.ir import Graph, Known, note
 from fusekit.ir.reading import Arguments, Reading
 from fusekit.ir.spellings import SPELLINGS, Spelling
+from fusekit.ir.survey import mark
 
 
 def computed(x: Tensor, *arguments: Any) -> Tensor:
@@ -59,7 +60,8 @@ class Imported:
     """A file as a graph, and which of its nodes is which of the file's.
 
     `names`: of the values of the file; `guarded`: what makes constants, but reads more than constants; `pinned`: the
-    values that keep their names because somebody outside the nodes asks for them, as an output or from a sub-graph.
+    values that keep their names because somebody outside the nodes asks for them, as an output or from a sub-graph;
+    `stands_for`: of each value of the file that was written, the nodes of the original that it comes from.
     """
 
     file: ModelFile
@@ -70,6 +72,7 @@ class Imported:
     names: dict[fx.Node, str] = field(default_factory=dict)
     guarded: dict[str, fx.Node] = field(default_factory=dict)
     pinned: tuple[str, ...] = ()
+    stands_for: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def kept(self) -> dict[str, fx.Node]:
         """What stands for the pinned names now."""
@@ -93,10 +96,19 @@ def as_graph(path: str | Path, sizes: Mapping[str, Sizes]) -> Iterator[Graph]:
         yield import_file(ModelFile.read(path), sizes).graph
 
 
-def import_file(file: ModelFile, sizes: Mapping[str, Sizes]) -> Imported:
-    """The file as a graph; `sizes`: of its inputs by name, where they are known."""
+def import_file(
+    file: ModelFile, sizes: Mapping[str, Sizes], stands_for: Mapping[str, tuple[str, ...]] | None = None
+) -> Imported:
+    """The file as a graph; `sizes`: of its inputs by name, where they are known; `stands_for`: of a file that was made
+    of another one, `Imported.stands_for` of that."""
     shapes = Shapes(file.proto, sizes)
-    return _Importer(file, Constants(file, shapes), shapes).run()
+    imported = _Importer(file, Constants(file, shapes), shapes).run()
+    if stands_for is None:
+        mark(imported.graph)
+        return imported
+    for node, name in imported.names.items():
+        note(node, Known(origins=stands_for.get(name, ())))
+    return imported
 
 
 def _read_once(file: ModelFile) -> dict[str, OperatorNode]:
@@ -142,7 +154,7 @@ class _Importer:
             meaning = None
         path = node.proto.name or next((name for name in node.proto.output if name), node.proto.op_type)
         made = self._opaque(node) if meaning is None else self._called(meaning)
-        note(made, Known(where=path))
+        note(made, Known(where=path, operator=node.proto.op_type))
         self.result.origin[made] = (*self._absorbed(meaning), place)
         read = values_read(made)
         self.result.read[made] = tuple(self.result.names[each] for each in read)

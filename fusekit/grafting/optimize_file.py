@@ -25,15 +25,17 @@ from fusekit.grafting.inputs import inputs_for, sizes_of
 from fusekit.grafting.model_file import OLDEST, ModelFile
 from fusekit.grafting.yardstick import HOW, Yardstick
 from fusekit.ir.spellings import SPELLINGS
-from fusekit.ir.totals import totals
+from fusekit.ir.survey import survey
 from fusekit.model import plain_modes
 from fusekit.model.alone import alone
 from fusekit.optimizing import Options
+from fusekit.optimizing.circumstances import laws, machine
 from fusekit.optimizing.race import BUDGET
 from fusekit.optimizing.undo import HARMLESS, NOISE, is_slower, ratio, rejected
-from fusekit.report import Event, Outcome, Report, Totals
+from fusekit.report import Drawing, Event, Outcome, Report, Totals
 from fusekit.rewriting import Driver, Progress, Rewrite
 from fusekit.runtimes import runtime
+from fusekit.runtimes.file_size import file_size, operators_of
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.validation import Validation
 from fusekit.version import __version__
@@ -144,24 +146,31 @@ def converted(file: ModelFile, opset: int) -> ModelFile:
         raise ExportError(f"onnx cannot convert {file.path.name} to opset {opset}: {reason_of(error)}") from error
 
 
-def folded(file: ModelFile, options: Options, sizes: dict[str, tuple[int, ...]]) -> tuple[ModelFile, list[Event]]:
-    """The model rewritten until nothing changes any more, and what was done: the same `file` if nothing was. Nothing is
-    in opsets whose operators meant something else. To be called while `SPELLING` is known."""
+StandsFor = dict[str, tuple[str, ...]] | None
+
+
+def folded(
+    file: ModelFile, options: Options, sizes: dict[str, tuple[int, ...]]
+) -> tuple[ModelFile, list[Event], StandsFor]:
+    """The model rewritten until nothing changes any more, what was done, and what its values stand for: the same `file`
+    if nothing was. Nothing is in opsets whose operators meant something else. To be called while `SPELLING` is
+    known."""
     if file.opset < OLDEST:
         reason = f"opset {file.opset} is older than {OLDEST}: convert it first"
-        return file, [Event("read", "model", Outcome.REFUSED, reason=reason)]
+        return file, [Event("read", "model", Outcome.REFUSED, reason=reason)], None
     done: list[Event] = []
+    stands_for: StandsFor = None
     for _ in range(_ROUNDS):
-        imported = import_file(file, sizes)
+        imported = import_file(file, sizes, stands_for)
         driver = Driver(imported.graph, options.runtime.rates, options.strict, options.progress, has_form=has_form)
         events = driver.run(stage for stage in options.stages if not stage.contest)  # realizations: the runtime's
         applied = [event for event in (*done, *events) if event.outcome is Outcome.APPLIED]
         proto = graft(imported, applied, __version__)
         if is_the_same(proto, file.proto):
-            return file, [*done, *events]
-        file = ModelFile(file.path, proto, made=True)
+            return file, [*done, *events], stands_for
+        file, stands_for = ModelFile(file.path, proto, made=True), imported.stands_for
         done += [event for event in events if event.outcome is not Outcome.REFUSED]
-    return file, done
+    return file, done, stands_for
 
 
 @dataclass
@@ -184,14 +193,15 @@ class _Optimization:
         self.yardstick = Yardstick(self.file, original, inputs, names, self.options.runtime, self.room)
         self.example = sizes_of(inputs, names)
         with SPELLINGS.extended(SPELLING):
-            self.before = _totals(self.file, self.example)
+            self.before, self.drawing = _surveyed(self.file, self.example)
+            self.before = file_size(self.path, self.before)
             return self._tried(self.options) or self._tried(self.options.harmless) or self._as_it_was(())
 
     def _tried(self, options: Options) -> Validation | None:
         """The verdict on the result of these passes; None if it does not hold or is not better, and why is noted."""
         applied: list[Event] = []
         try:
-            result, events = folded(self.file, options, self.example)
+            result, events, stands_for = folded(self.file, options, self.example)
             if result is self.file:
                 return self._as_it_was(events)
             applied = [event for event in events if event.outcome is Outcome.APPLIED]
@@ -212,7 +222,8 @@ class _Optimization:
         if reason := self._not_better(applied, times, len(result.graph.node)):
             self._undo(applied, reason, wrong=False)
             return None
-        return replace(verdict, report=self._report(events, _totals(result, self.example), times))
+        size, drawing = _surveyed(result, self.example, stands_for)
+        return replace(verdict, report=self._report(events, file_size(self.stage, size), drawing, times))
 
     def _undo(self, applied: Sequence[Event], reason: str, *, wrong: bool = True) -> None:
         if self.options.strict and wrong:
@@ -244,23 +255,39 @@ class _Optimization:
         self.notes.append("nothing was gained: the result is a copy of the original")
         verdict = self.yardstick.judge(self.stage, self.options.tolerance, sizes=self.sizes)
         kept = [event for event in events if event.outcome is not Outcome.APPLIED]
-        return replace(verdict, report=self._report(kept, self.before, None))
+        return replace(verdict, report=self._report(kept, file_size(self.stage, self.before), self.drawing, None))
 
     def _clear(self) -> None:
         """Nothing of an earlier attempt is left beside the file."""
         for left in self.stage.parent.iterdir():
             left.unlink()
 
-    def _report(self, events: Sequence[Event], after: Totals, times: tuple[float, float] | None) -> Report:
+    def _report(
+        self, events: Sequence[Event], after: Totals, drawing: Drawing, times: tuple[float, float] | None
+    ) -> Report:
         told = (*events, *(event for event in self.undone if event not in events))
-        target = self.options.runtime.name
-        return Report(told, self.before, after, "reading the file", tuple(self.notes), target, times=times)
+        runtime = self.options.runtime
+        return Report(
+            told,
+            self.before,
+            after,
+            "reading the file",
+            tuple(self.notes),
+            runtime.name,
+            times=times,
+            drawings=(self.drawing, drawing),
+            laws=laws(self.options),
+            machine=machine(runtime),
+        )
 
 
-def _totals(file: ModelFile, sizes: dict[str, tuple[int, ...]]) -> Totals:
-    """The size of a model: its nodes, the floats that it stores, its multiply-accumulates."""
+def _surveyed(
+    file: ModelFile, sizes: dict[str, tuple[int, ...]], stands_for: StandsFor = None
+) -> tuple[Totals, Drawing]:
+    """The size of a model: its nodes, the floats that it stores, its multiply-accumulates; and a drawing of it."""
     numbers = sum(math.prod(tensor.dims) for tensor in file.graph.initializer if tensor.data_type in _FLOATS)
-    return Totals(len(file.graph.node), numbers, totals(import_file(file, sizes).graph).macs)
+    size, drawing = survey(import_file(file, sizes, stands_for).graph)
+    return Totals(operators_of(file.graph), numbers, size.macs), drawing
 
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)

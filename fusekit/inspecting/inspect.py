@@ -15,9 +15,9 @@ from fusekit.capture import capture
 from fusekit.errors import CaptureError
 from fusekit.files import scratch
 from fusekit.grafting import as_graph, inputs_for, optimize_onnx, sizes_of
-from fusekit.inspecting.receptive_field import receptive_fields
 from fusekit.ir import Graph, known, where
 from fusekit.ir.read import read
+from fusekit.ir.receptive_field import receptive_fields
 from fusekit.model import Inputs
 from fusekit.model.alone import alone
 from fusekit.model.own_copy import own_copy

@@ -6,7 +6,7 @@ changing what is known of the copy never changes the original. `known` reads the
 (`fusekit/model/torch_notes.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -48,6 +48,8 @@ class Known:
     `fixed`: True for a constant that is not trained, even if it was computed from parameters.
     `wrote_in_place`: True if the model overwrote the input of this operator (`inplace=True`).
     `expression`: whether the node depends on constants only; None until it has been computed.
+    `origins`: the names of the nodes of the model as it was captured that it stands for.
+    `operator`: what it computes, where its target does not say it.
     """
 
     facts: Facts | None = None
@@ -60,6 +62,8 @@ class Known:
     fixed: bool = False
     wrote_in_place: bool = False
     expression: bool | None = None
+    origins: tuple[str, ...] = ()
+    operator: str = ""
 
     def __or__(self, other: "Known") -> "Known":
         """Both records merged; where both know a field, `other` wins."""
@@ -114,3 +118,9 @@ def where(node: fx.Node) -> str:
 def sources_of(node: fx.Node) -> tuple[str, ...]:
     """The module paths that a node was made from: its own path if it replaced no others."""
     return known(node).sources or (where(node),)
+
+
+def origins_of(nodes: Iterable[fx.Node]) -> tuple[str, ...]:
+    """The nodes of the model, by name, that these nodes stand for; what their constants stand for belongs to them."""
+    read = (each for node in nodes for each in (*(n for n in node.all_input_nodes if n.op == "get_attr"), node))
+    return tuple(dict.fromkeys(name for node in read for name in known(node).origins))

@@ -112,7 +112,7 @@ class _Interpreter:
                     value = joint(settled(value, facts(node), spread))
                     value = settled(value, facts(node), spread=False)  # the halves of a joint need these facts too
             while (start := start.next) is not here:
-                supply(start, Known(where=where(node)))
+                supply(start, Known(where=where(node), origins=known(node).origins))
                 self.made.add(start)
             if isinstance(value, fx.Proxy):
                 supply(value.node, known(node).of_tensor)

@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from fusekit.algebra import Rates
 from fusekit.capture import has_hooks
 from fusekit.ir import Graph, Known, known, note, where
+from fusekit.ir.facts import origins_of
 from fusekit.model import Inputs, resize
 from fusekit.report import Event, Outcome
 from fusekit.validation.graphs_differ import distance, outputs
@@ -127,7 +128,7 @@ def _depend_on_each_other(graph: Graph, calls: Sequence[_Call]) -> bool:
 def _try_joined(graph: Graph, calls: Sequence[_Call], inputs: Inputs) -> Event:
     """Join the calls in a copy of the graph; the copy replaces the graph if both compute the same, also at other
     sizes."""
-    place = where(calls[0].node)
+    place, region = where(calls[0].node), origins_of([call.node for call in calls])
     new = _batched(graph, calls)
     worst = 0.0
     for given in _probes(inputs):
@@ -144,7 +145,9 @@ def _try_joined(graph: Graph, calls: Sequence[_Call], inputs: Inputs) -> Event:
         reason = f"float64 error {worst:.1e} exceeds {TOLERANCE:.0e}"
         return Event(NAME, place, Outcome.REJECTED, error=worst, reason=reason)
     graph.fx = new.fx
-    return Event(NAME, " + ".join(where(call.node) for call in calls), Outcome.APPLIED, error=worst)
+    told = (f"{len(calls)} calls", "1 call")
+    places = " + ".join(where(call.node) for call in calls)
+    return Event(NAME, places, Outcome.APPLIED, error=worst, change=told, region=region)
 
 
 def _probes(inputs: Inputs) -> Iterator[Inputs]:
@@ -177,7 +180,7 @@ def _batched(graph: Graph, calls: Sequence[_Call]) -> Graph:
         x = made(aten.cat.default, xs, calls[0].batch)
         rest = first.args[2:]
         whole = fresh.create_node(first.op, first.target, (x, *(() if joined is None else (joined,)), *rest))
-        note(whole, Known(where=where(first)))
+        note(whole, Known(where=where(first), origins=origins_of([copies[call.node] for call in calls])))
         start: Any = 0
         for call, size in zip(calls, sizes, strict=True):
             end = size if start == 0 else made(operator.add, start, size)

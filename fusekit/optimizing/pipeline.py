@@ -8,17 +8,19 @@ from fusekit.capture import capture
 from fusekit.capture.only_called import only_called
 from fusekit.capture.whole import why_whole
 from fusekit.errors import CaptureError
+from fusekit.ir import Graph
 from fusekit.ir.emit import emit
-from fusekit.ir.totals import totals
+from fusekit.ir.survey import mark, survey
 from fusekit.model import Inputs
 from fusekit.model.large import bytes_of, free_copies
 from fusekit.optimizing.batch_recurrent_calls import batch_calls
 from fusekit.optimizing.channels_last import relay
+from fusekit.optimizing.circumstances import laws, machine
 from fusekit.optimizing.lower_complex import lower_complex
 from fusekit.optimizing.options import Options
 from fusekit.optimizing.undo_joins import unjoin
 from fusekit.optimizing.write_in_place import overwrite
-from fusekit.report import Event, Outcome, Report, Totals, sum_of
+from fusekit.report import Drawing, Event, Outcome, Report, Totals, beside_each_other, sum_of
 from fusekit.rewriting import Driver
 
 
@@ -32,6 +34,8 @@ class Pipeline:
     ways: list[str] = field(default_factory=list)
     before: list[Totals] = field(default_factory=list)
     after: list[Totals] = field(default_factory=list)
+    drawn: list[Drawing] = field(default_factory=list)  # the program as it was captured
+    redrawn: list[Drawing] = field(default_factory=list)  # the result
     times: tuple[float, float] | None = None  # milliseconds of the whole model and of the result
 
     def run(self, module: nn.Module, inputs: Inputs | None, path: str = "") -> nn.Module:
@@ -63,7 +67,9 @@ class Pipeline:
             for name in graph.constants
             if name.rpartition(".")[2].startswith("computed_")
         ]
-        self.before.append(totals(graph))
+        prefix = f"{path}/" if path else ""
+        mark(graph, prefix)
+        self._survey(graph, prefix, self.before, self.drawn)
         if inputs is not None:
             self.events += lower_complex(graph, inputs, options, path or "model")
         rates = options.runtime.rates
@@ -77,10 +83,16 @@ class Pipeline:
             self.events += batch_calls(graph, inputs, rates)
         if options.relays and options.clock is not None and not rates.owns_layout:
             self.events += relay(graph, options.clock, options.vetoed)
-        self.after.append(totals(graph))
+        self._survey(graph, prefix, self.after, self.redrawn)
         if not options.runtime.reads_files:
             overwrite(graph)
         return emit(graph)
+
+    @staticmethod
+    def _survey(graph: Graph, prefix: str, sizes: list[Totals], drawings: list[Drawing]) -> None:
+        size, drawing = survey(graph, prefix)
+        sizes.append(size)
+        drawings.append(drawing)
 
     def _run_children(self, module: nn.Module, path: str, reason: str) -> nn.Module:
         """Optimize, in place, those children that the code of the module only calls. (Code that reads their attributes
@@ -113,7 +125,7 @@ class Pipeline:
             for event in self.events
         ]
         self.events.append(Event("model", "model", Outcome.REJECTED, reason=reason))
-        self.after = self.before
+        self.after, self.redrawn = self.before, self.drawn
 
     def report(self, seconds: float = 0.0) -> Report:
         ways = [way for way in dict.fromkeys(self.ways) if way != "nothing"] or self.ways[:1]
@@ -126,6 +138,9 @@ class Pipeline:
             self.options.runtime.name,
             seconds,
             self.times,
+            (beside_each_other(self.drawn), beside_each_other(self.redrawn)),
+            laws(self.options),
+            machine(self.options.runtime),
         )
 
 

@@ -17,9 +17,11 @@ from fusekit.optimizing.options import Options
 from fusekit.optimizing.promise import judged
 from fusekit.optimizing.undo import HARMLESS, chosen, is_slower, least_gained, ratio, rejected
 from fusekit.report import Event, Report
+from fusekit.runtimes.file_size import file_size
 from fusekit.runtimes.timing import Call
 from fusekit.validation import Reference, Validation
 
+_ORIGINAL = "original.onnx"
 _OWN, _PLAINER = "an export of the model as it is", "the file without realizations"
 
 
@@ -47,17 +49,30 @@ class Export:
         verdict = self._write_valid(self.options)
         risky = [event for event in _applied(verdict) if event.rewrite not in HARMLESS]
         if not verdict.ok or self.options.clock is None or not risky or not self.options.runtime.reads_files:
-            return verdict
+            return self._sized(verdict)
         with scratch() as room:
             own, plainer = self._own(room, verdict), self._plainer(room, verdict)
-            return self._raced(own, plainer, verdict)
+            return self._sized(self._raced(own, plainer, verdict), None if own is None else room / _ORIGINAL)
+
+    def _sized(self, verdict: Validation, own: Path | None = None) -> Validation:
+        """The verdict, its report with the size of the file. Operators of files are compared only with operators of
+        files: with those of `own`, an export of the model as it is."""
+        report = verdict.report
+        if not verdict.ok or report is None or report.before is None or report.after is None:
+            return verdict
+        before, after = report.before, file_size(Path(self.path), report.after)
+        if own is None:
+            after = replace(after, operators=report.after.operators)
+        else:
+            before = file_size(own, before)
+        return replace(verdict, report=replace(report, before=before, after=after))
 
     def _own(self, room: Path, verdict: Validation) -> Call | None:
         """An export of the model as it is, ready to be timed; None if it cannot be exported or run. A complex model
         rarely can, and to find that out takes 50 times as long with free sizes: it is tried with fixed ones first."""
         fixed = self.dynamic and any(event.rewrite == LOWERING for event in _applied(verdict))
         try:
-            model, inputs, file = self.reference.model, self.reference.inputs, room / "original.onnx"
+            model, inputs, file = self.reference.model, self.reference.inputs, room / _ORIGINAL
             for free in (False, True) if fixed else (self.dynamic,):
                 plain_export(model, file, inputs, dynamic=free, opset=self.opset, runtime=self.options.runtime)
             return self._call(file)

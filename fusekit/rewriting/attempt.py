@@ -14,10 +14,11 @@ from torch import Tensor, fx
 from fusekit.algebra import FREE, Chain, Choice, Combination, Map, Rates, Shape
 from fusekit.errors import Inapplicable
 from fusekit.ir import Facts, Graph, Known, Unread, evaluate, known, note, where
-from fusekit.ir.facts import supply
+from fusekit.ir.facts import origins_of, supply
 from fusekit.ir.read import read
 from fusekit.ir.write import write
 from fusekit.report import Event, Outcome
+from fusekit.rewriting.change import change
 from fusekit.rewriting.pattern import Match
 from fusekit.rewriting.price import work_of
 from fusekit.rewriting.region import Region, constants_of
@@ -50,6 +51,8 @@ class Attempt:
         self.spoiled, self.has_form = spoiled, has_form
         self.region = Region(graph, match)
         self.sources = self.region.sources()
+        self.origins = origins_of(match.nodes)
+        self.change: tuple[str, ...] = ()
         self.before = self.after = FREE
         self.dtype: torch.dtype | None = None
         self.proposal: Any = None
@@ -105,6 +108,7 @@ class Attempt:
             self.error = None if beyond else self.error
             self.graph.erase_dead(new)
             return self._event(Outcome.REFUSED if beyond else Outcome.REJECTED, reason)
+        self.change = change(self.match, new)
         self._commit(new)
         return self._event(Outcome.APPLIED, "")
 
@@ -203,7 +207,7 @@ class Attempt:
             note(node, Known(facts=Facts(tuple(value.shape), value.dtype)))
         for node in new:
             supply(node, Known(where=where(outputs[-1])))
-            note(node, Known(sources=self.region.sources_after(where(node))))
+            note(node, Known(sources=self.region.sources_after(where(node)), origins=self.origins))
         results = new[-len(outputs) :] if new else list(self.match.sources[:1])
         add = torch.ops.aten.add.Tensor  # the operands of an addition have the shape of the sum
         for node in new:
@@ -241,4 +245,5 @@ class Attempt:
     def _event(self, outcome: Outcome, reason: str) -> Event:
         before, after = (self.before.price, self.after.price) if self.before is not FREE else (None, None)
         law, place = self.rewrite, self.where
-        return Event(law.name, place, outcome, before, after, self.error, reason, self.times, law.realizes)
+        words = (law.name, place, outcome, before, after, self.error, reason, self.times, law.realizes)
+        return Event(*words, change=self.change, region=self.origins)

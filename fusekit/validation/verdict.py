@@ -140,6 +140,16 @@ class Validation:
             parts.append(Text(f"skipped, {REFUSED}: {', '.join(refused)}"))
         return Group(*parts)
 
+    def brief(self) -> Group:
+        """The verdict in a few lines; everything that failed."""
+        parts = [Text(self._headline(), style="bold green" if self.ok else "bold red")]
+        return Group(*parts, *(Text(f"FAILED: {line}", style="red") for line in self.failures))
+
+    @property
+    def errors(self) -> tuple[float, float] | None:
+        """(reference_error, error); None if nothing was compared."""
+        return None if self._worst is None else (self.reference_error, self.error)
+
     def __str__(self) -> str:
         buffer = io.StringIO()
         Console(file=buffer, width=120, no_color=True, highlight=False).print(self)

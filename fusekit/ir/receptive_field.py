@@ -14,9 +14,9 @@ import torch
 from torch import fx, nn
 
 from fusekit.algebra import Shape
-from fusekit.ir import Graph
+from fusekit.ir.graph import Graph
 from fusekit.ir.read import read
-from fusekit.ir.reading import bind
+from fusekit.ir.reading import Reading, bind
 
 aten = torch.ops.aten
 
@@ -63,17 +63,24 @@ def receptive_fields(graph: Graph) -> dict[fx.Node, Field | None]:
     """The receptive field of every tensor of the graph; None where it is unknown."""
     fields: dict[fx.Node, Field | None] = {}
     for node in graph.nodes:
-        if node.op == "placeholder":
-            fields[node] = _POINT
-        elif node.op.startswith("call_"):
-            fields[node] = _through(graph, node, _largest([fields.get(n) for n in node.all_input_nodes if n in fields]))
+        follow(graph, node, read(graph, node), fields)
     return fields
 
 
-def _through(graph: Graph, node: fx.Node, source: Field | None) -> Field | None:
+def follow(graph: Graph, node: fx.Node, reading: Reading | None, fields: dict[fx.Node, Field | None]) -> None:
+    """Add the field of one node to `fields`, which holds those of the nodes before it. `reading`: what the node reads
+    as."""
+    if node.op == "placeholder":
+        fields[node] = _POINT
+    elif node.op.startswith("call_"):
+        source = _largest([fields.get(n) for n in node.all_input_nodes if n in fields])
+        fields[node] = _through(graph, node, reading, source)
+
+
+def _through(graph: Graph, node: fx.Node, reading: Reading | None, source: Field | None) -> Field | None:
     if node.target in _AXES_MOVED:
         return source if source is not None and not source.extent else None
-    window = _window(graph, node)
+    window = _window(graph, node, reading)
     if window is None:
         return None
     reach, stride = window
@@ -84,9 +91,8 @@ def _through(graph: Graph, node: fx.Node, source: Field | None) -> Field | None:
     return source.through(reach, stride) if len(source.extent) == len(reach) else None
 
 
-def _window(graph: Graph, node: fx.Node) -> tuple[Shape, Shape] | None:
+def _window(graph: Graph, node: fx.Node, reading: Reading | None) -> tuple[Shape, Shape] | None:
     """(d (k - 1), stride) per axis; empty for pointwise operators; None for others."""
-    reading = read(graph, node)
     if reading is not None:
         span = None if reading.known is None else reading.known.span()
         if span is None or span.transposed:
