@@ -23,6 +23,7 @@ from rich.text import Text
 from fusekit.bench import competitors
 from fusekit.bench.contenders import Side, Version
 from fusekit.model import Inputs, computing_threads
+from fusekit.page import Timing
 from fusekit.runtimes.timing import Call, Times, interleaved
 
 SHORT = 3.0  # ms
@@ -62,6 +63,21 @@ class Bench:
         """The versions of one runtime and one side that ran, fastest first."""
         ran = [row for row in self.rows if (row.runtime, row.side) == (runtime, side) and row.median is not None]
         return sorted(ran, key=lambda row: row.median or 0.0)
+
+    def timings(self) -> list[Timing]:
+        """The rows for a page."""
+        return [
+            Timing(
+                row.runtime,
+                row.version,
+                row.median,
+                row.p95,
+                "" if row.speedup is None else f"{row.speedup:.2f} ± {row.spread:.2f}",
+                row.side is Side.FUSEKIT,
+                row.failure,
+            )
+            for row in self.rows
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The benchmark as a dict, for JSON."""

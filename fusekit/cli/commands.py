@@ -5,7 +5,7 @@ Each function returns the exit code. A file is written only if the numbers agree
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,14 @@ from fusekit.validation import Validation
 from fusekit.validation import validate as judge
 
 
-def export(model: Model, out: Path, screen: Screen, **words: Any) -> int:
+def export(model: Model, out: Path, screen: Screen, *, page: Path | None = None, **words: Any) -> int:
     """Optimize a checkpoint and export it to an ONNX file, which is compared with the original before it is written.
 
     Args:
         model: where the model comes from, and its example inputs.
         out: the file to write.
         screen: where to show results.
+        page: the file to write the report to as a page; None: none.
         words: the other arguments of `fusekit.export`.
     """
     check(words)
@@ -53,10 +54,12 @@ def export(model: Model, out: Path, screen: Screen, **words: Any) -> int:
         original, example = _open(model, steps)
         steps.begin("optimizing, exporting, validating")
         validation = api.export(original, out, example, progress=steps.detail, **words)
-    return conclude("export", out, validation, _report_of(validation), screen)
+    return conclude("export", out, validation, screen, page=page)
 
 
-def optimize(model: Model, out: Path, screen: Screen, *, tolerance: float | None, **words: Any) -> int:
+def optimize(
+    model: Model, out: Path, screen: Screen, *, tolerance: float | None, page: Path | None = None, **words: Any
+) -> int:
     """Optimize a checkpoint and write it as a torch.export archive, after it is compared with the original.
 
     Args:
@@ -64,6 +67,7 @@ def optimize(model: Model, out: Path, screen: Screen, *, tolerance: float | None
         out: the file to write.
         screen: where to show results.
         tolerance: the largest relative error of the whole model; None: derived from the original's rounding error.
+        page: the file to write the report to as a page; None: none.
         words: the other arguments of `fusekit.optimize`.
     """
     check(words)
@@ -72,11 +76,11 @@ def optimize(model: Model, out: Path, screen: Screen, *, tolerance: float | None
         steps.begin("optimizing")
         fast = api.optimize(original, example, progress=steps.detail, **words)
         steps.begin("validating")
-        validation = judge(original, fast, example, tolerance=tolerance)
+        validation = replace(judge(original, fast, example, tolerance=tolerance), report=_report_of(fast))
         if validation.ok:
             steps.begin("writing")
             save_program(export_program(fast, Inputs.of(example)), out)
-    return conclude("optimize", out, validation, _report_of(fast), screen)
+    return conclude("optimize", out, validation, screen, page=page)
 
 
 def inspect(model: Model, screen: Screen, target: str = PyTorch.name) -> int:
@@ -99,7 +103,7 @@ def validate(model: Model, candidate: Path, target: str, screen: Screen, toleran
         original, example = _open(model, steps)
         steps.begin("validating")
         validation = judge(original, candidate, example, tolerance=tolerance, target=target)
-    return conclude("validate", candidate, validation, None, screen)
+    return conclude("validate", candidate, validation, screen)
 
 
 def bench(
@@ -113,6 +117,7 @@ def bench(
     opset: int | None,
     dynamic: bool,
     tolerance: float | None,
+    page: Path | None = None,
 ) -> int:
     """Measure latency before and after on all runtimes, and of other tools. The file is written as by `export`.
 
@@ -122,6 +127,7 @@ def bench(
         timing: how to measure.
         screen: where to show results.
         passes, strict, opset, dynamic, tolerance: as for `fusekit.export`.
+        page: the file to write the report to as a page; None: none.
     """
     rules: dict[str, Any] = {"passes": passes, "strict": strict}
     form: dict[str, Any] = {"opset": opset, "dynamic": dynamic}
@@ -148,7 +154,7 @@ def bench(
             found = versions(original, fast, ours, inputs, room, fast_last=fast_last, **others, **form)
             steps.begin("measuring")
             measured = measure(found, inputs, timing.rounds, timing.seconds)
-    return conclude("bench", out, validation, _report_of(validation), screen, measured)
+    return conclude("bench", out, validation, screen, measured, page)
 
 
 def passes(screen: Screen) -> int:
@@ -197,7 +203,7 @@ def _open(model: Model, steps: Steps) -> tuple[nn.Module, Example]:
     return loaded, example
 
 
-def _report_of(result: nn.Module | Validation) -> Report | None:
+def _report_of(result: nn.Module) -> Report | None:
     report = getattr(result, "report", None)
     return report if isinstance(report, Report) else None
 
@@ -217,11 +223,14 @@ def conclude(
     command: str,
     file: Path | None,
     validation: Validation,
-    report: Report | None,
     screen: Screen,
     measured: Bench | None = None,
+    page: Path | None = None,
 ) -> int:
-    """Show the results. Returns the exit code: 0 if the numbers agree."""
+    """Show the results, and write them to `page`. Returns the exit code: 0 if the numbers agree."""
+    report = validation.report
+    if page is not None:
+        validation.to_html(page, () if measured is None else measured.timings())
     wrote = command != "validate" and file is not None
     if command != "validate":
         screen.show(screen.report(report, validation.errors))
@@ -230,6 +239,8 @@ def conclude(
         screen.show("", measured)
     if validation.ok and wrote and file is not None:
         screen.show(Text(f"wrote {file} ({file.stat().st_size:,} bytes)", style="bold green"))
+    if page is not None:
+        screen.show(Text(f"wrote {page}", style="bold green"))
     result: dict[str, Any] = {
         "command": command,
         "ok": bool(validation.ok),

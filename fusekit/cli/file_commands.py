@@ -19,13 +19,14 @@ from fusekit.runtimes import runtime
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 
 
-def optimize(model: Model, out: Path, screen: Screen, **words: Any) -> int:
+def optimize(model: Model, out: Path, screen: Screen, *, page: Path | None = None, **words: Any) -> int:
     """ONNX file to ONNX file, folded, and compared with the original before it takes its place.
 
     Args:
         model: where the file is, and what it is fed.
         out: the file to write.
         screen: where to tell.
+        page: the file to write the report to as a page; None: none.
         words: the other arguments of `fusekit.optimize_onnx`.
     """
     check(words)
@@ -33,7 +34,7 @@ def optimize(model: Model, out: Path, screen: Screen, **words: Any) -> int:
         example = _example(model, words.get("target", ONNX_RUNTIME.name))
         steps.begin("optimizing, validating")
         verdict = optimize_onnx(model.source, out, example, progress=steps.detail, **words)
-    return conclude("optimize", out, verdict, verdict.report, screen)
+    return conclude("optimize", out, verdict, screen, page=page)
 
 
 def inspect(model: Model, screen: Screen, target: str = ONNX_RUNTIME.name) -> int:
@@ -53,7 +54,7 @@ def validate(model: Model, candidate: Path, target: str, screen: Screen, toleran
         example = _example(model, target)
         steps.begin("validating")
         verdict = validate_onnx(model.source, candidate, example, tolerance=tolerance, target=target)
-    return conclude("validate", candidate, verdict, None, screen)
+    return conclude("validate", candidate, verdict, screen)
 
 
 def bench(
@@ -63,6 +64,7 @@ def bench(
     screen: Screen,
     *,
     passes: Sequence[str] | None,
+    page: Path | None = None,
     **words: Any,
 ) -> int:
     """Latency before and after in every runtime of files, beside the others; the file is written as by `optimize`.
@@ -72,6 +74,7 @@ def bench(
         out: where the result is kept; None: nowhere.
         timing: how to measure.
         screen: where to tell.
+        page: the file to write the report to as a page; None: none.
         passes, words: other arguments of `fusekit.optimize_onnx`.
     """
     check({"passes": passes, **words})
@@ -87,7 +90,7 @@ def bench(
             found = file_versions(Path(model.source), ours, inputs, names, room, notify=steps.say)
             steps.begin("measuring")
             measured = measure(found, inputs, timing.rounds, timing.seconds)
-    return conclude("bench", out, verdict, verdict.report, screen, measured)
+    return conclude("bench", out, verdict, screen, measured, page)
 
 
 def _example(model: Model, target: str) -> dict[str, torch.Tensor] | None:

@@ -26,6 +26,7 @@ from fusekit.cli.options import (
     Model,
     OnnxArgument,
     OptionalTargetOption,
+    Paper,
     ProgramArgument,
     Rules,
     Talk,
@@ -93,13 +94,15 @@ def export(
     form: Form,
     io: EndsOption = Ends.interleaved,
     tolerance: ToleranceOption = None,
+    paper: Paper,
     talk: Talk,
 ) -> None:
     """Load, optimize, export to ONNX, and validate against the original."""
     model.check()
     path = check_output(out, ".onnx", model.files())
     choices = {"target": target, **rules.words(), **measuring.words()}
-    ends = {"io": io.value, "tolerance": tolerance, **form.words()}
+    page = paper.path(*model.files())
+    ends = {"page": page, "io": io.value, "tolerance": tolerance, **form.words()}
     _run(talk, lambda commands, screen: commands.export(model, path, screen, **choices, **ends))
 
 
@@ -113,12 +116,14 @@ def optimize(
     measuring: Measuring,
     form: Form,
     tolerance: ToleranceOption = None,
+    paper: Paper,
     talk: Talk,
 ) -> None:
     """Load, optimize, validate, and write the program as a torch.export archive, or an ONNX file as one again."""
     model.check(fed=not model.is_file)
     path = check_output(out, ".onnx" if model.is_file else ".pt2", model.files())
-    choices = {**rules.words(), **measuring.words(), **({"target": target} if target else {})}
+    page = paper.path(*model.files())
+    choices = {"page": page, **rules.words(), **measuring.words(), **({"target": target} if target else {})}
     if model.is_file:
         ends = {"tolerance": tolerance, **form.words()}
         _run(talk, lambda commands, screen: commands.optimize(model, path, screen, **ends, **choices), of_files=True)
@@ -160,12 +165,13 @@ def bench(
     form: Form,
     tolerance: ToleranceOption = None,
     timing: Timing,
+    paper: Paper,
     talk: Talk,
 ) -> None:
     """Measure latency before and after, in PyTorch and in ONNX Runtime, and compare with other optimizers."""
     model.check(fed=not model.is_file)
     path = None if out is None else check_output(out, ".onnx", model.files())
-    words = {"tolerance": tolerance, **form.words(), **rules.words()}
+    words = {"tolerance": tolerance, "page": paper.path(*model.files()), **form.words(), **rules.words()}
     kept = (model, path, timing)
     _run(talk, lambda commands, screen: commands.bench(*kept, screen, **words), of_files=model.is_file)
 

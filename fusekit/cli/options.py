@@ -15,6 +15,7 @@ import typer
 from fusekit.cli.sample_grammar import (
     Sample,
     check_factory,
+    check_output,
     check_tolerance,
     parse_arguments,
     parse_inputs,
@@ -175,6 +176,21 @@ class Talk:
         int, typer.Option("-v", "--verbose", count=True, help="Show refused rewrites and reasons; -vv also tracebacks.")
     ] = 0
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, as with -vv.")] = False
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where the report is written as a page."""
+
+    report: Annotated[
+        str | None,
+        typer.Option("--report", metavar="FILE.html", help="Also write the report as a page, with the graphs."),
+    ] = None
+
+    def path(self, *others: str | Path | None) -> Path | None:
+        """The file to write; None if none was asked for. Raises BadParameter if it cannot be written, or is one of
+        `others`, which are read or written."""
+        return None if self.report is None else check_output(self.report, ".html", others, option="--report")
 
 
 class Ends(str, Enum):

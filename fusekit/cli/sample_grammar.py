@@ -115,21 +115,21 @@ def check_factory(factory: str | None) -> str | None:
     return factory
 
 
-def check_output(out: str, suffix: str, sources: Iterable[str | Path | None]) -> Path:
-    """The file to write. Raises BadParameter unless it has this suffix, its folder is writable, and it is none of the
-    files in `sources`, which are read."""
+def check_output(out: str, suffix: str, sources: Iterable[str | Path | None], option: str = "OUT") -> Path:
+    """The file to write. Raises BadParameter, which names the `option`, unless it has this suffix, its folder is
+    writable, and it is none of the files in `sources`, which are read."""
     path = Path(out)
     if path.suffix != suffix:
-        raise _bad("OUT", f"{out!r} has the wrong suffix; expected a name ending in {suffix}")
+        raise _bad(option, f"{out!r} has the wrong suffix; expected a name ending in {suffix}")
     try:
         target = destination(path)
         with beside(target):  # try it: permission bits do not show read-only mounts and full disks
             pass
     except FusekitError as error:
-        raise _bad("OUT", str(error)) from error
+        raise _bad(option, str(error)) from error
     for source in sources:
         if source and path.exists() and _read(source).exists() and path.samefile(_read(source)):
-            raise _bad("OUT", f"{out} is also read ({source}); expected another name")
+            raise _bad(option, f"{out} is also read ({source}); expected another name")
     return target
 
 

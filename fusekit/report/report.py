@@ -3,12 +3,15 @@
 import io
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.text import Text
 
+from fusekit.page import write_page
 from fusekit.report.drawing import Drawing
 from fusekit.report.event import Event, Outcome
+from fusekit.report.html import NOTHING, Beside, content
 from fusekit.report.measures import Measure, measures
 from fusekit.report.text import comparison, headline, screen, table
 from fusekit.report.totals import Totals
@@ -74,6 +77,17 @@ class Report:
     def to_json(self, indent: int | None = 2) -> str:
         """The whole report as a JSON object; outcomes are words such as "applied". `indent`: as for `json.dumps`."""
         return json.dumps(asdict(self), indent=indent)
+
+    def to_html(self, path: str | Path, beside: Beside = NOTHING) -> None:
+        """Write a page with the report and the graph before and after: one file that loads nothing from elsewhere.
+
+        Args:
+            path: the file to write. It appears whole or not at all.
+            beside: what else the page shows: the verdict, errors and times (`Validation.to_html` gives them).
+
+        Raises ExportError if no file can be written there.
+        """
+        write_page(content(self, beside), path)
 
     def __rich__(self) -> Group:
         parts: list[Text | Group] = [*self._notes(), Text(headline(self.events, self.capture, self.target), "bold")]

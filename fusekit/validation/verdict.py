@@ -3,14 +3,17 @@
 import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from fusekit.report import Report
+from fusekit.page import Check, Timing
+from fusekit.report import Beside, Report
 from fusekit.validation.tolerance import OutputError
 
 REFUSED = "the reference cannot run it"
@@ -33,6 +36,16 @@ class ProbeResult:
     def worst(self) -> OutputError | None:
         """The output with the largest error."""
         return max(self.outputs, key=lambda output: output.error, default=None)
+
+    def checks(self) -> list[Check]:
+        """The lines of this probe on a page."""
+        if self.failure or (self.skipped and not self.outputs):
+            note = f"failed: {self.failure}" if self.failure else f"skipped: {self.skipped}"
+            return [Check(self.name, ok=not self.failure, note=note)]
+        return [
+            Check(self.name, each.name, each.reference_error, each.error, each.tolerance, each.ok, each.reason)
+            for each in self.outputs
+        ]
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -118,6 +131,20 @@ class Validation:
             "failures",
         )
         return json.dumps({name: _plain(getattr(self, name)) for name in verdict}, indent=indent, allow_nan=False)
+
+    def to_html(self, path: str | Path, timings: Sequence[Timing] = ()) -> None:
+        """Write a page with the verdict, the errors and the report (`Report.to_html`).
+
+        Args:
+            path: the file to write. It appears whole or not at all.
+            timings: the times of several versions, of a benchmark.
+
+        Raises ExportError if no file can be written there.
+        """
+        checks = tuple(check for probe in self.probes for check in probe.checks())
+        verdict = self._headline().partition(": ")[2]
+        beside = Beside(self.ok, verdict, self.errors, checks, tuple(timings))
+        (self.report or Report()).to_html(path, beside)
 
     def __rich__(self) -> Group:
         table = Table(box=None, pad_edge=False)

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = """
 errors version
 files
+page
 report
 model algebra
 nn

@@ -1,0 +1,20 @@
+"""One self-contained HTML file with what an optimization did: tables, bars, and the graph before and after.
+
+Knows HTML and plain records. Must not know models, graphs of torch, or how a report comes about.
+"""
+
+from fusekit.page.content import Check, Content, Figure, Timing
+from fusekit.page.page import page, write_page
+from fusekit.page.picture import Picture, PicturedBox, PicturedEvent
+
+__all__ = [
+    "Check",
+    "Content",
+    "Figure",
+    "Picture",
+    "PicturedBox",
+    "PicturedEvent",
+    "Timing",
+    "page",
+    "write_page",
+]

@@ -1,0 +1,36 @@
+"""Content to HTML. Everything that a model names is escaped by Jinja2, or is JSON without a "<"."""
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fusekit.files import staged
+from fusekit.page.content import Content
+from fusekit.version import __version__
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("fusekit.page", "assets"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+_ENVIRONMENT.globals["source"] = lambda name: Markup(_source(name))
+_SCRIPTS = ("layout.js", "graph.js", "details.js")
+
+
+def page(content: Content) -> str:
+    """The whole page as text. It loads nothing from elsewhere."""
+    template = _ENVIRONMENT.get_template("page.html")
+    script = "" if content.picture is None else content.picture.to_script()
+    return template.render(content=content, script=Markup(script), scripts=_SCRIPTS, version=__version__)
+
+
+def write_page(content: Content, path: str | Path) -> None:
+    """Write the page to `path`: whole, or not at all. Raises ExportError if no file can be written there."""
+    text = page(content)
+    with staged(path) as stage:
+        stage.write_text(text, encoding="utf-8")
+
+
+def _source(name: str) -> str:
+    """A style sheet or script of the page, as it is."""
+    assert _ENVIRONMENT.loader is not None
+    return _ENVIRONMENT.loader.get_source(_ENVIRONMENT, name)[0]
