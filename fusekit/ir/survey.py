@@ -49,7 +49,6 @@ def survey(graph: Graph, prefix: str = "") -> tuple[Totals, Drawing]:
         sources = tuple(dict.fromkeys(name for n in node.all_input_nodes for name in shown.get(n, ())))
         if node.op == "get_attr" or _is_size(graph, node, sizes):
             sizes |= set() if node.op == "get_attr" else {node}
-            hidden += node.op != "get_attr"
             continue
         if isinstance(value, Identity) or operator_name(node) == "getitem":
             shown[node] = sources

@@ -43,7 +43,7 @@ class Box:
 @dataclass(frozen=True)
 class Drawing:
     """The boxes of a program in the order in which they run. `hidden`: how many operators are not among them, because
-    they compute nothing: identities, guards, questions for sizes."""
+    they do nothing, such as dropout in evaluation mode."""
 
     boxes: tuple[Box, ...] = ()
     hidden: int = 0

@@ -7,8 +7,8 @@ from typing import Any
 from fusekit.page import Check, Content, Figure, Timing
 from fusekit.report.event import Event, Outcome
 from fusekit.report.measures import Measure, saved
-from fusekit.report.pictured import pictured
-from fusekit.report.places import grouped
+from fusekit.report.pictured import pictured, typeset
+from fusekit.report.places import by_law
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,8 @@ def content(report: Any, beside: Beside) -> Content:
     """The content of the page of a `Report`."""
     rows = report.measures(beside.errors)
     laws = dict(report.laws)
-    applied = report.applied
-    done = []
-    for law in dict.fromkeys(event.rewrite for event in applied):
-        groups = grouped([event for event in applied if event.rewrite == law], 12)
-        done.append((law, laws.get(law, ""), tuple(str(group).replace("->", "→") for group in groups)))
+    lines = by_law(report.applied, most=8)
+    done = [(law, laws.get(law, ""), tuple(map(typeset, told))) for law, told in lines.items()]
     told = saved(rows)
     reading = (("model read by", report.capture), ("optimized for", report.target))
     took = (("optimization took", f"{report.seconds:.1f} s"),) if report.seconds else ()
@@ -56,7 +53,7 @@ def content(report: Any, beside: Beside) -> Content:
 
 def _figure(row: Measure) -> Figure:
     better = row.change.startswith("-") or row.change.endswith("faster")
-    texts = (row.spelled(row.before), row.spelled(row.after), row.change.replace("-", "−").replace("x ", "× "))
+    texts = (row.spelled(row.before), row.spelled(row.after), typeset(row.change.replace("-", "−")))
     return Figure(row.name, row.before, row.after, *texts, better)
 
 
@@ -67,5 +64,4 @@ def _open(events: Sequence[Event]) -> list[Event]:
 
 
 def _row(event: Event) -> tuple[str, str, str, str, float, str]:
-    price = event.price.replace("->", "→")
-    return event.rewrite, event.where, str(event.outcome), price, event.cost_before or 0.0, event.reason
+    return event.rewrite, event.where, str(event.outcome), typeset(event.price), event.cost_before or 0.0, event.reason

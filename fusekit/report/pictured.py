@@ -1,13 +1,12 @@
 """The drawings of a report as the picture of its page."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from fusekit.page import Picture, PicturedBox, PicturedEvent
 from fusekit.report.drawing import Box, Drawing
 from fusekit.report.event import Event
 from fusekit.report.regions import regions
-
-_DROPPED = "drop-identity"
 
 
 def pictured(drawings: tuple[Drawing, Drawing], events: Sequence[Event], laws: Mapping[str, str]) -> Picture:
@@ -21,7 +20,7 @@ def pictured(drawings: tuple[Drawing, Drawing], events: Sequence[Event], laws: M
         if boxes:
             error = "" if event.error is None else f"{event.error:.1e}"
             change = " → ".join(event.change)
-            words = (event.rewrite, str(event.outcome), change, event.price.replace("->", "→"), error, event.reason)
+            words = (event.rewrite, str(event.outcome), change, typeset(event.price), error, event.reason)
             shown.append(PicturedEvent(*words, boxes))
     return Picture(
         _boxes(before, found.before, {}),
@@ -68,3 +67,8 @@ def facts_of(box: Box) -> tuple[tuple[str, str], ...]:
 def sizes(values: Sequence[int]) -> str:
     """3×3"""
     return "×".join(map(str, values))
+
+
+def typeset(text: str) -> str:
+    """Arrows and times signs as on paper."""
+    return re.sub(r"\bx(?=\d)|(?<=\d)x(?= )", "×", text.replace("->", "→"))

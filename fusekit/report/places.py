@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fusekit.report.event import Event
 
 MOST = 4  # groups of one law
+DROPPED = "drop-identity"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,18 @@ def block(where: str) -> str:
             break
         shared.append(names[0])
     return ".".join(shared or paths[0])
+
+
+def by_law(applied: Iterable[Event], most: int = MOST) -> dict[str, list[str]]:
+    """For each law, what it did, line by line; operators that do nothing come last, in one line."""
+    laws: dict[str, list[Event]] = {}
+    for event in applied:
+        laws.setdefault(event.rewrite, []).append(event)
+    dropped = laws.pop(DROPPED, [])
+    lines = {law: [str(group) for group in grouped(events, most)] for law, events in laws.items()}
+    if dropped:
+        lines[DROPPED] = [f"{len(dropped)} operators that do nothing" if len(dropped) > 1 else str(grouped(dropped)[0])]
+    return lines
 
 
 def grouped(events: Iterable[Event], most: int = MOST) -> list[Group]:

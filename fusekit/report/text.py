@@ -10,10 +10,9 @@ from rich.text import Text
 
 from fusekit.report.event import Event, Outcome
 from fusekit.report.measures import Measure, saved
-from fusekit.report.places import MOST, grouped
+from fusekit.report.places import MOST, by_law
 from fusekit.report.refusals import refusals
 
-DROPPED = "drop-identity"
 _SHOWN = 3  # refusals
 _LINES = 12  # of groups of rewrites; beyond it, each law takes one line
 
@@ -81,17 +80,12 @@ def _done(applied: Sequence[Event]) -> Table:
     lines = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     lines.add_column(no_wrap=True)
     lines.add_column(overflow="fold")
-    laws = dict.fromkeys(event.rewrite for event in applied if event.rewrite != DROPPED)
-    by_law = {law: [event for event in applied if event.rewrite == law] for law in laws}
-    most = MOST if sum(len(grouped(events)) for events in by_law.values()) <= _LINES else 1
-    for law, events in by_law.items():
-        groups = grouped(events, most)
-        for index, group in enumerate(groups[: max(most, 2)]):
-            lines.add_row("" if index else law, Text(str(group)))
-        if more := groups[max(most, 2) :]:
-            lines.add_row("", f"and {sum(len(group.events) for group in more)} more places")
-    if dropped := sum(event.rewrite == DROPPED for event in applied):
-        lines.add_row(
-            DROPPED, f"{dropped} operators that do nothing" if dropped > 1 else "1 operator that does nothing"
-        )
+    told = by_law(applied)
+    if sum(map(len, told.values())) > _LINES:
+        told = by_law(applied, most=1)
+    for law, groups in told.items():
+        for index, group in enumerate(groups[:MOST]):
+            lines.add_row("" if index else law, Text(group))
+        if len(groups) > MOST:
+            lines.add_row("", f"and {len(groups) - MOST} more; -v shows all")
     return lines

@@ -36,8 +36,8 @@ def noun(node: fx.Node) -> str:
 
 
 def listed(counts: Counter[str]) -> str:
-    """1 convolution, 2 adds"""
-    return ", ".join(counted(count, name) for name, count in counts.items())
+    """1 convolution + 2 adds"""
+    return " + ".join(counted(count, name) for name, count in counts.items())
 
 
 def counted(count: int, name: str) -> str:

@@ -38,7 +38,7 @@ function tell(picture, old, now, region) {
       const changes = [...new Set(ours.map((event) => event.change).filter(Boolean))].slice(0, 4).join("; ");
       const prices = [...new Set(ours.map((event) => event.price).filter(Boolean))].slice(0, 4).join(", ");
       parts.push(made("p", { class: "formula" }, picture.laws[law] || law));
-      parts.push(made("p", { class: "hint" }, `${law}, ${ours.length} time${ours.length === 1 ? "" : "s"}${changes ? `: ${changes}` : ""}${prices ? `; price or times ${prices}` : ""}${worst}`));
+      parts.push(made("p", { class: "hint" }, `${law}, ${ours.length} time${ours.length === 1 ? "" : "s"}${changes ? `: ${changes}` : ""}${prices ? `; price ${prices}` : ""}${worst}`));
     }
   }
   if (region >= 0) parts.push(made("h4", {}, "Before"), boxesTable(old.map((i) => picture.before[i])));

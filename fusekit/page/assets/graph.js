@@ -28,7 +28,7 @@ class Pane {
     const words = this.side === "before" ? "Before" : "After";
     const count = boxes.filter((box) => box.operator !== "input" && box.operator !== "output").length;
     figure.querySelector("figcaption").textContent =
-      `${words}: ${count.toLocaleString("en")} operators${hidden ? `; ${hidden.toLocaleString("en")} that compute nothing are not drawn` : ""}`;
+      `${words}: ${count.toLocaleString("en")} operators${hidden ? `; ${hidden.toLocaleString("en")} that do nothing are not drawn` : ""}`;
     this.layout = Layout.run(boxes);
     this.readers = boxes.map(() => []);
     boxes.forEach((box, i) => box.inputs.forEach((j) => this.readers[j].push(i)));
@@ -93,7 +93,7 @@ class Pane {
   all() { return this.boxes.map((_, i) => i); }
 
   set(k, x, y) {
-    this.k = Math.min(3, Math.max(0.02, k)); this.x = x; this.y = y;
+    this.k = this.clamp(k); this.x = x; this.y = y; this.moved = true;
     this.world.setAttribute("transform", `translate(${x},${y}) scale(${this.k})`);
   }
 
@@ -101,11 +101,12 @@ class Pane {
 
   fitStart() { // the upper end, so that it can be read
     const [left, top, right, bottom] = this.bounds(this.all()), [w, h] = this.size();
-    const k = Math.min(1, Math.max(0.45, Math.min((w - 32) / (right - left), (h - 32) / (bottom - top))));
+    const k = Math.min(1, Math.max(0.55, (w - 32) / (right - left)));
     const first = this.layout.at[0][0];
     const x = (right - left) * k <= w - 32 ? w / 2 - ((left + right) / 2) * k : w / 2 - first * k;
     const y = (bottom - top) * k <= h - 32 ? h / 2 - ((top + bottom) / 2) * k : 16 - top * k;
     this.set(k, x, y);
+    this.moved = false;
   }
 
   fit(indices = this.all(), most = 1.2) {
@@ -205,7 +206,7 @@ class Pane {
       button.addEventListener("click", act);
       this.figure.querySelector(".zoom").append(button);
     }
-    addEventListener("resize", () => this.fitStart());
+    addEventListener("resize", () => { if (!this.moved) this.fitStart(); });
     addEventListener("beforeprint", () => { this.printed = [this.k, this.x, this.y]; this.fit(); });
     addEventListener("afterprint", () => { if (this.printed) this.set(...this.printed); });
   }
