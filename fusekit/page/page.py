@@ -13,7 +13,7 @@ _ENVIRONMENT = Environment(
     loader=PackageLoader("fusekit.page", "assets"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
 _ENVIRONMENT.globals["source"] = lambda name: Markup(_source(name))
-_SCRIPTS = ("layout.js", "graph.js", "details.js")
+_SCRIPTS = ("layout.js", "graph.js", "details.js", "picture.js")
 
 
 def page(content: Content) -> str:

@@ -34,6 +34,7 @@ class Pane {
     boxes.forEach((box, i) => box.inputs.forEach((j) => this.readers[j].push(i)));
     this.draw();
     this.listen();
+    this.overview();
     this.fitStart();
   }
 
@@ -95,6 +96,36 @@ class Pane {
   set(k, x, y) {
     this.k = this.clamp(k); this.x = x; this.y = y; this.moved = true;
     this.world.setAttribute("transform", `translate(${x},${y}) scale(${this.k})`);
+    this.window?.setAttribute("y", String((-y / this.k - this.top) / this.tall * 100));
+    this.window?.setAttribute("height", String(this.size()[1] / this.k / this.tall * 100));
+  }
+
+  overview() { // the whole height beside the graph: rewritten regions as stripes, and what is seen of it
+    const [, top, , bottom] = this.bounds(this.all());
+    this.top = top; this.tall = bottom - top;
+    if (this.tall < 3 * this.size()[1]) return;
+    const strip = drawn("svg", { class: "overview", viewBox: "0 0 10 100", preserveAspectRatio: "none", "aria-hidden": "true" });
+    const ends = new Map();
+    this.boxes.forEach((box, i) => {
+      if (box.region < 0) return;
+      const y = this.layout.at[i][1], [low, high] = ends.get(box.region) ?? [y, y];
+      ends.set(box.region, [Math.min(low, y), Math.max(high, y)]);
+    });
+    const up = Layout.HEIGHT / 2, part = (y) => (y - top) / this.tall * 100;
+    for (const [region, [low, high]] of ends) {
+      const stripe = drawn("rect", { x: 2, width: 6, y: part(low - up), height: part(high + up) - part(low - up) });
+      stripe.style.fill = colourOf(region);
+      strip.append(stripe);
+    }
+    this.window = drawn("rect", { class: "window", x: 0.5, width: 9, y: 0, height: 1, rx: 1 });
+    strip.append(this.window);
+    const go = (event) => {
+      const box = strip.getBoundingClientRect(), y = top + (event.clientY - box.top) / box.height * this.tall;
+      this.set(this.k, this.x, this.size()[1] / 2 - y * this.k);
+    };
+    strip.addEventListener("pointerdown", (event) => { strip.setPointerCapture(event.pointerId); go(event); });
+    strip.addEventListener("pointermove", (event) => { if (event.buttons) go(event); });
+    this.figure.querySelector(".frame").append(strip);
   }
 
   size() { const box = this.svg.getBoundingClientRect(); return [box.width || 600, box.height || 500]; }
@@ -207,8 +238,6 @@ class Pane {
       this.figure.querySelector(".zoom").append(button);
     }
     addEventListener("resize", () => { if (!this.moved) this.fitStart(); });
-    addEventListener("beforeprint", () => { this.printed = [this.k, this.x, this.y]; this.fit(); });
-    addEventListener("afterprint", () => { if (this.printed) this.set(...this.printed); });
   }
 }
 

@@ -1,0 +1,116 @@
+"""The page in Chromium without a window: real clicks and keys."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fusekit.report import Beside, Event, Outcome
+from tests.support.browser import Browser, browser, needs_browser
+from tests.support.pages import LAW, blocks
+
+pytestmark = needs_browser
+
+AFTER, BEFORE = '[data-side="after"] .node', '[data-side="before"] .node'
+CHOSEN = "return [...document.querySelectorAll(arguments[0])].filter((n) => n.classList.contains('chosen')).length"
+FOCUSED = "return document.activeElement.dataset.index"
+
+
+@pytest.fixture(scope="module")
+def window() -> Iterator[Browser]:
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def shown(window: Browser, tmp_path: Path) -> Iterator[Browser]:
+    """A page of three blocks."""
+    blocks(3).to_html(tmp_path / "page.html", Beside(True, "fine"))
+    window.open(tmp_path / "page.html")
+    yield window
+    assert window.complaints() == []
+
+
+def test_a_click_shows_where_a_convolution_comes_from(shown: Browser) -> None:
+    shown.click(AFTER, 1)
+    assert shown.run(CHOSEN, AFTER) == 1 and shown.run(CHOSEN, BEFORE) == 5
+    told = shown.text("#details")
+    for words in (LAW, "5 operators became 1 operator", "stages.0.0.conv", "3×3", "1.0e-16", "use-winograd", "×0.5"):
+        assert words in told, words
+    shown.click(BEFORE, 9)
+    assert "Number 2" in shown.text("#details") and shown.run(CHOSEN, AFTER) == 1
+    shown.click(AFTER, 2)
+    assert "It is as it was" in shown.text("#details")
+
+
+def test_the_keyboard_is_enough(shown: Browser) -> None:
+    shown.run(f"document.querySelector('{AFTER}').focus()")
+    shown.press("Down", "Enter")
+    assert shown.run(FOCUSED) == "1" and shown.run(CHOSEN, BEFORE) == 5
+    shown.press("Down", "Down", "Up")
+    assert shown.run(FOCUSED) == "2"
+    shown.press("Escape")
+    assert shown.run(CHOSEN, BEFORE) == 0 and "Nothing is selected" in shown.text("#details")
+    shown.run(f"document.querySelector('{BEFORE}').focus()")
+    shown.press("Down", "Right")
+    first = shown.run(FOCUSED)
+    shown.press("Left")
+    assert {first, shown.run(FOCUSED)} == {"1", "3"}, "the two branches, side by side"
+
+
+def test_zoom_and_drag(shown: Browser) -> None:
+    where = f"return document.querySelector('{AFTER}').getBoundingClientRect().width"
+    width = shown.run(where)
+    shown.click('[data-side="after"] .zoom button', 0)
+    assert shown.run(where) == pytest.approx(1.25 * width, rel=0.01)
+    shown.run(f"document.querySelector('{AFTER}').focus()")
+    shown.press("-", "-")
+    assert shown.run(where) == pytest.approx(0.8 * width, rel=0.01)
+
+
+def test_colours_follow_the_system_and_a_switch(shown: Browser) -> None:
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    first = shown.run(paper)
+    shown.click("#theme")
+    second = shown.run(paper)
+    shown.click("#theme")
+    assert first != second and shown.run(paper) == first
+
+
+def test_refusals_are_sorted_and_filtered(window: Browser, tmp_path: Path) -> None:
+    report = blocks(12)
+    odd = Event("fold-conv", "tail", Outcome.REFUSED, 5.5, 1.0, reason="does not pay")
+    replace(report, events=(*report.events, odd)).to_html(tmp_path / "page.html")
+    window.open(tmp_path / "page.html")
+    rows = "[...document.querySelectorAll('#refusals tbody tr')].filter((row) => !row.hidden)"
+    costs = f"return {rows}.map((row) => row.cells[4].dataset.key)"
+    assert [float(cost) for cost in window.run(costs)] == sorted([*range(12), 5.5], reverse=True)
+    window.click("#refusals th button", 4)
+    assert [float(cost) for cost in window.run(costs)] == sorted([*range(12), 5.5])
+    window.type("#filter", "does not")
+    assert window.run(costs) == ["5.5"] and window.text("#count") == "1 line"
+
+
+def test_names_are_not_run(window: Browser, tmp_path: Path) -> None:
+    evil = "<img src=x onerror=document.title='run'><script>document.title='run'</script>"
+    blocks(2, name=evil).to_html(tmp_path / "page.html")
+    window.open(tmp_path / "page.html")
+    window.click(AFTER, 1)
+    assert window.run("return document.title") == "What fusekit did"
+    assert evil in window.text("#details") and window.complaints() == []
+
+
+@pytest.mark.parametrize("skip", [0, 40])
+def test_two_thousand_boxes_take_less_than_two_seconds(window: Browser, tmp_path: Path, skip: int) -> None:
+    blocks(200, branches=4, skip=skip).to_html(tmp_path / "page.html")
+    spent = []
+    for _ in range(3):  # other processes may disturb
+        window.open(tmp_path / "page.html")
+        assert window.run(f"return document.querySelectorAll('{BEFORE}').length") == 2001
+        spent.append(window.run("return performance.getEntriesByType('navigation')[0].loadEventEnd"))
+        if spent[-1] < 2000:
+            break
+    assert min(spent) < 2000, spent
+    boxes = f"return [...document.querySelectorAll('{BEFORE}')].map((n) => n.getAttribute('transform'))"
+    assert len(set(window.run(boxes))) == 2001, "no two boxes are at one place"
