@@ -32,6 +32,7 @@ class Pane {
     this.layout = Layout.run(boxes);
     this.readers = boxes.map(() => []);
     boxes.forEach((box, i) => box.inputs.forEach((j) => this.readers[j].push(i)));
+    this.measure();
     this.draw();
     this.listen();
     this.overview();
@@ -128,7 +129,12 @@ class Pane {
     this.figure.querySelector(".frame").append(strip);
   }
 
-  size() { const box = this.svg.getBoundingClientRect(); return [box.width || 600, box.height || 500]; }
+  measure() { // once, and not after each change: the browser would lay out all boxes to answer
+    const box = this.svg.getBoundingClientRect();
+    this.measured = [box.width || 600, box.height || 500];
+  }
+
+  size() { return this.measured; }
 
   fitStart() { // the upper end, so that it can be read
     const [left, top, right, bottom] = this.bounds(this.all()), [w, h] = this.size();
@@ -237,7 +243,7 @@ class Pane {
       button.addEventListener("click", act);
       this.figure.querySelector(".zoom").append(button);
     }
-    addEventListener("resize", () => { if (!this.moved) this.fitStart(); });
+    addEventListener("resize", () => { this.measure(); if (!this.moved) this.fitStart(); });
   }
 }
 

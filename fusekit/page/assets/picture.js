@@ -23,5 +23,5 @@
     const side = figure.dataset.side, hidden = picture.hidden[side === "before" ? 0 : 1];
     panes[side] = new Pane(figure, picture[side], hidden, gone, choose);
   }
-  root.dataset.drawn = Math.round(performance.now() - started);
+  document.documentElement.dataset.drawn = Math.round(performance.now() - started);
 })();
