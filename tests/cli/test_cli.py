@@ -213,3 +213,26 @@ def test_a_choice_made_for_the_user_is_told(room: Path) -> None:
     (room / "two.pt").unlink()
     assert result.code == 0, result
     assert result.stderr.startswith("warning: two.pt holds 'params' and 'params_ema'; took 'params'")
+
+
+def test_the_report_as_a_page(inside: Path) -> None:
+    words = ("--weights", "good.pt", *SIZES, "--report", "out/report.html", "--no-measure")
+    result = run(*export(NET, ONNX, *words))
+    assert result.code == 0, result
+    assert "wrote out/report.html" in result.stdout.replace(str(inside), "out")
+    page = (inside / "report.html").read_text(encoding="utf-8")
+    assert "fold-affine" in page and "1 convolution + 1 batch norm → 1 convolution" in page
+    assert sorted(file.name for file in inside.iterdir()) == ["net.onnx", "report.html"]
+
+
+def test_numbers_that_differ_have_a_page_too(inside: Path) -> None:
+    words = ("--weights", "good.pt", *SIZES, "--tolerance", "1e-30", "--report", "out/report.html", "--no-measure")
+    assert run(*export(NET, ONNX, *words)).code == 1
+    assert "Not valid" in (inside / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_needs_a_name_of_a_page() -> None:
+    result = run(*export(NET, ONNX, *SIZES, "--report", "out/report.txt"))
+    assert result.code == 2 and "'--report'" in result.stderr and ".html" in result.stderr, result
+    result = run(*export(NET, ONNX, *SIZES, "--report", "nowhere/report.html"))
+    assert result.code == 2 and "no folder" in result.stderr, result
