@@ -5,6 +5,7 @@ become the layer that their file in `spellings` names. Modules that the graph ca
 constants keep their names. Two nodes that use the same constants in the same way share one layer.
 """
 
+import html
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,9 @@ class OptimizedModule(fx.GraphModule):
     def train(self, mode: bool = True) -> "OptimizedModule":
         super().train(False)
         return self
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_() if "report" in self.__dict__ else f"<pre>{html.escape(repr(self))}</pre>"
 
     def __copy__(self) -> "OptimizedModule":
         return self._like(OptimizedModule(self, self.graph))

@@ -133,4 +133,4 @@ def _is_size(graph: Graph, node: fx.Node, sizes: set[fx.Node]) -> bool:
     if node.target is getattr:
         return node.args[1] in ("shape", "ndim", "dtype", "device")
     of_python = getattr(node.target, "__module__", "") in _OF_PYTHON
-    return of_python and bool(node.all_input_nodes) and all(source in sizes for source in node.all_input_nodes)
+    return of_python and all(source in sizes for source in node.all_input_nodes)

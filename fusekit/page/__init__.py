@@ -4,7 +4,7 @@ Knows HTML and plain records. Must not know models, graphs of torch, or how a re
 """
 
 from fusekit.page.content import Check, Content, Figure, Timing
-from fusekit.page.page import page, write_page
+from fusekit.page.page import page, snippet, write_page
 from fusekit.page.picture import Picture, PicturedBox, PicturedEvent
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "PicturedEvent",
     "Timing",
     "page",
+    "snippet",
     "write_page",
 ]

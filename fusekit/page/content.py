@@ -21,6 +21,11 @@ class Figure:
     change: str = ""
     better: bool = False
 
+    @property
+    def has_bars(self) -> bool:
+        """Whether there are two numbers, and small ones are good. (Errors differ by chance.)"""
+        return self.name != "error" and self.before is not None and self.after is not None
+
     def share(self, value: float | None) -> float:
         """The length of a bar, in percent of the longer one."""
         most = max(self.before or 0.0, self.after or 0.0)

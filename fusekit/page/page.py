@@ -1,5 +1,6 @@
 """Content to HTML. Everything that a model names is escaped by Jinja2, or is JSON without a "<"."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -21,6 +22,11 @@ def page(content: Content) -> str:
     template = _ENVIRONMENT.get_template("page.html")
     script = "" if content.picture is None else content.picture.to_script()
     return template.render(content=content, script=Markup(script), scripts=_SCRIPTS, version=__version__)
+
+
+def snippet(content: Content, failures: Sequence[str] = ()) -> str:
+    """A few small tables with their own style, for a notebook. `failures`: lines to add."""
+    return _ENVIRONMENT.get_template("notebook.html").render(content=content, failures=failures)
 
 
 def write_page(content: Content, path: str | Path) -> None:

@@ -26,8 +26,8 @@ class Beside:
 NOTHING = Beside()
 
 
-def content(report: Any, beside: Beside) -> Content:
-    """The content of the page of a `Report`."""
+def content(report: Any, beside: Beside, *, drawn: bool = True) -> Content:
+    """The content of the page of a `Report`. `drawn`: with the graphs."""
     rows = report.measures(beside.errors)
     laws = dict(report.laws)
     lines = by_law(report.applied, most=8)
@@ -47,7 +47,7 @@ def content(report: Any, beside: Beside) -> Content:
         timings=beside.timings,
         facts=tuple((name, value) for name, value in (*reading, *took, *report.machine, *beside.facts) if value),
         notes=report.notes,
-        picture=None if report.drawings is None else pictured(report.drawings, report.events, laws),
+        picture=None if report.drawings is None or not drawn else pictured(report.drawings, report.events, laws),
     )
 
 

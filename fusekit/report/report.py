@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console, Group
 from rich.text import Text
 
-from fusekit.page import write_page
+from fusekit.page import snippet, write_page
 from fusekit.report.drawing import Drawing
 from fusekit.report.event import Event, Outcome
 from fusekit.report.html import NOTHING, Beside, content
@@ -88,6 +88,9 @@ class Report:
         Raises ExportError if no file can be written there.
         """
         write_page(content(self, beside), path)
+
+    def _repr_html_(self) -> str:
+        return snippet(content(self, NOTHING, drawn=False))
 
     def __rich__(self) -> Group:
         parts: list[Text | Group] = [*self._notes(), Text(headline(self.events, self.capture, self.target), "bold")]

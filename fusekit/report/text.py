@@ -37,7 +37,9 @@ def screen(events: Sequence[Event], rows: Sequence[Measure]) -> Group:
             failed = "FAILED: " if group.rejected else ""
             parts += [Padding(head, (0, 0, 0, 2)), Padding(Text(failed + group.reason, style=style), (0, 0, 0, 4))]
         if len(groups) > _SHOWN:
-            parts.append(Padding(Text(f"and {len(groups) - _SHOWN} other reasons; -v shows all"), (0, 0, 0, 2)))
+            more = len(groups) - _SHOWN
+            told = f"and {more} other reason{'s' * (more > 1)}; -v shows all"
+            parts.append(Padding(Text(told), (0, 0, 0, 2)))
     if rows:
         parts += ["", comparison(rows)]
     return Group(*parts)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import fx
 
+from fusekit.ir import known
 from fusekit.ir.graph import operator_name
 from fusekit.rewriting.pattern import Match
 
@@ -14,6 +15,12 @@ _NOUNS = {
     "linear": "linear layer",
     "batch_norm": "batch norm",
     "constant_pad_nd": "pad",
+    **dict.fromkeys(("bordered_conv1d", "bordered_conv2d", "bordered_conv3d", "bordered_conv"), "bordered convolution"),
+    "Conv": "convolution",
+    "ConvTranspose": "transposed convolution",
+    "Gemm": "linear layer",
+    "BatchNormalization": "batch norm",
+    "MatMul": "product with a matrix",
 }
 _SILENT = "getitem"  # takes a part of a result, computes nothing
 
@@ -31,7 +38,7 @@ def change(match: Match, new: Sequence[fx.Node]) -> tuple[str, str]:
 
 def noun(node: fx.Node) -> str:
     """The name of an operator as people say it."""
-    name = operator_name(node)
+    name = known(node).operator or operator_name(node)
     return _NOUNS.get(name, name.strip("_").replace("_", " "))
 
 

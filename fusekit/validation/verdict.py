@@ -4,7 +4,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from fusekit.page import Check, Timing
+from fusekit.page import Check, Timing, snippet
 from fusekit.report import Beside, Report
+from fusekit.report.html import content
 from fusekit.validation.tolerance import OutputError
 
 REFUSED = "the reference cannot run it"
@@ -142,9 +143,14 @@ class Validation:
         Raises ExportError if no file can be written there.
         """
         checks = tuple(check for probe in self.probes for check in probe.checks())
-        verdict = self._headline().partition(": ")[2]
-        beside = Beside(self.ok, verdict, self.errors, checks, tuple(timings))
-        (self.report or Report()).to_html(path, beside)
+        (self.report or Report()).to_html(path, replace(self._beside, checks=checks, timings=tuple(timings)))
+
+    def _repr_html_(self) -> str:
+        return snippet(content(self.report or Report(), self._beside, drawn=False), self.failures)
+
+    @property
+    def _beside(self) -> Beside:
+        return Beside(self.ok, self._headline().partition(": ")[2], self.errors)
 
     def __rich__(self) -> Group:
         table = Table(box=None, pad_edge=False)

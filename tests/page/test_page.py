@@ -6,11 +6,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+import fusekit
 from fusekit.errors import ExportError
 from fusekit.page import Check, Content, page
 from fusekit.report import Beside, Box, Drawing, Event, Outcome, Report
 from fusekit.report.regions import regions
+from fusekit.validation import Validation
+from fusekit.validation.tolerance import OutputError
+from fusekit.validation.verdict import ProbeResult
 from tests.support.pages import LAW, blocks
 
 EVIL = "</script><script>alert('x')</script><b title=\"&amp;"
@@ -114,3 +119,15 @@ def test_what_came_out_as_it_was_is_no_region() -> None:
     assert regions(Drawing((same,)), Drawing((other,)), ()).after == {"b": 0}
     gone = Event("drop", "act", Outcome.APPLIED, region=("a",))
     assert regions(Drawing((same,)), Drawing(()), (gone,)).before == {"a": 0}
+
+
+def test_a_notebook_shows_small_tables() -> None:
+    report = blocks(20, name=EVIL)
+    shown = report._repr_html_()
+    assert "20 blocks, 2 branches each → 1 convolution" in shown and "picture" not in shown
+    assert "<script" not in shown and "&lt;script" in shown
+    probe = ProbeResult("given", (OutputError(EVIL, (1,), 1.0, 1e-7, 1e-6, "it differs"),))
+    verdict = Validation((probe,), {}, report)._repr_html_()
+    assert "✗ Not valid" in verdict and "it differs" in verdict and "<script" not in verdict
+    model = fusekit.optimize(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).eval(), measure=False)
+    assert "fold-affine" in model._repr_html_()  # type: ignore[operator]
