@@ -41,6 +41,7 @@ def written(report: Report, path: Path, beside: Beside | None = None) -> str:
 def picture(text: str) -> dict[str, list[dict[str, object]]]:
     found = re.search(r'<script type="application/json" id="picture">(.*?)</script>', text, re.S)
     assert found
+    assert not {"<", ">", "&"} & set(found[1]), "it would depend on what follows whether the script ends"
     told: dict[str, list[dict[str, object]]] = json.loads(found[1])
     return told
 
@@ -119,6 +120,14 @@ def test_what_came_out_as_it_was_is_no_region() -> None:
     assert regions(Drawing((same,)), Drawing((other,)), ()).after == {"b": 0}
     gone = Event("drop", "act", Outcome.APPLIED, region=("a",))
     assert regions(Drawing((same,)), Drawing(()), (gone,)).before == {"a": 0}
+
+
+def test_a_refusal_joins_nothing() -> None:
+    report = blocks(2)
+    refused = Event("fold-conv", "both", Outcome.REFUSED, region=("c0_0", "c1_0"))
+    assert report.drawings is not None
+    found = [regions(*report.drawings, (*report.events, *more)) for more in ((), (refused,))]
+    assert found[0] == found[1] and len(set(found[1].after.values())) == 2
 
 
 def test_a_notebook_shows_small_tables() -> None:
