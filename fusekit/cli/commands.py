@@ -26,6 +26,7 @@ from fusekit.cli.example_inputs import Example, draw, try_out
 from fusekit.cli.options import Model, Timing
 from fusekit.errors import ExportError, FusekitError
 from fusekit.files import scratch
+from fusekit.inspecting.explain import explain as explained
 from fusekit.inspecting.inspect import inspect as look_into
 from fusekit.model import Inputs, export_program
 from fusekit.model.own_copy import own_copy
@@ -91,6 +92,17 @@ def inspect(model: Model, screen: Screen, target: str = PyTorch.name) -> int:
         inspection = look_into(original, example if model.samples else None, target)
     screen.show(inspection)
     screen.emit(parsed(inspection.to_json()))
+    return OK
+
+
+def explain(model: Model, layer: str, screen: Screen, target: str = PyTorch.name, **words: Any) -> int:
+    """Tell what became of one layer, and why. `words`: the other arguments of `fusekit.inspecting.explain.explain`."""
+    with screen.progress(3) as steps:
+        original, example = _open(model, steps)
+        steps.begin("optimizing")
+        explanation = explained(original, layer, example if model.samples else None, target, **words)
+    screen.show(explanation)
+    screen.emit(parsed(explanation.to_json()))
     return OK
 
 

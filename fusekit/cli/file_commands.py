@@ -14,6 +14,7 @@ from fusekit.cli.example_inputs import draw_for_file
 from fusekit.cli.options import Model, Timing
 from fusekit.files import scratch
 from fusekit.grafting import inputs_for, optimize_onnx, validate_onnx
+from fusekit.inspecting.explain import explain_file
 from fusekit.inspecting.inspect import inspect_file
 from fusekit.runtimes import runtime
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
@@ -45,6 +46,17 @@ def inspect(model: Model, screen: Screen, target: str = ONNX_RUNTIME.name) -> in
         inspection = inspect_file(model.source, example, target)
     screen.show(inspection)
     screen.emit(parsed(inspection.to_json()))
+    return OK
+
+
+def explain(model: Model, layer: str, screen: Screen, target: str = ONNX_RUNTIME.name, **words: Any) -> int:
+    """Tell what became of one node, and why. `words`: the other arguments of `explain_file`."""
+    with screen.progress(2) as steps:
+        example = _example(model, target)
+        steps.begin("optimizing")
+        explanation = explain_file(model.source, layer, example, target, **words)
+    screen.show(explanation)
+    screen.emit(parsed(explanation.to_json()))
     return OK
 
 

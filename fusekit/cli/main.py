@@ -22,6 +22,7 @@ from fusekit.cli.options import (
     FileTargetOption,
     Form,
     KeptOnnxArgument,
+    LayerArgument,
     Measuring,
     Model,
     OnnxArgument,
@@ -137,6 +138,16 @@ def inspect(*, model: Model, target: OptionalTargetOption = None, talk: Talk) ->
     model.check(fed=False)
     words = {"target": target} if target else {}
     _run(talk, lambda commands, screen: commands.inspect(model, screen, **words), of_files=model.is_file)
+
+
+@_command
+def explain(
+    *, model: Model, layer: LayerArgument, target: OptionalTargetOption = None, measuring: Measuring, talk: Talk
+) -> None:
+    """Say why a layer was, or was not, rewritten: laws, side conditions, prices, times. Writes nothing."""
+    model.check(fed=False)
+    words = {**({"target": target} if target else {}), **measuring.words()}
+    _run(talk, lambda commands, screen: commands.explain(model, layer, screen, **words), of_files=model.is_file)
 
 
 @_command

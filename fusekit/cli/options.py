@@ -212,6 +212,9 @@ OnnxArgument = Annotated[str, typer.Argument(metavar="OUT.onnx", help="The ONNX 
 KeptOnnxArgument = Annotated[
     str | None, typer.Argument(metavar="[OUT.onnx]", help="Keep the ONNX file here.", show_default=False)
 ]
+LayerArgument = Annotated[
+    str, typer.Argument(metavar="LAYER", help="The path of a layer, such as stages.2.3.", show_default=False)
+]
 ProgramArgument = Annotated[
     str, typer.Argument(metavar="OUT", help="The file to write: OUT.pt2, of an ONNX file OUT.onnx.", show_default=False)
 ]

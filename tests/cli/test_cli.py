@@ -236,3 +236,13 @@ def test_the_page_needs_a_name_of_a_page() -> None:
     assert result.code == 2 and "'--report'" in result.stderr and ".html" in result.stderr, result
     result = run(*export(NET, ONNX, *SIZES, "--report", "nowhere/report.html"))
     assert result.code == 2 and "no folder" in result.stderr, result
+
+
+def test_a_layer_is_explained() -> None:
+    words = ("--weights", "good.pt", *SIZES, "--no-measure")
+    result = run("explain", NET, "conv", *words)
+    assert result.code == 0 and "conv was rewritten: 1 operator -> 1 operator" in result.stdout, result
+    result = run("explain", NET, "conv", *words, "--json")
+    assert [event["rewrite"] for event in json.loads(result.stdout)["events"]] == ["fold-affine"]
+    result = run("explain", NET, "convolution", *words)
+    assert result.code == 2 and "no layer 'convolution'" in result.stderr and result.stderr.count("\n") == 1

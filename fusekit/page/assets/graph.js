@@ -1,6 +1,7 @@
 // One pane: a graph that is moved, zoomed, walked through with the keyboard, and of which regions are selected.
 const SVG = "http://www.w3.org/2000/svg";
 const COLOURS = 6;
+const STRIP = 28; // the width of the overview beside a graph
 
 function drawn(name, attributes, text) {
   const element = document.createElementNS(SVG, name);
@@ -28,7 +29,7 @@ class Pane {
     const words = this.side === "before" ? "Before" : "After";
     const count = boxes.filter((box) => box.operator !== "input" && box.operator !== "output").length;
     figure.querySelector("figcaption").textContent =
-      `${words}: ${count.toLocaleString("en")} operators${hidden ? `; ${hidden.toLocaleString("en")} that do nothing are not drawn` : ""}`;
+      `${words}: ${count.toLocaleString("en")} operators in the program${hidden ? `; ${hidden.toLocaleString("en")} that do nothing are not drawn` : ""}`;
     this.layout = Layout.run(boxes);
     this.readers = boxes.map(() => []);
     boxes.forEach((box, i) => box.inputs.forEach((j) => this.readers[j].push(i)));
@@ -127,11 +128,12 @@ class Pane {
     strip.addEventListener("pointerdown", (event) => { strip.setPointerCapture(event.pointerId); go(event); });
     strip.addEventListener("pointermove", (event) => { if (event.buttons) go(event); });
     this.figure.querySelector(".frame").append(strip);
+    this.measured[0] -= STRIP;
   }
 
   measure() { // once, and not after each change: the browser would lay out all boxes to answer
     const box = this.svg.getBoundingClientRect();
-    this.measured = [box.width || 600, box.height || 500];
+    this.measured = [(box.width || 600) - (this.window ? STRIP : 0), box.height || 500];
   }
 
   size() { return this.measured; }
