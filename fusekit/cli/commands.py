@@ -242,7 +242,7 @@ def conclude(
     """Show the results, and write them to `page`. Returns the exit code: 0 if the numbers agree."""
     report = validation.report
     if page is not None:
-        validation.to_html(page, () if measured is None else measured.timings())
+        validation.to_html(page, () if measured is None else measured.timings(), "" if file is None else file.name)
     wrote = command != "validate" and file is not None
     if command != "validate":
         screen.show(screen.report(report, validation.errors))

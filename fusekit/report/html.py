@@ -13,7 +13,7 @@ from fusekit.report.places import by_law
 
 @dataclass(frozen=True)
 class Beside:
-    """What a page shows beside the report: the verdict on the result, the errors and the times."""
+    """What a page shows beside the report: the verdict on the result, the errors, the times, the model's `name`."""
 
     ok: bool | None = None
     verdict: str = ""
@@ -21,6 +21,7 @@ class Beside:
     checks: tuple[Check, ...] = ()
     timings: tuple[Timing, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
+    name: str = ""
 
 
 NOTHING = Beside()
@@ -36,7 +37,7 @@ def content(report: Any, beside: Beside, *, drawn: bool = True) -> Content:
     reading = (("model read by", report.capture), ("optimized for", report.target))
     took = (("optimization took", f"{report.seconds:.1f} s"),) if report.seconds else ()
     return Content(
-        title="What fusekit did",
+        title=f"What fusekit did to {beside.name}" if beside.name else "What fusekit did",
         ok=beside.ok,
         verdict=beside.verdict,
         summary=f"It saves {told}." if told else "",

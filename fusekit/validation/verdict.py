@@ -133,17 +133,19 @@ class Validation:
         )
         return json.dumps({name: _plain(getattr(self, name)) for name in verdict}, indent=indent, allow_nan=False)
 
-    def to_html(self, path: str | Path, timings: Sequence[Timing] = ()) -> None:
+    def to_html(self, path: str | Path, timings: Sequence[Timing] = (), name: str = "") -> None:
         """Write a page with the verdict, the errors and the report (`Report.to_html`).
 
         Args:
             path: the file to write. It appears whole or not at all.
             timings: the times of several versions, of a benchmark.
+            name: of the model, for the title.
 
         Raises ExportError if no file can be written there.
         """
         checks = tuple(check for probe in self.probes for check in probe.checks())
-        (self.report or Report()).to_html(path, replace(self._beside, checks=checks, timings=tuple(timings)))
+        beside = replace(self._beside, checks=checks, timings=tuple(timings), name=name)
+        (self.report or Report()).to_html(path, beside)
 
     def _repr_html_(self) -> str:
         return snippet(content(self.report or Report(), self._beside, drawn=False), self.failures)

@@ -114,3 +114,23 @@ def test_two_thousand_boxes_take_less_than_two_seconds(window: Browser, tmp_path
     assert min(spent) < 2000, spent
     boxes = f"return [...document.querySelectorAll('{BEFORE}')].map((n) => n.getAttribute('transform'))"
     assert len(set(window.run(boxes))) == 2001, "no two boxes are at one place"
+
+
+@pytest.mark.parametrize("width", [320, 400, 1600])
+def test_a_page_is_as_wide_as_its_window(window: Browser, tmp_path: Path, width: int) -> None:
+    """Tables scroll by themselves; the page does not, whatever names there are."""
+    window.resize(width, 800)
+    blocks(3, name="a_name_without_any_place_to_break_it" * 3).to_html(tmp_path / "page.html", Beside(True, "fine"))
+    window.open(tmp_path / "page.html")
+    window.click(AFTER, 1)
+    wide, room = window.run("const page = document.documentElement; return [page.scrollWidth, page.clientWidth]")
+    assert wide == room > width - 20
+    window.resize(1280, 1000)
+
+
+def test_everything_that_can_be_pressed_has_a_name(shown: Browser) -> None:
+    named = "(each) => !(each.ariaLabel || each.textContent.trim() || each.closest('label'))"
+    script = (
+        f"return [...document.querySelectorAll('button, input, [role=button], [role=group]')].filter({named}).length"
+    )
+    assert shown.run(script) == 0

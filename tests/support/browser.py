@@ -1,6 +1,5 @@
 """A browser without a window, driven by real clicks and keys through chromedriver (W3C WebDriver), or none."""
 
-import base64
 import json
 import shutil
 import socket
@@ -39,6 +38,9 @@ class Browser:
     def open(self, page: Path) -> None:
         self._ask("url", url=page.as_uri())
 
+    def resize(self, width: int, height: int) -> None:
+        self._ask("goog/cdp/execute", cmd="Emulation.setDeviceMetricsOverride", params=_metrics(width, height))
+
     def run(self, script: str, *arguments: Any) -> Any:
         """The value that a script returns."""
         return self._ask("execute/sync", script=script, args=list(arguments))
@@ -66,11 +68,6 @@ class Browser:
         """What the browser's console holds: errors of scripts, and everything that was not allowed to load."""
         return [entry["message"] for entry in self._ask("se/log", type="browser")]
 
-    def shot(self) -> bytes:
-        """The window as PNG."""
-        with urlopen(f"{self.session}/screenshot", timeout=60) as answer:
-            return base64.b64decode(json.load(answer)["value"])
-
 
 @contextmanager
 def browser() -> Iterator[Browser]:
@@ -92,6 +89,10 @@ def browser() -> Iterator[Browser]:
     finally:
         driver.terminate()
         driver.wait(30)
+
+
+def _metrics(width: int, height: int) -> dict[str, Any]:
+    return {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
 
 
 def _ask(url: str, words: dict[str, Any]) -> Any:
