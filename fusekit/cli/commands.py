@@ -246,7 +246,8 @@ def conclude(
     wrote = command != "validate" and file is not None
     if command != "validate":
         screen.show(screen.report(report, validation.errors))
-    screen.show(validation if screen.verbose or command == "validate" else validation.brief())
+    whole = screen.verbose or command == "validate"
+    screen.show(*(() if command == "validate" else ("",)), validation if whole else validation.brief())
     if measured is not None:
         screen.show("", measured)
     if validation.ok and wrote and file is not None:
