@@ -54,6 +54,13 @@ def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
     assert policy is not None and policy.startswith("default-src 'none'")
 
 
+def test_the_library_comes_with_its_licence(tmp_path: Path) -> None:
+    text = written(blocks(1), tmp_path / "page.html")
+    assert "Permission is hereby granted" in text and "Chris Pettitt" in text
+    version = re.search(r"dagre (\d+\.\d+\.\d+)", text)
+    assert version and version[1] in text.partition("var dagre=")[2], "the version that is named is the one inside"
+
+
 def test_names_of_a_model_are_text(tmp_path: Path) -> None:
     """A layer, an operator, a reason, an output, a note: each may hold anything."""
     report = blocks(2, name=EVIL)
