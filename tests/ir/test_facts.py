@@ -13,7 +13,8 @@ from fusekit.ir.facts import NOTHING, UNKNOWN, facts, sources_of, start_afresh, 
 from tests.support.graphs import captured, result_of
 
 TENSOR = Facts((None, 3), torch.float32)
-FULL = Known(TENSOR, (2, 3), "a.b", ("a.b", "a.c"), "net.py:7", nn.ReLU, nn.ReLU(), True, True, False)
+LAYER = ("a.b", ("a.b", "a.c"), "net.py:7", nn.ReLU, nn.ReLU())
+FULL = Known(TENSOR, (2, 3), *LAYER, True, True, False, ("conv2d", "add"), "Conv")
 
 
 def node_in(graph: fx.Graph) -> fx.Node:
