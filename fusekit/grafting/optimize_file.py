@@ -162,7 +162,8 @@ def folded(
     stands_for: StandsFor = None
     for _ in range(_ROUNDS):
         imported = import_file(file, sizes, stands_for)
-        driver = Driver(imported.graph, options.runtime.rates, options.strict, options.progress, has_form=has_form)
+        written = partial(has_form, opset=file.opset)
+        driver = Driver(imported.graph, options.runtime.rates, options.strict, options.progress, has_form=written)
         events = driver.run(stage for stage in options.stages if not stage.contest)  # realizations: the runtime's
         applied = [event for event in (*done, *events) if event.outcome is Outcome.APPLIED]
         proto = graft(imported, applied, __version__)

@@ -127,7 +127,7 @@ CASES: dict[str, tuple[Callable[[], ModelProto], list[str]]] = {
     "conv -> norm": (conv_norm, ["Conv"]),
     "transposed conv -> norm": (transposed_norm, ["ConvTranspose"]),
     "channels the other way round -> conv": (bgr_conv, ["Conv"]),
-    "channels last -> conv": (last_conv, ["Transpose", "Conv"]),
+    "channels last -> conv": (last_conv, ["Reshape", "Unsqueeze", "Conv"]),
     "3x3 -> 1x1": (narrowed, ["Conv"]),
     "3x3 -> 3x3": (two_wide, ["Conv"]),
     "3x3 + 1x1": (two_windows, ["Conv"]),
