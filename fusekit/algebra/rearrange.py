@@ -99,10 +99,10 @@ class SpaceToDepth(_Rearrangement):
 
     def __call__(self, x: Tensor) -> Tensor:
         r, (height, width) = self.factor, x.shape[-2:]
-        whole = F.pixel_unshuffle(x[..., : height // r * r, : width // r * r], r)
-        if not self.blocks_first:
-            return whole
-        return whole.unflatten(-3, (x.shape[-3], r * r)).transpose(-4, -3).flatten(-4, -3)
+        whole: Tensor = F.pixel_unshuffle(x[..., : height // r * r, : width // r * r], r)
+        if self.blocks_first:
+            whole = whole.unflatten(-3, (x.shape[-3], r * r)).transpose(-4, -3).flatten(-4, -3)
+        return whole
 
     def as_conv(self, channels: int, device: torch.device | None = None) -> Conv:
         """The same on so many `channels` as a convolution of window and stride r, its kernel in float64 on a

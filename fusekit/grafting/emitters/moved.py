@@ -68,7 +68,7 @@ def _has_modes(shuffle: PixelShuffle, opset: int) -> bool:
 
 def _interleaved(sheet: Sheet, plane: Interleaved, place: Place) -> None:
     """A view: one, where the sizes are fixed that are multiplied and those before them, which change their places."""
-    sizes = (place.sizes or (None,))[1:]
+    sizes = place.sizes[1:] if place.sizes else (None,)
     if None not in sizes:
         *before, width, channels = (size or 0 for size in sizes)
         shape = sheet.integers((0, 1, *before, width * channels), f"{place.path}.shape")
