@@ -88,20 +88,20 @@ def depth_to_space(x: Tensor, factor: int) -> Tensor:
 @dataclass(frozen=True, eq=False)
 class SpaceToDepth(_Rearrangement):
     """(N, C, r H, r W) ↦ (N, C r², H, W) for r = `factor`: what stands at offset (i, j) of its block goes from channel
-    c to channel c r² + r i + j, or with `blocks_first` to (r i + j) C + c. Rows and columns that fill no block are left
-    out.
+    c to channel c r² + r i + j, or with `blocks_first` to (r i + j) C + c.
 
         c ∘ S = Conv at stride r, its taps r apart, each over a block
+
+    The sizes being whole blocks, a block beyond the border is zeros where c pads zeros.
     """
 
     factor: int
     blocks_first: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        r, (height, width) = self.factor, x.shape[-2:]
-        whole: Tensor = F.pixel_unshuffle(x[..., : height // r * r, : width // r * r], r)
+        whole: Tensor = F.pixel_unshuffle(x, self.factor)
         if self.blocks_first:
-            whole = whole.unflatten(-3, (x.shape[-3], r * r)).transpose(-4, -3).flatten(-4, -3)
+            whole = whole.unflatten(-3, (x.shape[-3], self.factor**2)).transpose(-4, -3).flatten(-4, -3)
         return whole
 
     def as_conv(self, channels: int, device: torch.device | None = None) -> Conv:
@@ -120,10 +120,13 @@ class SpaceToDepth(_Rearrangement):
             return NotImplemented
         if outer.n != 2 or outer.in_channels % self.factor**2:
             raise Inapplicable(f"{outer.in_channels} channels on {outer.n} axes are no blocks of {self.factor**2}")
-        return outer @ self.as_conv(outer.in_channels // self.factor**2, outer.kernel.device)
+        return outer.composed(self.as_conv(outer.in_channels // self.factor**2, outer.kernel.device))
 
     def channels_read(self, channels: int) -> int:
         return channels // self.factor**2
+
+    def block(self) -> int:
+        return self.factor
 
     def output_shape(self, shape: Shape) -> Shape:
         *batch, channels, height, width = shape

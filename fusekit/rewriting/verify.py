@@ -115,9 +115,10 @@ def probe_shapes(
         return [(1 + k % 2, conv.in_channels, *spatial) for k, spatial in enumerate(flat)]
     smallest = [_smallest(inner_first, axis) for axis in range(-conv.n, 0)]
     residues = min(4, max(3, *(stride for _, stride in smallest)))
+    block = math.prod(value.block() for value in inner_first)
     shapes = []
     for k in range(residues):
-        spatial = (size + (k + axis) % residues for axis, (size, _) in enumerate(smallest))
+        spatial = (block * (-(-size // block) + (k + axis) % residues) for axis, (size, _) in enumerate(smallest))
         batch = () if rank == conv.n + 1 else (2 if k == 0 else 1,)
         shapes.append((*batch, channels_read(inner_first, conv), *spatial))
     if real is not None and sum(m.macs(real) for m in maps) <= affordable:

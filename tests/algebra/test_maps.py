@@ -295,7 +295,7 @@ def test_span(m: Map, x: Tensor) -> None:
     for axis in range(-n, 0):
         reach, stride, ring = span.on(axis)
         sizes = [1, *shape(x)[1:]] if x.ndim > n + 1 else list(shape(x))
-        sizes[axis] = 3 * (reach + ring + stride) + 4
+        sizes[axis] = (3 * (reach + ring + stride) + 4) // m.block() * m.block()
         seen = seen_of(m, tuple(sizes), axis)
         middle = len(seen) // 2
         here, there = (seen[k] for k in (middle, min(middle + 1, len(seen) - 1)))

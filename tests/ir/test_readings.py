@@ -219,6 +219,11 @@ def _pixel_shuffle(draw: Draw) -> Case:
     return (X, factor), {}, gaussian(draw, 2, 2 * factor**2, 3, 4)
 
 
+def _pixel_unshuffle(draw: Draw) -> Case:
+    factor = draw(st.integers(1, 3))
+    return (X, factor), {}, gaussian(draw, 2, 3, 2 * factor, 3 * factor)
+
+
 def _interleaved(draw: Draw) -> Case:
     return (X,), {}, gaussian(draw, 2, *(3, 4, 5)[: draw(st.integers(1, 3))], 3)
 
@@ -345,6 +350,7 @@ CASES: dict[Any, Callable[[Draw], Case]] = {
     aten.matmul.default: _matmul,
     aten.mm.default: _mm,
     aten.pixel_shuffle.default: _pixel_shuffle,
+    aten.pixel_unshuffle.default: _pixel_unshuffle,
     aten.upsample_nearest1d.vec: _upsampled(1),
     aten.upsample_nearest2d.vec: _upsampled(2),
     aten.upsample_nearest3d.vec: _upsampled(3),

@@ -191,7 +191,8 @@ def resampled(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map,
     stride 1 in most cases."""
     n = 2 if SpaceToDepth in kinds else draw(st.integers(1, 3))
     channels = draw(st.integers(1, 4))
-    x = gaussian(draw, draw(st.integers(1, 2)), channels, *(draw(st.integers(2, 7)) for _ in range(n)))
+    size = st.integers(1, 4).map(lambda half: 2 * half) if SpaceToDepth in kinds else st.integers(2, 7)
+    x = gaussian(draw, draw(st.integers(1, 2)), channels, *(draw(size) for _ in range(n)))
     blocks = SpaceToDepth(2, draw(st.booleans()))
     before = blocks if SpaceToDepth in kinds else Nearest(tuple(draw(st.integers(1, 3)) for _ in range(n)))
     if kinds[0] is Affine:

@@ -16,6 +16,7 @@ from fusekit.algebra import (
     Nearest,
     Permute,
     PixelShuffle,
+    SpaceToDepth,
 )
 from fusekit.algebra.interleaved import interleaved
 from fusekit.algebra.rearrange import depth_to_space
@@ -80,6 +81,15 @@ def _read_shuffle(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
 def _read_depth_to_space(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     source, factor = node.args
     return Reading(PixelShuffle(factor, blocks_first=True), source)  # type: ignore[arg-type]
+
+
+def _read_unshuffle(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    factor = a["downscale_factor"]
+    return Reading(SpaceToDepth(factor), a["self"]) if isinstance(factor, int) else None
+
+
+def _call_unshuffle(call: CalledLayer) -> Call:
+    return aten.pixel_unshuffle.default, (call.x, call.module.downscale_factor)
 
 
 def _write_interleaved(graph: Graph, value: Interleaved, source: fx.Node, name: str) -> list[fx.Node]:
@@ -252,6 +262,7 @@ SPELLING = Spelling(
     read={
         **dict.fromkeys((aten.alias.default, *_DROPOUTS), _read_identity),
         aten.pixel_shuffle.default: _read_shuffle,
+        aten.pixel_unshuffle.default: _read_unshuffle,
         depth_to_space: _read_depth_to_space,
         interleaved: _read_interleaved,
         **dict.fromkeys(_NEAREST, _read_nearest),
@@ -266,6 +277,7 @@ SPELLING = Spelling(
         nn.Identity: _call_identity,
         **dict.fromkeys(_DROPOUT_LAYERS, _call_dropout),
         nn.PixelShuffle: _call_shuffle,
+        nn.PixelUnshuffle: _call_unshuffle,
         **dict.fromkeys(_MEAN_LAYERS, _call_mean),
         nn.Flatten: _call_flatten,
         **dict.fromkeys(_POOL_LAYERS, _call_pool),
