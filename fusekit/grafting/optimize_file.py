@@ -23,7 +23,7 @@ from fusekit.grafting.graft import graft, is_the_same
 from fusekit.grafting.importing import SPELLING, import_file
 from fusekit.grafting.inputs import inputs_for, sizes_of
 from fusekit.grafting.model_file import OLDEST, ModelFile
-from fusekit.grafting.yardstick import HOW, Yardstick
+from fusekit.grafting.yardstick import Yardstick
 from fusekit.ir.spellings import SPELLINGS
 from fusekit.ir.survey import survey
 from fusekit.model import plain_modes
@@ -128,7 +128,7 @@ def validate_onnx(
     with scratch() as room:
         yardstick = Yardstick(file, original, inputs, names, found, room)
         verdict = yardstick.judge(Path(candidate), tolerance)
-        return replace(verdict, report=Report(notes=(HOW,), target=target))
+        return replace(verdict, report=Report(notes=yardstick.how, target=target))
 
 
 def converted(file: ModelFile, opset: int) -> ModelFile:
@@ -186,7 +186,7 @@ class _Optimization:
     sizes: bool
     room: Path
     undone: list[Event] = field(default_factory=list)
-    notes: list[str] = field(default_factory=lambda: [HOW])
+    notes: list[str] = field(default_factory=list)
 
     def run(self, example_inputs: object) -> Validation:
         original = self.options.runtime.load(self.path)
@@ -273,7 +273,7 @@ class _Optimization:
             self.before,
             after,
             "reading the file",
-            tuple(self.notes),
+            (*self.yardstick.how, *self.notes),
             runtime.name,
             times=times,
             drawings=(self.drawing, drawing),

@@ -58,7 +58,7 @@ def test_what_does_not_change_is_the_same_byte_for_byte(tmp_path: Path) -> None:
     assert json.loads(told["fusekit_rewrites"]) == [
         {"rewrite": "fold-affine", "where": "Conv_c + BatchNormalization_d"}
     ]
-    assert "last place" in verdict.report.notes[0] and verdict.report.after.operators == 3
+    assert "float64" in verdict.report.notes[0] and verdict.report.after.operators == 3
 
 
 def test_a_second_time_nothing_happens(tmp_path: Path) -> None:
