@@ -54,7 +54,7 @@ def _factors(node: OperatorNode, known: Known) -> tuple[int, ...] | None:
         number = told.get(axis, 1.0) if not found[1] or axis in told else size
         if found[1]:
             number = None if not size or number is None else number / size
-        if number is None or number < 1 or number != int(number):
+        if number is None or number < 1 or not float(number).is_integer():
             return None
         factors.append(int(number))
     return tuple(factors) if factors[:2] == [1, 1] else None
