@@ -28,7 +28,12 @@ from fusekit.ir import evaluate
 from fusekit.runtimes.onnx_runtime import SILENT
 
 MOST_PRODUCTS = 3_000_000_000  # multiply-accumulates of one run: about a second
-MOST_ENTRIES = 100_000  # of the values of a node that the evaluator, which is written in Python, takes
+# entries of the values that the evaluator takes of a node: it is written in Python, and only some of it in whole arrays
+MOST_ENTRIES, MOST_ENTRIES_AT_ONCE = 20_000, 2_000_000
+_AT_ONCE = {
+    *("Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Selu", "Celu", "Softplus", "Softsign", "Swish"),
+    *("ThresholdedRelu", "PRelu", "Sin", "Cos", "Tan", "Asinh", "Acosh", "Atanh", "Sinh", "Cosh", "LpNormalization"),
+}
 _SHORTER = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 
@@ -43,6 +48,7 @@ class InFloat64:
     def __init__(self, file: ModelFile) -> None:
         self._file = file
         self._runs: dict[int, Any] = {}
+        self._too_large: int | None = None  # entries of inputs for which there was none
 
     @cached_property
     def _imported(self) -> Imported:
@@ -50,11 +56,13 @@ class InFloat64:
 
     def outputs(self, feed: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs by name, arrays, those that are constants left out. NoSuchRun if there is no such run."""
+        entries = sum(array.size for array in feed.values())
+        if self._too_large is not None and entries >= self._too_large:
+            raise NoSuchRun("there is none for smaller inputs either")
         try:
             return self._outputs(feed)
-        except NoSuchRun:
-            raise
         except Exception as error:  # whatever a node does with values of another type than its own
+            self._too_large = entries
             raise NoSuchRun(str(error)) from error
 
     @torch.no_grad()
@@ -156,7 +164,8 @@ class InFloat64:
             )
             return lambda feed: session.run(names, feed)
         except Exception:
-            if sum(array.size for array in feed.values()) > MOST_ENTRIES:
+            most = MOST_ENTRIES_AT_ONCE if proto.op_type in _AT_ONCE else MOST_ENTRIES
+            if sum(array.size for array in feed.values()) > most:
                 raise NoSuchRun(f"a {proto.op_type} is not run in float64 on so many values") from None
         return lambda feed: ReferenceEvaluator(model).run(names, feed)
 

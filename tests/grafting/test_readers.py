@@ -82,6 +82,9 @@ def cuts(*words: tuple[int, ...]) -> dict[str, Any]:
 
 
 OWN: dict[str, tuple[NodeProto, dict[str, Any]]] = {
+    "a constant less": (node("Sub", "c x", "a"), {"c": drawn(3, 1, 1)}),
+    "a constant more": (node("Add", "c x", "a"), {"c": drawn(9)}),
+    "times, from the left": (node("Mul", "c x", "a"), {"c": drawn(1, 3, 1, 1)}),
     "Identity": (node("Identity", "x", "a"), {}),
     "Dropout": (node("Dropout", "x", "a"), {}),
     "dropout that is asked not to": (node("Dropout", "x p no", "a"), {"p": drawn() * 0, "no": numpy.array(False)}),
@@ -157,7 +160,7 @@ def test_a_reading_is_what_the_runtime_computes(name: str, tmp_path: Path) -> No
         node("Erf", "a", "y"),
     ]
     shape = (2, 8, 4, 6) if "blocks" in one.input else X["x"]
-    nodes[-2].input[0] = "v" if flat else "soft"
+    nodes[-2].input[:] = ["soft" if name in ("x", "blocks") else name for name in nodes[-2].input]
     opset = 9 if one.op_type == "Upsample" else 23
     path = saved(model(nodes, constants, {"x": shape}, {"y": None, "a": None}, opset=opset), tmp_path)
     x = torch.randn(shape)
