@@ -197,6 +197,7 @@ REFUSED: dict[str, tuple[NodeProto, dict[str, Any]]] = {
     "an integer division": (node("Div", "x c", "y"), {"c": numpy.zeros(1, "float32")}),
     "a wider constant": (node("Add", "x c", "y"), {"c": drawn(5, 1, 3, 1, 1)}),
     "a constant on two axes": (node("Mul", "x c", "y"), {"c": drawn(8, 9)}),
+    "a constant that broadcasts one row": (node("Mul", "small c", "y"), {"c": drawn(8, 1)}),
     "a constant that broadcasts the input": (node("Mul", "x c", "y"), {"c": drawn(2, 1, 1, 1, 1)}),
     "sizes rounded up": (node("AveragePool", "x", "y", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1), {}),
     "zeros that do not count": (node("AveragePool", "x", "y", kernel_shape=[2, 2], pads=[1, 1, 1, 1]), {}),
