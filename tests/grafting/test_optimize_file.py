@@ -201,6 +201,12 @@ def test_a_note_of_a_wrong_shape_is_not_believed(tmp_path: Path) -> None:
     assert operators(found) == ["ReduceMax", "Mul", "Conv"]
 
 
+def test_as_many_axes_as_there_may_be(tmp_path: Path) -> None:
+    nodes = [node("Softplus", "x", "a"), node("Identity", "a", "b"), node("Neg", "b", "y")]
+    found, verdict = small(model(nodes, {}, {"x": (1, 2, 1, 2, 3, 1, 2)}, {"y": None}), tmp_path)
+    assert operators(found) == ["Softplus", "Neg"] and not verdict.report.rejected
+
+
 def test_the_result_is_raced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSEKIT_MEASURE", "1")
     found, verdict = small(block(), tmp_path, measure=True)
