@@ -106,9 +106,9 @@ def probe_shapes(
         if channels is not None:
             rank = rank or 1 - channels  # a norm takes the axis behind the batch
         rank = rank or next((len(span.reach) + 2 for m in maps if (span := m.span() or POINT).reach), 5)
-        behind = (2,) * rank  # for as many axes as there may be
+        further = (2,) * rank  # for as many axes as there may be
         given = ((2, 3, 4, 5, 6), (1, 2, 3, 4, 5), (3, 2, 4, 4, 4))
-        return [_fitting(inner_first, (*shape, *behind)[:rank]) for shape in given]
+        return [_fitting(inner_first, (*shape, *further)[:rank]) for shape in given]
     if conv.n == 0:
         leading: tuple[Shape, ...] = ((2, 3, 4, 2), (1, 2, 3, 2), (5, 1, 2, 3))
         return [(*batch[: (rank or 2 + k % 2) - 1], conv.in_channels) for k, batch in enumerate(leading)]
