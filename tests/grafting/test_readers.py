@@ -213,6 +213,7 @@ REFUSED: dict[str, tuple[NodeProto, dict[str, Any]]] = {
     ),
     "infinity": (node("Pad", "x n v", "y"), {"n": AMOUNTS, "v": numpy.float32(numpy.inf)}),
     "a norm of two axes": (node("LayerNormalization", "x s", "y", axis=2), {"s": drawn(8, 9)}),
+    "a norm of two axes, alike in one": (node("LayerNormalization", "x s", "y", axis=2), {"s": drawn(9)}),
     "a norm that tells its mean": (node("LayerNormalization", "x s", "y mean"), {"s": drawn(9)}),
     "a norm whose scale is one for all": (node("LayerNormalization", "x s", "y"), {"s": drawn(1)}),
     "a norm whose scale is given": (node("LayerNormalization", "x line", "y"), {}),
