@@ -68,6 +68,21 @@ def test_thirty_six_taps_become_sixteen() -> None:
     assert transposed.transposed and transposed.window == (4, 4) and transposed.stride == (2, 2)
 
 
+@pytest.mark.parametrize("factors", [(2, 2), (3, 1)])
+@pytest.mark.parametrize("dilation", [(1, 1), (1, 2)])
+def test_the_transposed_convolution_is_the_pair(factors: tuple[int, int], dilation: tuple[int, int]) -> None:
+    x, weight = torch.randn(2, 3, 5, 6, dtype=torch.float64), torch.randn(4, 3, 3, 2, dtype=torch.float64)
+    outer = Conv.from_torch(weight, torch.randn(4, dtype=torch.float64), padding=((2, 0), (0, 1)), dilation=dilation)
+    assert relative_error(Nearest(factors).absorbed(outer)(x), outer(Nearest(factors)(x))) < 1e-14
+
+
+def test_the_convolution_of_a_row_is_the_pair() -> None:
+    x, weight = torch.randn(2, 5, 6, 3, dtype=torch.float64), torch.randn(4, 3, 3, 2, dtype=torch.float64)
+    outer = Conv.from_torch(weight, None, padding=((2, 0), (0, 1)), stride=(1, 2))
+    first = Permute((0, 3, 1, 2))
+    assert relative_error(Interleaved(2).absorbed(outer, first)(Interleaved(2)(x)), outer(first(x))) < 1e-14
+
+
 @pytest.mark.parametrize(("channels", "groups", "pays"), [(64, 1, True), (8, 1, False), (64, 64, False)])
 def test_the_price_of_a_transposed_convolution(channels: int, groups: int, *, pays: bool) -> None:
     """As measured in ONNX Runtime: 0.73, 0.96 and 2.2 times the time."""
