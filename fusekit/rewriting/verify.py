@@ -123,7 +123,8 @@ def probe_shapes(
         spatial = (block * (-(-size // block) + (k + axis) % residues) for axis, (size, _) in enumerate(smallest))
         batch = () if rank == conv.n + 1 else (2 if k == 0 else 1,)
         shapes.append((*batch, channels_read(inner_first, conv), *spatial))
-    if real is not None and sum(m.macs(real) for m in maps) <= affordable:
+    whole = real is not None and not any(size % block for size in real[-conv.n :])
+    if real is not None and whole and sum(m.macs(real) for m in maps) <= affordable:
         shapes.append(real)
     return shapes
 
