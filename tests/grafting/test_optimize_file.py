@@ -201,6 +201,12 @@ def test_a_note_of_a_wrong_shape_is_not_believed(tmp_path: Path) -> None:
     assert operators(found) == ["ReduceMax", "Mul", "Conv"]
 
 
+def test_one_value_of_two_names(tmp_path: Path) -> None:
+    nodes = [node("Softplus", "x", "y"), node("Mul", "y one", "z")]
+    found, _ = small(model(nodes, {"one": numpy.float32(1)}, IMAGE, {"y": OUT["y"], "z": OUT["y"]}), tmp_path)
+    assert operators(found) == ["Softplus", "Identity"] and [value.name for value in found.graph.output] == ["y", "z"]
+
+
 def test_as_many_axes_as_there_may_be(tmp_path: Path) -> None:
     nodes = [node("Softplus", "x", "a"), node("Identity", "a", "b"), node("Neg", "b", "y")]
     found, verdict = small(model(nodes, {}, {"x": (1, 2, 1, 2, 3, 1, 2)}, {"y": None}), tmp_path)
