@@ -110,6 +110,11 @@ def test_a_run_from_which_the_original_is_far_is_not_believed(tmp_path: Path) ->
     assert verdict.ok and verdict.report is not None and verdict.report.notes == (BY_LAST_BITS,)
 
 
+def test_the_file_itself_has_an_error_there(tmp_path: Path) -> None:
+    path = saved(network(*POOLED), tmp_path)
+    assert 0 < fusekit.grafting.validate_onnx(path, path).error < 1e-5
+
+
 def test_a_small_error_is_seen(tmp_path: Path) -> None:
     """One weight off by a hundred thousandth, which is beyond sixteen times the original's own error."""
     path = saved(network(*POOLED), tmp_path)
