@@ -208,8 +208,9 @@ def test_one_value_of_two_names(tmp_path: Path) -> None:
 
 
 def test_as_many_axes_as_there_may_be(tmp_path: Path) -> None:
-    nodes = [node("Softplus", "x", "a"), node("Identity", "a", "b"), node("Neg", "b", "y")]
-    found, verdict = small(model(nodes, {}, {"x": (1, 2, 1, 2, 3, 1, 2)}, {"y": None}), tmp_path)
+    nodes = [node("Softplus", "x", "a"), node("Slice", "a low high axis", "b"), node("Neg", "b", "y")]
+    bounds = {"low": numpy.array([0]), "high": numpy.array([9]), "axis": numpy.array([1])}
+    found, verdict = small(model(nodes, bounds, {"x": (1, 2, 1, 2, 3, 1, 2)}, {"y": None}), tmp_path)
     assert operators(found) == ["Softplus", "Neg"] and not verdict.report.rejected
 
 
