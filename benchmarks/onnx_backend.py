@@ -95,7 +95,7 @@ def tried(model: ModelProto, data: list[Any], folder: Path) -> tuple[str, set[st
     inputs = [v.name for v in model.graph.input if v.name not in {t.name for t in model.graph.initializer}]
     sizes = {n: a.shape for n, a in zip(inputs, data, strict=False) if isinstance(a, numpy.ndarray)}
     with SPELLINGS.extended(SPELLING):
-        found, events = folded(file, Options.of("onnxruntime", None, False, None, None, False, 0.0), sizes)
+        found, events, _ = folded(file, Options.of("onnxruntime", None, False, None, None, False, 0.0), sizes)
     applied = [event for event in events if event.outcome is Outcome.APPLIED]
     result = found.proto
     if any(event.outcome is Outcome.REJECTED for event in events):

@@ -6,10 +6,12 @@ Knows the algebra and what a rewrite is. Must not know nodes, modules or runtime
 from fusekit.passes.drop_identity import DropIdentity
 from fusekit.passes.find_structure import DropChannels, DropLinearChannels, FactorKernel, FindGroups, TrimWindow
 from fusekit.passes.fold_affine import FoldAffine, FoldAffineIn, FoldAffines
+from fusekit.passes.fold_blocks import FoldBlocks, ReadInterleaved
 from fusekit.passes.fold_border import FoldAffineBorder, FoldConvBorder
 from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_edge import FoldAffineEdge, FoldCircular, FoldConvEdge
+from fusekit.passes.fold_nearest import FoldNearest, UpsampleLast, UpsampleLastAffine
 from fusekit.passes.fold_pad import FoldAffineValuePad, FoldCut, FoldCutIn, FoldPad, FoldPickingValuePad
 from fusekit.passes.fold_permuted import (
     FoldAffinePermuted,
@@ -48,7 +50,7 @@ CHOOSE = "choose"  # the stage of realizations: equal maps, computed in another 
 _AFFINE = (
     *(FoldAffine(), FoldAffineIn(), FoldAffines(), FoldScale(), MeanFirstAffine(), PoolFirst()),
     *(FoldAffineFlattened(), FoldAffineMerged(), FoldAffinePermuted(), FoldAffinePermutedIn(), FoldAffineShuffled()),
-    *(FoldAffineEdge(), FoldAffineValuePad()),
+    *(FoldAffineEdge(), FoldAffineValuePad(), UpsampleLastAffine()),
 )
 # what moves entries and computes nothing
 _MOVES = (
@@ -65,6 +67,8 @@ _FAR = (
     FoldPoolIn(),
     FoldShuffled(),
     FoldFlattened(),
+    FoldBlocks(),
+    UpsampleLast(),
 )
 _PARTS = (FoldParts(), MergeParts(), JoinParts())
 
@@ -78,6 +82,8 @@ STAGES: tuple[Stage, ...] = (
     # before anything is split: filters of zeros are of low rank too
     Stage("drop", (DropChannels(), DropLinearChannels())),
     Stage("structure", (TrimWindow(), FindGroups(), FactorKernel())),
+    # what is transposed, or reads packed pixels, merges with little
+    Stage("resample", (FoldNearest(), ReadInterleaved())),
     # last, because what has a ring folds no further
     Stage("fold-border", (FoldConvBorder(), FoldAffineBorder())),
     # what is handed out in parts is no row any more
@@ -118,6 +124,7 @@ __all__ = [
     "FoldAffineShuffled",
     "FoldAffineValuePad",
     "FoldAffines",
+    "FoldBlocks",
     "FoldCircular",
     "FoldConcat",
     "FoldConstants",
@@ -127,6 +134,7 @@ __all__ = [
     "FoldCut",
     "FoldCutIn",
     "FoldFlattened",
+    "FoldNearest",
     "FoldPad",
     "FoldParts",
     "FoldPermuted",
@@ -147,9 +155,12 @@ __all__ = [
     "MergeSiblings",
     "MergeSum",
     "PoolFirst",
+    "ReadInterleaved",
     "SplitAffine",
     "TrimWindow",
     "UnfoldPermuted",
+    "UpsampleLast",
+    "UpsampleLastAffine",
     "UseChannelsLast",
     "UsePlanarChannelsLast",
     "UsePlanarConv",

@@ -15,8 +15,10 @@ from fusekit.algebra.cut import Cut
 from fusekit.algebra.edge import EdgePad
 from fusekit.algebra.elementwise import Elementwise
 from fusekit.algebra.fork import Fork, Split
+from fusekit.algebra.interleaved import Interleaved
 from fusekit.algebra.layout import Relaid
 from fusekit.algebra.map import Map, Shape, Sizes
+from fusekit.algebra.nearest import Nearest
 from fusekit.algebra.normalization import Normalization
 from fusekit.algebra.ones import AppendOnes
 from fusekit.algebra.pad import Pad, ValuePad
@@ -35,7 +37,7 @@ from fusekit.algebra.products.hypercomplex import (
 )
 from fusekit.algebra.products.mixing import GroupedLinear, Mixing
 from fusekit.algebra.products.winograd_conv import WinogradConv
-from fusekit.algebra.rearrange import Flatten, GlobalMean, MergeLeading, Permute, PixelShuffle
+from fusekit.algebra.rearrange import Flatten, GlobalMean, MergeLeading, Permute, PixelShuffle, SpaceToDepth
 from fusekit.algebra.selection import Selection
 from fusekit.algebra.span import Span
 from fusekit.algebra.transforms.spectral_conv import SpectralConv
@@ -73,9 +75,11 @@ __all__ = [
     "GroupedLinear",
     "HypercomplexAlgebra",
     "Identity",
+    "Interleaved",
     "Map",
     "MergeLeading",
     "Mixing",
+    "Nearest",
     "Normalization",
     "Pad",
     "Permute",
@@ -86,6 +90,7 @@ __all__ = [
     "Selection",
     "Shape",
     "Sizes",
+    "SpaceToDepth",
     "Span",
     "SpectralConv",
     "Split",

@@ -124,6 +124,8 @@ class Conv(Windowed, Map):
             pad = Pad(first)
             return pad.work(shape, itemsize, rates) + bare.work(pad.output_shape(shape), itemsize, rates)
         total = super().work(shape, itemsize, rates)
+        if self.transposed and rates.sums_columns:
+            return total + Work(0, 2 * self.macs(shape) // int(self.kernel.shape[2]) * itemsize, 0)
         if self.n == 1 and self.groups == self.in_channels > 1:
             return replace(total, macs=rates.line_depthwise * total.macs)
         return total

@@ -70,6 +70,14 @@ class Map(Protocol):
         plain = self.plain()
         return None if plain is None else plain.span()
 
+    def channels_read(self, channels: int) -> int:
+        """How many channels it reads to give so many `channels`: as many, if it only moves or scales them."""
+        return channels
+
+    def block(self) -> int:
+        """What the spatial sizes of its input are multiples of; 1 where they may be any."""
+        return 1
+
     def linear_part(self) -> "Map":
         """x ↦ m(x) - m(0); Inapplicable if the map is not known to be affine."""
         plain = self.plain()

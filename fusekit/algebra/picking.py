@@ -73,6 +73,9 @@ class Picking(Map):
         kernel = dense.new_zeros(1, dense.shape[1], self.total, *dense.shape[3:])
         return replace(outer, kernel=kernel.index_add(2, self._index(dense.device), dense))
 
+    def channels_read(self, channels: int) -> int:
+        return self.total
+
     def output_shape(self, shape: Shape) -> Shape:
         axis = len(shape) + self.channel_axis
         return (*shape[:axis], len(self.picked), *shape[axis + 1 :])

@@ -17,6 +17,7 @@ from fusekit.algebra.affine import Affine
 from fusekit.algebra.conv import Conv
 from fusekit.algebra.kernel import coarsen
 from fusekit.algebra.map import Map, Shape
+from fusekit.algebra.span import Span
 from fusekit.algebra.trivial import Identity
 from fusekit.algebra.values import wide
 from fusekit.algebra.work import FREE, Rates, Work
@@ -42,11 +43,14 @@ class _Rearrangement(Map):
 @dataclass(frozen=True, eq=False)
 class PixelShuffle(_Rearrangement):
     """(N, C r², H, W) ↦ (N, C, r H, r W) for r = `factor`: channel c r² + r i + j goes to c, offset (i, j) (Shi et al.,
-    2016)."""
+    2016); `blocks_first`: channel (r i + j) C + c does, as in TensorFlow and by default in ONNX."""
 
     factor: int
+    blocks_first: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self.blocks_first:
+            x = x.unflatten(-3, (self.factor**2, x.shape[-3] // self.factor**2)).transpose(-4, -3).flatten(-4, -3)
         return F.pixel_shuffle(x, self.factor)
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -61,13 +65,75 @@ class PixelShuffle(_Rearrangement):
                 raise Inapplicable(f"the affine map acts on axis {outer.axis}, the channels are on axis -3")
             if outer.axis is None:
                 return outer
-            return Affine(outer.scale.repeat_interleave(times), outer.shift.repeat_interleave(times), outer.axis)
+            return Affine(self._of_blocks(outer.scale), self._of_blocks(outer.shift), outer.axis)
         if not outer.is_pointwise() or outer.groups != 1 or outer.n != 2:
             raise Inapplicable("only a dense 1x1 convolution passes through a pixel shuffle")
         eye = torch.eye(times, dtype=torch.float64, device=outer.kernel.device)
-        kernel = torch.kron(wide(outer.kernel).flatten(2)[0], eye)[None, :, :, None, None]
-        bias = None if outer.bias is None else wide(outer.bias).repeat_interleave(times)
-        return Conv(kernel, bias, (1, 1), ((0, 0), (0, 0)), (1, 1))
+        matrix = wide(outer.kernel).flatten(2)[0]
+        kernel = torch.kron(eye, matrix) if self.blocks_first else torch.kron(matrix, eye)
+        bias = None if outer.bias is None else self._of_blocks(wide(outer.bias))
+        return Conv(kernel[None, :, :, None, None], bias, (1, 1), ((0, 0), (0, 0)), (1, 1))
+
+    def _of_blocks(self, numbers: Tensor) -> Tensor:
+        """Numbers of each channel behind it, for those before it."""
+        times = self.factor**2
+        return numbers.repeat(times) if self.blocks_first else numbers.repeat_interleave(times)
+
+
+def depth_to_space(x: Tensor, factor: int) -> Tensor:
+    """A pixel shuffle of x whose channels hold block after block."""
+    return PixelShuffle(factor, blocks_first=True)(x)
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceToDepth(_Rearrangement):
+    """(N, C, r H, r W) ↦ (N, C r², H, W) for r = `factor`: what stands at offset (i, j) of its block goes from channel
+    c to channel c r² + r i + j, or with `blocks_first` to (r i + j) C + c.
+
+        c ∘ S = Conv at stride r, its taps r apart, each over a block
+
+    The sizes being whole blocks, a block beyond the border is zeros where c pads zeros.
+    """
+
+    factor: int
+    blocks_first: bool = False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        whole: Tensor = F.pixel_unshuffle(x, self.factor)
+        if self.blocks_first:
+            whole = whole.unflatten(-3, (x.shape[-3], self.factor**2)).transpose(-4, -3).flatten(-4, -3)
+        return whole
+
+    def as_conv(self, channels: int, device: torch.device | None = None) -> Conv:
+        """The same on so many `channels` as a convolution of window and stride r, its kernel in float64 on a
+        `device`."""
+        r = self.factor
+        eye = torch.eye(channels * r * r, dtype=torch.float64, device=device)
+        kernel = (
+            eye.reshape(-1, r, r, channels).movedim(-1, 1) if self.blocks_first else eye.reshape(-1, channels, r, r)
+        )
+        return Conv(kernel[None], None, (r, r), ((0, 0), (0, 0)), (1, 1))
+
+    def __rmatmul__(self, outer: Conv) -> Conv:
+        """c ∘ S."""
+        if not isinstance(outer, Conv):
+            return NotImplemented
+        if outer.n != 2 or outer.in_channels % self.factor**2:
+            raise Inapplicable(f"{outer.in_channels} channels on {outer.n} axes are no blocks of {self.factor**2}")
+        return outer.composed(self.as_conv(outer.in_channels // self.factor**2, outer.kernel.device))
+
+    def channels_read(self, channels: int) -> int:
+        return channels // self.factor**2
+
+    def block(self) -> int:
+        return self.factor
+
+    def output_shape(self, shape: Shape) -> Shape:
+        *batch, channels, height, width = shape
+        return (*batch, channels * self.factor**2, height // self.factor, width // self.factor)
+
+    def span(self) -> Span:
+        return Span((self.factor - 1,) * 2, (self.factor,) * 2, (0, 0))
 
 
 @dataclass(frozen=True, eq=False)

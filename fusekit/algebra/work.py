@@ -48,6 +48,7 @@ class Rates:
         copies_slices: a slice of channels is copied; else it is a view.
         scales_norms: a layer or group norm always scales; one that has no scale is given ones when it runs.
         owns_layout: the runtime lays its tensors out itself, and nobody else can.
+        sums_columns: a transposed convolution writes all its products, and then adds up those that meet.
         by_matrices: Fourier transforms are products with constant matrices; else the runtime has fast ones.
         fast_windows: what Winograd's filters save is more than the copies of their windows cost.
         batched_rows: with more rows than this, calls of a recurrent layer are as fast one by one as in one batch.
@@ -62,6 +63,7 @@ class Rates:
     copies_slices: bool = False
     scales_norms: bool = False
     owns_layout: bool = False
+    sums_columns: bool = False
     by_matrices: bool = False
     fast_windows: bool = False
     batched_rows: float = float("inf")

@@ -20,9 +20,10 @@ from torch import fx
 
 from fusekit.algebra import Conv, Pad
 from fusekit.errors import Inapplicable
-from fusekit.grafting.emitters import Place, Sheet, write
+from fusekit.grafting.emitters import write
 from fusekit.grafting.importing import Imported, values_read
 from fusekit.grafting.model_file import captured_by, names_in
+from fusekit.grafting.sheet import Place, Sheet
 from fusekit.ir import known, where
 from fusekit.ir.facts import facts, sources_of
 from fusekit.ir.read import read
@@ -212,7 +213,8 @@ class _Graft:
         if pad is not None and joined is not None:
             value, source = joined, pad.all_input_nodes[0]
         dtype = facts(node).dtype or facts(source).dtype or torch.float32
-        write(sheet, value, Place(self.names[source], self.names[node], path, _rank(source), dtype))
+        place = Place(self.names[source], self.names[node], path, _rank(source), facts(source).shape, dtype)
+        write(sheet, value, place)
 
     def _joined_pads(self) -> dict[fx.Node, fx.Node]:
         """New convolutions behind a new pad of zeros, which takes the convolution in a file: torch's cannot."""

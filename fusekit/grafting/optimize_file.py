@@ -23,7 +23,7 @@ from fusekit.grafting.graft import graft, is_the_same
 from fusekit.grafting.importing import SPELLING, import_file
 from fusekit.grafting.inputs import inputs_for, sizes_of
 from fusekit.grafting.model_file import OLDEST, ModelFile
-from fusekit.grafting.yardstick import HOW, Yardstick
+from fusekit.grafting.yardstick import Yardstick
 from fusekit.ir.spellings import SPELLINGS
 from fusekit.ir.survey import survey
 from fusekit.model import plain_modes
@@ -128,7 +128,7 @@ def validate_onnx(
     with scratch() as room:
         yardstick = Yardstick(file, original, inputs, names, found, room)
         verdict = yardstick.judge(Path(candidate), tolerance)
-        return replace(verdict, report=Report(notes=(HOW,), target=target))
+        return replace(verdict, report=Report(notes=yardstick.how, target=target))
 
 
 def converted(file: ModelFile, opset: int) -> ModelFile:
@@ -162,7 +162,8 @@ def folded(
     stands_for: StandsFor = None
     for _ in range(_ROUNDS):
         imported = import_file(file, sizes, stands_for)
-        driver = Driver(imported.graph, options.runtime.rates, options.strict, options.progress, has_form=has_form)
+        written = partial(has_form, opset=file.opset)
+        driver = Driver(imported.graph, options.runtime.rates, options.strict, options.progress, has_form=written)
         events = driver.run(stage for stage in options.stages if not stage.contest)  # realizations: the runtime's
         applied = [event for event in (*done, *events) if event.outcome is Outcome.APPLIED]
         proto = graft(imported, applied, __version__)
@@ -185,7 +186,7 @@ class _Optimization:
     sizes: bool
     room: Path
     undone: list[Event] = field(default_factory=list)
-    notes: list[str] = field(default_factory=lambda: [HOW])
+    notes: list[str] = field(default_factory=list)
 
     def run(self, example_inputs: object) -> Validation:
         original = self.options.runtime.load(self.path)
@@ -272,7 +273,7 @@ class _Optimization:
             self.before,
             after,
             "reading the file",
-            tuple(self.notes),
+            (*self.yardstick.how, *self.notes),
             runtime.name,
             times=times,
             drawings=(self.drawing, drawing),

@@ -1,11 +1,16 @@
-"""Whether a file computes what the original file computes, judged by what rounding does to the original itself.
+"""Whether a file computes what the original file computes.
 
-    noise = ‖f' − f‖ / ‖f‖        f' the same file with each weight and input moved by one unit in its last place
-    error = ‖g − f‖ / ‖f‖         g the other file
-    ok   ⇔  error ≤ max(16 · noise, 32 · eps, eps √K)  everywhere     K: products in the longest sum
+    error = ‖g − f64‖ / ‖f64‖,   own = ‖f − f64‖ / ‖f64‖      g: the other file, f64: the original run in float64
+    ok   ⇔  error ≤ max(16 · own, 32 · eps, eps √K)           everywhere; K: products in the longest sum
 
-A file can seldom be run in float64: no runtime has kernels for it. Moving the last bits instead shows how much of its
-result a file owes to them, at each output and probe: where numbers cancel much, where they do not little.
+as modules are judged, where the file can be run in float64 (`in_float64.py`). Where it cannot, or where the original
+itself is so far from that run that something else than rounding must be between them, what rounding does to the
+original is measured by moving its last bits:
+
+    error = ‖g − f‖ / ‖f‖,   own = ‖f' − f‖ / ‖f‖      f': each weight and input moved by one unit in its last place
+
+That shows how much of its result a file owes to its last bits, at each output and probe: where numbers cancel much,
+where they do not little. But then two float32 results are compared.
 """
 
 import math
@@ -21,6 +26,7 @@ from torch import Tensor
 
 from fusekit.errors import FusekitError
 from fusekit.grafting.constants import initializer
+from fusekit.grafting.in_float64 import InFloat64, NoSuchRun
 from fusekit.grafting.model_file import ModelFile, is_float, is_standard
 from fusekit.model import Inputs
 from fusekit.runtimes.file import RunnableFile
@@ -31,7 +37,13 @@ from fusekit.validation.probes import GIVEN, WIDE_RANGE, Probe, plan_probes
 from fusekit.validation.tolerance import OutputError, compare
 from fusekit.validation.verdict import REFUSED, ProbeResult
 
-HOW = "judged by the original file, with a tolerance from moving its weights and inputs by one unit in the last place"
+IN_FLOAT64 = "judged by a float64 run of the original file, with a tolerance from the original's own error"
+BY_LAST_BITS = (
+    "judged by the original file as it is, with a tolerance from moving its weights and inputs by one unit in the last "
+    "place"
+)
+NEAR = 1e4  # roundings by which a file may differ from its float64 run
+FEW = 16  # entries of an output up to which its own error may be small by chance
 DRAWS = 2  # times the last bits are moved
 ROOM = 500_000_000  # bytes of a model from which on they are moved once
 
@@ -54,6 +66,8 @@ class Yardstick:
         self.inputs, self.names = inputs, names
         self._room = room
         self._answers: dict[object, tuple[Outputs, list[float], str]] = {}
+        self._in_float64 = InFloat64(file)
+        self._exact: dict[object, list[Any] | None] = {}  # by probe; None where there is no such run
 
     def judge(self, path: Path, tolerance: float | None = None, *, sizes: bool = True) -> Validation:
         """The verdict on another file; `sizes`: at other sizes too, where the original leaves them free."""
@@ -90,9 +104,10 @@ class Yardstick:
         if [name for name, _ in given] != [name for name, _ in expected]:
             yield probe, ProbeResult(probe.name, failure="its outputs are others than the reference's")
             return
+        exact = self._exact[probe.key] or [value for _, value in expected]
         errors = (
-            _compared(name, theirs, ours, own, tolerance, self._longest)
-            for (name, theirs), (_, ours), own in zip(expected, given, noise, strict=True)
+            _compared(name, theirs, ours, own, tolerance, self._longest, true)
+            for (name, theirs), (_, ours), own, true in zip(expected, given, noise, exact, strict=True)
         )
         yield probe, ProbeResult(probe.name, tuple(errors))
 
@@ -101,12 +116,34 @@ class Yardstick:
         if probe.key not in self._answers:
             try:
                 outputs = self._run(self.original, probe.inputs)
-                self._answers[probe.key] = outputs, self._noise(outputs, probe.inputs), ""
+                exact = self._exact[probe.key] = self._run_in_float64(outputs, probe.inputs)
+                small = exact is None or any(getattr(value, "size", 0) <= FEW for _, value in outputs)
+                noise = self._noise(outputs, probe.inputs) if small else [0.0] * len(outputs)
+                if exact is not None:
+                    sizes = (getattr(value, "size", 0) for _, value in outputs)
+                    noise = [own if size <= FEW else 0.0 for own, size in zip(noise, sizes, strict=True)]
+                self._answers[probe.key] = outputs, noise, ""
             except FusekitError as error:
                 if probe.name == GIVEN:
                     raise
                 self._answers[probe.key] = [], [], str(error)
         return self._answers[probe.key]
+
+    @property
+    def how(self) -> tuple[str, ...]:
+        """In one line or two, how what has been judged was."""
+        found = {exact is not None for exact in self._exact.values()}
+        return (*((IN_FLOAT64,) if True in found else ()), *((BY_LAST_BITS,) if found != {True} else ()))
+
+    def _run_in_float64(self, outputs: Outputs, inputs: Inputs) -> list[Any] | None:
+        """What the outputs are in float64; None where nobody can say, or says something else."""
+        try:
+            found = self._in_float64.outputs(self.original.feed(inputs, self.names))
+        except NoSuchRun:
+            return None
+        exact = [found.get(name, value) for name, value in outputs]
+        pairs = [(value, true) for (_, value), true in zip(outputs, exact, strict=True)]
+        return exact if all(_is_near(value, true) for value, true in pairs) else None
 
     def _noise(self, outputs: Outputs, inputs: Inputs) -> list[float]:
         worst = [0.0] * len(outputs)
@@ -205,13 +242,26 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _compared(name: str, expected: Any, given: Any, noise: float, tolerance: float | None, longest: int) -> OutputError:
+def _is_near(value: Any, true: Any) -> bool:
+    """Whether an output differs from its float64 value by no more than rounding may explain."""
+    if not _are_numbers(value) or not _are_numbers(true) or value.shape != true.shape:
+        return value is true
+    reference, exact = torch.as_tensor(value), torch.as_tensor(true)
+    bound = min(0.1, NEAR * torch.finfo(reference.dtype).eps) if reference.is_floating_point() else 0.01
+    return compare("", reference, reference, exact).reference_error <= bound
+
+
+def _compared(
+    name: str, expected: Any, given: Any, noise: float, tolerance: float | None, longest: int, true: Any = None
+) -> OutputError:
+    """`true`: the expected value in float64, where it is known."""
     if not _are_numbers(expected) or not _are_numbers(given):
         alike = numpy.array_equal(expected, given) if isinstance(expected, numpy.ndarray) else expected == given
         reason = "" if type(expected) is type(given) and alike else "another value"
         return OutputError(name, (), 0.0 if not reason else math.inf, 0.0, 0.0, reason)
     candidate, reference = torch.as_tensor(given), torch.as_tensor(expected)
-    return compare(name, candidate, reference, reference, tolerance, noise, longest)
+    exact = reference if true is None else torch.as_tensor(true)
+    return compare(name, candidate, reference, exact, tolerance, noise, longest)
 
 
 def _are_numbers(value: Any) -> bool:

@@ -187,6 +187,10 @@ def _pixel_shuffle(input: Any, upscale_factor: int) -> Call:
     return aten.pixel_shuffle.default, (input, upscale_factor)
 
 
+def _pixel_unshuffle(input: Any, downscale_factor: int) -> Call:
+    return aten.pixel_unshuffle.default, (input, downscale_factor)
+
+
 def _matmul(input: Any, other: Any) -> Call:
     return aten.matmul.default, (input, other)
 
@@ -240,6 +244,7 @@ _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     torch.einsum: _einsum,
     **dict.fromkeys((torch.matmul, operator.matmul, "matmul"), _matmul),
     F.pixel_shuffle: _pixel_shuffle,
+    F.pixel_unshuffle: _pixel_unshuffle,
     **dict.fromkeys((torch.flip, "flip"), _flip),
     **dict.fromkeys((torch.index_select, "index_select"), _index_select),
     F.channel_shuffle: _channel_shuffle,

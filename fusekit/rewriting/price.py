@@ -6,6 +6,7 @@ The shapes are those of the example inputs; if they are unknown, nominal ones ar
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 from fusekit.algebra import (
     FREE,
@@ -19,7 +20,6 @@ from fusekit.algebra import (
     MergeLeading,
     Pad,
     Permute,
-    Picking,
     Rates,
     Shape,
     Work,
@@ -120,8 +120,8 @@ def rank_of(maps: tuple[Map, ...]) -> int | None:
 
 def channels_read(inner_first: tuple[Map, ...], conv: Conv) -> int:
     """How many channels a chain reads whose first convolution is this one: more or fewer, if some are picked before."""
-    first = next(value for value in inner_first if isinstance(value, Picking) or value.plain() is not None)
-    return first.total if isinstance(first, Picking) else conv.in_channels
+    before = next(place for place, value in enumerate(inner_first) if value.plain() is not None)
+    return reduce(lambda channels, value: value.channels_read(channels), inner_first[:before][::-1], conv.in_channels)
 
 
 def behind_permutation(maps: tuple[Map, ...]) -> tuple[Permute | None, tuple[Map, ...]]:

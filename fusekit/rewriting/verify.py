@@ -106,7 +106,9 @@ def probe_shapes(
         if channels is not None:
             rank = rank or 1 - channels  # a norm takes the axis behind the batch
         rank = rank or next((len(span.reach) + 2 for m in maps if (span := m.span() or POINT).reach), 5)
-        return [_fitting(inner_first, shape[:rank]) for shape in ((2, 3, 4, 5, 6), (1, 2, 3, 4, 5), (3, 2, 4, 4, 4))]
+        further = (2,) * rank  # for as many axes as there may be
+        given = ((2, 3, 4, 5, 6), (1, 2, 3, 4, 5), (3, 2, 4, 4, 4))
+        return [_fitting(inner_first, (*shape, *further)[:rank]) for shape in given]
     if conv.n == 0:
         leading: tuple[Shape, ...] = ((2, 3, 4, 2), (1, 2, 3, 2), (5, 1, 2, 3))
         return [(*batch[: (rank or 2 + k % 2) - 1], conv.in_channels) for k, batch in enumerate(leading)]
@@ -115,12 +117,14 @@ def probe_shapes(
         return [(1 + k % 2, conv.in_channels, *spatial) for k, spatial in enumerate(flat)]
     smallest = [_smallest(inner_first, axis) for axis in range(-conv.n, 0)]
     residues = min(4, max(3, *(stride for _, stride in smallest)))
+    block = math.prod(value.block() for value in inner_first)
     shapes = []
     for k in range(residues):
-        spatial = (size + (k + axis) % residues for axis, (size, _) in enumerate(smallest))
+        spatial = (block * (-(-size // block) + (k + axis) % residues) for axis, (size, _) in enumerate(smallest))
         batch = () if rank == conv.n + 1 else (2 if k == 0 else 1,)
         shapes.append((*batch, channels_read(inner_first, conv), *spatial))
-    if real is not None and sum(m.macs(real) for m in maps) <= affordable:
+    whole = real is not None and not any(size % block for size in real[-conv.n :])
+    if real is not None and whole and sum(m.macs(real) for m in maps) <= affordable:
         shapes.append(real)
     return shapes
 

@@ -33,6 +33,7 @@ RATES = Rates(
     copies_slices=True,
     scales_norms=True,
     owns_layout=True,
+    sums_columns=True,
     by_matrices=True,
     fast_windows=True,
     batched_rows=2,

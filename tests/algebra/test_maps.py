@@ -29,9 +29,11 @@ from fusekit.algebra import (
     GlobalMean,
     GroupedLinear,
     Identity,
+    Interleaved,
     Map,
     MergeLeading,
     Mixing,
+    Nearest,
     Normalization,
     Pad,
     Permute,
@@ -40,6 +42,7 @@ from fusekit.algebra import (
     Relaid,
     Selection,
     Sizes,
+    SpaceToDepth,
     Span,
     SpectralConv,
     Split,
@@ -65,11 +68,13 @@ def _conv(draw: st.DrawFn, /, **options: Any) -> tuple[Conv, Tensor]:
 
 
 @st.composite
-def _spatial(draw: st.DrawFn, make: Callable[[st.DrawFn, int], Map], channels: int = 4) -> Drawn:
+def _spatial(
+    draw: st.DrawFn, make: Callable[[st.DrawFn, int], Map], channels: int = 4, *, batched: bool = False
+) -> Drawn:
     """A map of two or three axes on an input large enough for it."""
     n = draw(st.integers(1, 3))
     return make(draw, n), gaussian(
-        draw, draw(st.integers(0, 2)), channels, *(draw(st.integers(4, 6)) for _ in range(n))
+        draw, draw(st.integers(int(batched), 2)), channels, *(draw(st.integers(4, 6)) for _ in range(n))
     )
 
 
@@ -154,6 +159,8 @@ DRAWN: dict[type[Map], st.SearchStrategy[Drawn]] = {
     Fork: forks(),
     GlobalMean: _spatial(lambda draw, n: GlobalMean(n, draw(st.booleans()))),
     GroupedLinear: _grouped(),
+    Interleaved: _spatial(lambda draw, n: Interleaved(n), batched=True),
+    Nearest: _spatial(lambda draw, n: Nearest(tuple(draw(st.integers(1, 3)) for _ in range(n)))),
     Identity: _spatial(lambda draw, n: Identity(draw(st.sampled_from((None, n))))),
     MergeLeading: _spatial(lambda draw, n: MergeLeading(draw(st.integers(0, n)))),
     Normalization: _spatial(_normalization),
@@ -161,7 +168,8 @@ DRAWN: dict[type[Map], st.SearchStrategy[Drawn]] = {
     Pad: _spatial(lambda draw, n: draw(pads(n))),
     Permute: gaussians(2, 4, 2, 3).map(lambda x: (Permute((2, 0, 3, 1)), x)),
     Picking: _spatial(lambda draw, n: Picking(tuple(draw(st.lists(st.integers(0, 3), min_size=1, max_size=5))), 4, n)),
-    PixelShuffle: gaussians(2, 4, 2, 3).map(lambda x: (PixelShuffle(2), x)),
+    PixelShuffle: st.tuples(gaussians(2, 8, 2, 3), st.booleans()).map(lambda pair: (PixelShuffle(2, pair[1]), pair[0])),
+    SpaceToDepth: st.tuples(gaussians(2, 3, 4, 6), st.booleans()).map(lambda pair: (SpaceToDepth(2, pair[1]), pair[0])),
     Relaid: _with(lambda conv: Relaid(conv, planar=conv.n == 1, channels_last=conv.n > 0), **_PLAIN),
     Selection: _spatial(_selection),
     SpectralConv: _with(SpectralConv.of, n=2) | _with(SpectralConv.of, n=1),
@@ -270,7 +278,16 @@ def test_span(m: Map, x: Tensor) -> None:
     span = m.span()
     if span is None:
         assert isinstance(
-            m, Flatten | Permute | Normalization | GlobalMean | MergeLeading | PixelShuffle | Constant | Choice
+            m,
+            Flatten
+            | Interleaved
+            | Permute
+            | Normalization
+            | GlobalMean
+            | MergeLeading
+            | PixelShuffle
+            | Constant
+            | Choice,
         )
         return
     n = len(span.reach)
@@ -278,7 +295,7 @@ def test_span(m: Map, x: Tensor) -> None:
     for axis in range(-n, 0):
         reach, stride, ring = span.on(axis)
         sizes = [1, *shape(x)[1:]] if x.ndim > n + 1 else list(shape(x))
-        sizes[axis] = 3 * (reach + ring + stride) + 4
+        sizes[axis] = (3 * (reach + ring + stride) + 4) // m.block() * m.block()
         seen = seen_of(m, tuple(sizes), axis)
         middle = len(seen) // 2
         here, there = (seen[k] for k in (middle, min(middle + 1, len(seen) - 1)))

@@ -99,12 +99,13 @@ def pooled() -> ModelProto:
     )  # fmt: skip
 
 
-def resized() -> ModelProto:
+def resized(channels: int = 8) -> ModelProto:
     return chain(
         node("Resize", "x _ scales", "c", mode="nearest", coordinate_transformation_mode="asymmetric",
              nearest_mode="floor"),
         node("Conv", "c w b", "y", pads=[1] * 4),
-        scales=numpy.array([1, 1, 2, 2], "float32"), w=drawn(8, 8, 3, 3), b=drawn(8),
+        image={"x": ("n", channels, "h", "w")},
+        scales=numpy.array([1, 1, 2, 2], "float32"), w=drawn(channels, channels, 3, 3), b=drawn(channels),
     )  # fmt: skip
 
 
@@ -127,7 +128,7 @@ CASES: dict[str, tuple[Callable[[], ModelProto], list[str]]] = {
     "conv -> norm": (conv_norm, ["Conv"]),
     "transposed conv -> norm": (transposed_norm, ["ConvTranspose"]),
     "channels the other way round -> conv": (bgr_conv, ["Conv"]),
-    "channels last -> conv": (last_conv, ["Transpose", "Conv"]),
+    "channels last -> conv": (last_conv, ["Reshape", "Unsqueeze", "Conv"]),
     "3x3 -> 1x1": (narrowed, ["Conv"]),
     "3x3 -> 3x3": (two_wide, ["Conv"]),
     "3x3 + 1x1": (two_windows, ["Conv"]),
@@ -136,7 +137,8 @@ CASES: dict[str, tuple[Callable[[], ModelProto], list[str]]] = {
     "norm -> padded conv": (lambda: norm_conv(1, 1, 1, 1), ["BatchNormalization", "Conv"]),
     "(x - m) / s -> conv": (standardised, ["Conv"]),
     "pool -> 1x1": (pooled, ["Conv"]),
-    "nearest -> conv": (resized, ["Resize", "Conv"]),
+    "nearest -> conv": (lambda: resized(64), ["ConvTranspose"]),
+    "nearest -> conv of few channels": (resized, ["Resize", "Conv"]),
     "linear -> linear": (two_linear, ["Gemm"]),
     "layer norm -> linear": (norm_linear, ["LayerNormalization", "MatMul", "Add"]),
 }

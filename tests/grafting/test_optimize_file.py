@@ -58,7 +58,7 @@ def test_what_does_not_change_is_the_same_byte_for_byte(tmp_path: Path) -> None:
     assert json.loads(told["fusekit_rewrites"]) == [
         {"rewrite": "fold-affine", "where": "Conv_c + BatchNormalization_d"}
     ]
-    assert "last place" in verdict.report.notes[0] and verdict.report.after.operators == 3
+    assert "float64" in verdict.report.notes[0] and verdict.report.after.operators == 3
 
 
 def test_a_second_time_nothing_happens(tmp_path: Path) -> None:
@@ -199,6 +199,19 @@ def test_a_note_of_a_wrong_shape_is_not_believed(tmp_path: Path) -> None:
     proto.graph.value_info.append(helper.make_tensor_value_info("a", TensorProto.FLOAT, ["n", 8, "h", "w"]))
     found, _ = small(proto, tmp_path)
     assert operators(found) == ["ReduceMax", "Mul", "Conv"]
+
+
+def test_one_value_of_two_names(tmp_path: Path) -> None:
+    nodes = [node("Softplus", "x", "y"), node("Mul", "y one", "z")]
+    found, _ = small(model(nodes, {"one": numpy.float32(1)}, IMAGE, {"y": OUT["y"], "z": OUT["y"]}), tmp_path)
+    assert operators(found) == ["Softplus", "Identity"] and [value.name for value in found.graph.output] == ["y", "z"]
+
+
+def test_as_many_axes_as_there_may_be(tmp_path: Path) -> None:
+    nodes = [node("Softplus", "x", "a"), node("Slice", "a low high axis", "b"), node("Neg", "b", "y")]
+    bounds = {"low": numpy.array([0]), "high": numpy.array([9]), "axis": numpy.array([1])}
+    found, verdict = small(model(nodes, bounds, {"x": (1, 2, 1, 2, 3, 1, 2)}, {"y": None}), tmp_path)
+    assert operators(found) == ["Softplus", "Neg"] and not verdict.report.rejected
 
 
 def test_the_result_is_raced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,9 @@ from fusekit.algebra import (
 )
 from fusekit.algebra.bordered import bordered_conv, geometry_of
 from fusekit.algebra.edge import circular_pad
+from fusekit.algebra.interleaved import interleaved
 from fusekit.algebra.products.mixing import grouped_linear, mix
+from fusekit.algebra.rearrange import depth_to_space
 from fusekit.algebra.transforms.spectral_conv import spectral_conv
 from fusekit.ir import Facts, Unread, evaluate, spellings
 from fusekit.ir.read import read
@@ -217,6 +219,23 @@ def _pixel_shuffle(draw: Draw) -> Case:
     return (X, factor), {}, gaussian(draw, 2, 2 * factor**2, 3, 4)
 
 
+def _pixel_unshuffle(draw: Draw) -> Case:
+    factor = draw(st.integers(1, 3))
+    return (X, factor), {}, gaussian(draw, 2, 3, 2 * factor, 3 * factor)
+
+
+def _interleaved(draw: Draw) -> Case:
+    return (X,), {}, gaussian(draw, 2, *(3, 4, 5)[: draw(st.integers(1, 3))], 3)
+
+
+def _upsampled(n: int) -> Callable[[Draw], Case]:
+    def case(draw: Draw) -> Case:
+        factors = [float(draw(st.integers(1, 8))) for _ in range(n)]
+        return (X, None, factors), {}, gaussian(draw, 2, 3, *(3, 4, 2)[:n])
+
+    return case
+
+
 def _adaptive(n: int) -> Callable[[Draw], Case]:
     return lambda draw: ((X, [1] * n), {}, gaussian(draw, 2, 3, *(3, 4, 5)[:n]))
 
@@ -323,12 +342,18 @@ def _reshape(draw: Draw) -> Case:
 CASES: dict[Any, Callable[[Draw], Case]] = {
     bordered_conv: _bordered,
     circular_pad: _circular_pad,
+    depth_to_space: _pixel_shuffle,
     grouped_linear: _grouped_linear,
+    interleaved: _interleaved,
     mix: _mix,
     spectral_conv: _spectral,
     aten.matmul.default: _matmul,
     aten.mm.default: _mm,
     aten.pixel_shuffle.default: _pixel_shuffle,
+    aten.pixel_unshuffle.default: _pixel_unshuffle,
+    aten.upsample_nearest1d.vec: _upsampled(1),
+    aten.upsample_nearest2d.vec: _upsampled(2),
+    aten.upsample_nearest3d.vec: _upsampled(3),
     aten.adaptive_avg_pool1d.default: _adaptive(1),
     aten.adaptive_avg_pool2d.default: _adaptive(2),
     aten.adaptive_avg_pool3d.default: _adaptive(3),

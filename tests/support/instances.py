@@ -22,10 +22,12 @@ from fusekit.algebra import (
     Identity,
     Map,
     Mixing,
+    Nearest,
     Normalization,
     Pad,
     Picking,
     Selection,
+    SpaceToDepth,
     ValuePad,
 )
 from fusekit.algebra.combination import Term
@@ -132,7 +134,7 @@ def rearranged(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map
     x = draw(inputs_of(inner))
     flatten = Flatten(tuple(inner(x).shape[2:]) if draw(st.booleans()) else None)
     mean = GlobalMean(n, draw(st.booleans()))
-    middle: Any = {PixelShuffle: PixelShuffle(2), Flatten: flatten, GlobalMean: mean}[kinds[-2]]
+    middle: Any = {PixelShuffle: PixelShuffle(2, draw(st.booleans())), Flatten: flatten, GlobalMean: mean}[kinds[-2]]
     if len(kinds) == 2:
         return (middle, inner), x
     channels = middle(inner(x)).shape[1]
@@ -154,6 +156,12 @@ def permuted(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, 
     last = (0, *range(2, rank), 1)
     free = draw(st.integers(0, 3)) == 0
     order = Permute(tuple(draw(st.permutations(range(rank)))) if free else last)
+    if kinds == (Conv, Permute):
+        first = Permute((0, rank - 1, *range(1, rank - 1)))
+        dense = draw(convs(n=n))
+        if draw(st.integers(0, 3)):
+            dense = replace(dense, kernel=coarsen(dense.kernel, 1), dilation=(*dense.dilation[:-1], 1))
+        return (dense, order if free else first), draw(inputs_of(dense)).movedim(1, -1)
     if kinds == (Permute, Permute):
         back = tuple(draw(st.permutations(range(rank)))) if free else (0, rank - 1, *range(1, rank - 1))
         return (Permute(back), order), gaussian(draw, *range(1, rank + 1))
@@ -175,6 +183,28 @@ def permuted(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, 
         axis = draw(st.sampled_from((-n - 1, -n - 1, -1)))
         before = draw(affines(x.shape[axis], axis))
     return (draw(convs(n=0, in_channels=order(before(x)).shape[-1])), order, before), x
+
+
+@st.composite
+def resampled(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ...], Tensor]:
+    """A map behind an upsampling that repeats entries, or behind blocks of positions; a convolution is pointwise or of
+    stride 1 in most cases."""
+    n = 2 if SpaceToDepth in kinds else draw(st.integers(1, 3))
+    channels = draw(st.integers(1, 4))
+    size = st.integers(1, 4).map(lambda half: 2 * half) if SpaceToDepth in kinds else st.integers(2, 7)
+    x = gaussian(draw, draw(st.integers(1, 2)), channels, *(draw(size) for _ in range(n)))
+    blocks = SpaceToDepth(2, draw(st.booleans()))
+    before = blocks if SpaceToDepth in kinds else Nearest(tuple(draw(st.integers(1, 3)) for _ in range(n)))
+    if kinds[0] is Affine:
+        return (draw(affines(channels, draw(st.sampled_from((-n - 1, -n - 1, -1))))), before), x
+    conv = draw(convs(n=n, in_channels=before(x).shape[1]))
+    kind = draw(st.sampled_from(("pointwise", "same", "same", "any")))
+    if kind == "pointwise":
+        conv = Conv.from_torch(gaussian(draw, 3, conv.in_channels, *(1,) * n), gaussian(draw, 3))
+    elif kind == "same" and before is not blocks:
+        padding = tuple((draw(st.integers(0, reach)), draw(st.integers(0, reach))) for reach in conv.reach)
+        conv = replace(conv, stride=(1,) * n, padding=padding)
+    return (conv, before), x
 
 
 @st.composite
@@ -458,6 +488,8 @@ def instances(pattern: Any) -> st.SearchStrategy[tuple[tuple[Map, ...], Tensor]]
         return permuted(pattern.kinds)
     if EdgePad in pattern.kinds:
         return edged(pattern.kinds)
+    if {Nearest, SpaceToDepth} & set(pattern.kinds):
+        return resampled(pattern.kinds)
     special = {PixelShuffle, GlobalMean, Flatten, MergeLeading} & set(pattern.kinds) and pattern.kinds != (
         GlobalMean,
         Affine,

@@ -12,7 +12,7 @@ import numpy
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-OPSETS = (7, 8, 9, 10, 11, 12, 13, 15, 17, 18, 20, 21)
+OPSETS = (7, 8, 9, 10, 11, 12, 13, 15, 17, 18, 20, 21, 23)
 Shape = tuple[int, ...]
 
 
@@ -29,6 +29,7 @@ class RandomGraph:
         self.outputs: list[str] = []
         self.free = self.random.random() < 0.5
         self.fixed = (1,)
+        self.last: Drawer | None = None  # what was drawn last, if it held
         self._count = 0
         axes = self.random.choice((1, 2, 2, 2, 2, 2, 3))
         sizes = tuple(self.random.randint(5, 12) for _ in range(axes))
@@ -48,9 +49,14 @@ class RandomGraph:
         recent = names[-3:] if self.random.random() < 0.7 else names
         source = self.random.choice(recent)
         kinds = _BY_RANK.get(min(len(self.shapes[source]), 3), []) + _ANY
+        drawer = self.random.choice(kinds)
+        if self.last in _BEFORE and len(self.shapes[names[-1]]) > 2 and self.random.random() < 0.6:
+            source, drawer = names[-1], self.random.choice((_conv, _conv, _conv, _linear, _norm))
         before = (len(self.nodes), dict(self.stored))
-        made = self.random.choice(kinds)(self, source)
+        made = drawer(self, source)
+        self.last = drawer
         if made is None or not self._infer(made):
+            self.last = None
             del self.nodes[before[0] :]
             self.stored = before[1]
 
@@ -257,8 +263,10 @@ def _pad(g: RandomGraph, x: str) -> list[str]:
     amounts = [0] * 2 * rank
     for axis in range(g.pick(2, 2, 2, 0, 1), rank):
         amounts[axis], amounts[axis + rank] = g.pick(0, 1, 2), g.pick(0, 1, 1, 2, -1)
-    mode = g.pick("constant", "constant", "constant", "reflect", "edge")
-    value = g.pick(0.0, 0.0, 0.0, 1.0)
+    if g.pick(0, 0, 0, 0, 0, 1):
+        amounts = [0] * (rank + 1) + [1] + [0] * (rank - 2)
+    mode = g.pick("constant", "constant", "constant", "reflect", "edge", *(("wrap",) if g.opset >= 19 else ()))
+    value = g.pick(0.0, 0.0, 0.0, 1.0, -0.5)
     if g.opset < 11:
         return g.add("Pad", [x], mode=mode, pads=amounts, value=value)
     inputs = [x]
@@ -323,6 +331,19 @@ def _split(g: RandomGraph, x: str) -> list[str] | None:
     return g.add("Split", [x, g.integers(first, total - first)], 2, axis=axis)
 
 
+def _crop(g: RandomGraph, x: str) -> list[str]:
+    """Several axes at once, counted from either end, with steps."""
+    axes = [axis for axis in range(g.pick(1, 2, 2, 2), len(g.shapes[x])) if g.pick(0, 1, 1)] or [len(g.shapes[x]) - 1]
+    sizes = [g.shapes[x][axis] for axis in axes]
+    starts = [g.pick(0, 1, 1, -size, -2) for size in sizes]
+    ends = [g.pick(size, size - 1, -1, 1000, 2**31 - 1, 2**63 - 1) for size in sizes]
+    axes = [axis - g.pick(0, len(g.shapes[x])) for axis in axes] if g.opset >= 10 else axes
+    if g.opset < 10:
+        return g.add("Slice", [x], axes=axes, starts=starts, ends=ends)
+    inputs = [x, g.integers(*starts), g.integers(*ends), g.integers(*axes)]
+    return g.add("Slice", [*inputs, g.integers(*(g.pick(1, 1, 2) for _ in axes))] if g.pick(0, 1) else inputs)
+
+
 def _slice(g: RandomGraph, x: str) -> list[str]:
     axis = g.pick(1, 1, 1, 2) % len(g.shapes[x])
     start = g.random.randrange(g.shapes[x][axis])
@@ -359,9 +380,57 @@ def _linear(g: RandomGraph, x: str) -> list[str] | None:
 
 
 def _turned(g: RandomGraph, x: str) -> list[str]:
-    order = list(range(len(g.shapes[x])))
+    rank = len(g.shapes[x])
+    order = list(range(rank))
     g.random.shuffle(order)
-    return g.add("Transpose", [x], perm=order)
+    order = g.pick(order, [0, rank - 1, *range(1, rank - 1)], [0, *range(2, rank), 1])
+    return g.add("Transpose", [x], **({"perm": order} if g.pick(0, 1, 1, 1) else {}))
+
+
+def _resized(g: RandomGraph, x: str) -> list[str]:
+    """Mostly by whole factors; which position of x an output shows is said in many ways."""
+    rank, mode = len(g.shapes[x]), g.pick("nearest", "nearest", "nearest", "linear")
+    factors = [1.0, g.pick(1.0, 1.0, 1.0, 1.0, 2.0)] + [g.pick(1.0, 2.0, 2.0, 3.0, 1.5, 0.5) for _ in range(rank - 2)]
+    factors = [1.0, 1.0] + [2.0] * (rank - 2) if g.pick(0, 1) else factors
+    if g.opset < 9:
+        return g.add("Upsample", [x], mode=mode, scales=factors)
+    scales = g._kept(numpy.array(factors, dtype=numpy.float32))
+    if g.opset < 11:
+        return g.add("Upsample" if g.opset < 10 else "Resize", [x, scales], mode=mode)
+    words: dict[str, Any] = {"mode": mode}
+    if g.pick(0, 1):
+        position = g.pick("asymmetric", "asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners")
+        words["coordinate_transformation_mode"] = position
+    if g.pick(0, 1):
+        words["nearest_mode"] = g.pick("floor", "floor", "round_prefer_floor", "round_prefer_ceil", "ceil")
+    region = "" if g.opset >= 13 else g._kept(numpy.zeros(0, dtype=numpy.float32))
+    if g.opset >= 18 and g.pick(0, 0, 1):
+        words["axes"] = [axis - g.pick(0, rank) for axis in range(2, rank)]
+        scales = g._kept(numpy.array(factors[2:], dtype=numpy.float32))
+    elif not g.free and g.pick(0, 0, 1):
+        sizes = [int(size * factor) for size, factor in zip(g.shapes[x], factors, strict=True)]
+        return g.add("Resize", [x, region, "", g.integers(*sizes)], **words)
+    return g.add("Resize", [x, region, scales], **words)
+
+
+def _standardized(g: RandomGraph, x: str) -> list[str] | None:
+    """Norms by the statistics of what comes in."""
+    shape = g.shapes[x]
+    kinds = [("InstanceNormalization", 7, 3), ("LayerNormalization", 17, 2), ("RMSNormalization", 23, 2)]
+    kinds.append(("GroupNormalization", 18, 3))
+    operator, _, _ = g.random.choice([kind for kind in kinds if g.opset >= kind[1] and len(shape) >= kind[2]] or kinds)
+    options: dict[str, Any] = {"epsilon": g.pick(1e-5, 0.1)} if g.pick(0, 1) else {}
+    width = shape[1]
+    if operator in ("LayerNormalization", "RMSNormalization"):
+        axis = g.pick(-1, -1, len(shape) - 1, -2)
+        options, width = {**options, "axis": axis}, shape[-1]
+        if axis == -2:
+            return g.add(operator, [x, g.weight(*shape[-2:])], **options)
+    elif operator == "GroupNormalization":
+        groups = g.random.choice([k for k in (1, 2, 3, shape[1]) if shape[1] % k == 0])
+        options, width = {**options, "num_groups": groups}, groups if g.opset < 21 else shape[1]
+    scales = [g.weight(width)] if operator == "RMSNormalization" else [g.weight(width), g.weight(width)]
+    return g.add(operator, [x, *(scales[:1] if operator[0] == "L" and g.pick(0, 1) else scales)], **options)
 
 
 def _shuffled(g: RandomGraph, x: str) -> list[str] | None:
@@ -383,11 +452,13 @@ def _other(g: RandomGraph, x: str) -> list[str]:
     return g.add(g.pick("Softmax", "Sign", "Ceil"), [x])
 
 
+# what laws look for before a convolution, a linear layer or a norm
+_BEFORE: set[Drawer | None] = {_resized, _crop, _turned, _shuffled, _standardized, _pad, _picked, _pool}
 _ANY: list[Drawer] = [_with_constant, _with_constant, _of_two, _of_two, _activation, _nothing, _other]
 _BY_RANK: dict[int, list[Drawer]] = {
-    2: [_linear, _linear, _norm, _concat, _flat, _split, _turned],
+    2: [_linear, _linear, _norm, _concat, _flat, _split, _turned, _standardized],
     3: [
         *(_conv, _conv, _conv, _conv, _norm, _norm, _conv_transpose, _pool, _pad, _mean, _concat, _concat, _split),
-        *(_slice, _flat, _linear, _turned, _shuffled, _picked),
+        *(_slice, _crop, _flat, _linear, _turned, _shuffled, _picked, _resized, _resized, _standardized),
     ],
 }

@@ -1,14 +1,17 @@
 """Values put together, and parts taken from them."""
 
+import sys
 from functools import partial
 
 import torch
 
-from fusekit.algebra import Identity, Picking
+from fusekit.algebra import Cut, Identity, Picking
 from fusekit.grafting.meaning import Called, Known, Linear, Meaning, Reader, Value
 from fusekit.grafting.operator_node import OperatorNode
 
 aten = torch.ops.aten
+
+_NO_END = (1 << 31) - 1  # files that leave out nothing behind say so, or a number that is larger still
 
 
 def _concat(node: OperatorNode, known: Known) -> Meaning | None:
@@ -40,9 +43,35 @@ def _split(node: OperatorNode, known: Known) -> Called | None:
     return Called(aten.split_with_sizes.default, (Value(source), sizes, axis))
 
 
-def _slice(node: OperatorNode, known: Known) -> Called | None:
-    """A range along one axis. Before opset 10 it is given by attributes."""
+def _slice(node: OperatorNode, known: Known) -> Meaning | None:
+    """Ranges, given by attributes before opset 10. Bounds that count from the left are told from the right where the
+    size is known: so one range is part of a tensor or a crop of it, whoever reads it; several, or steps, are a crop."""
     source = node.input(0)
+    facts, found = known.facts(source), _ranges(node, known)
+    if found is None or facts.rank is None or not known.is_floating(source):
+        return None
+    if not all(-facts.rank <= axis < facts.rank and step > 0 for axis, _, _, step in found):
+        return None
+    whole = [(axis % facts.rank - facts.rank, *bounds) for axis, *bounds in found]
+    cut = {axis: (*_from_the_ends(start, end, facts.size(axis)), step) for axis, start, end, step in whole}
+    if len(cut) < len(found):
+        return None
+    if len(cut) == 1:
+        axis, start, end, step = whole[0]
+        low, high, _ = cut[axis]
+        if step == 1:
+            bounds = (low, -high or sys.maxsize) if low is not None and high is not None else (start, end)
+            return Called(aten.slice.Tensor, (Value(source), axis, *bounds))
+    spatial = range(2 - facts.rank, 0)
+    crops = [cut.get(axis, (0, 0, 1)) for axis in spatial]
+    if not set(cut) <= set(spatial) or any(low is None or high is None for low, high, _ in crops):
+        return None
+    pairs = tuple((low or 0, high or 0) for low, high, _ in crops)
+    return Linear(source, partial(Cut, pairs, tuple(step for *_, step in crops)))
+
+
+def _ranges(node: OperatorNode, known: Known) -> list[tuple[int, int, int, int]] | None:
+    """(axis, start, end, step) of each range; None if one is computed from inputs."""
     if node.opset < 10:
         starts, ends = node.numbers("starts", []), node.numbers("ends", [])
         axes, steps = node.numbers("axes", list(range(len(starts)))), [1] * len(starts)
@@ -52,10 +81,17 @@ def _slice(node: OperatorNode, known: Known) -> Called | None:
             return None
         starts, ends, axes, steps = (each or [] for each in found)
         axes, steps = axes or list(range(len(starts))), steps or [1] * len(starts)
-    one = len(starts) == len(ends) == len(axes) == len(steps) == 1 and steps[0] == 1
-    if not one or not known.is_floating(source) or known.facts(source).rank is None:
-        return None
-    return Called(aten.slice.Tensor, (Value(source), axes[0], starts[0], ends[0]))
+    return list(zip(axes, starts, ends, steps, strict=True)) if starts else None
+
+
+def _from_the_ends(start: int, end: int, size: int | None) -> tuple[int | None, int | None]:
+    """How much a range leaves out before and behind it; None where that hangs on a size that is not known, and where
+    nothing is left."""
+    if size is None:
+        low = start if start >= 0 else None
+        return low, 0 if end >= _NO_END else -end if end < 0 else None
+    first, last = (max(0, min(size, bound + size if bound < 0 else bound)) for bound in (start, end))
+    return (first, size - last) if first < last else (None, None)
 
 
 def _gather(node: OperatorNode, known: Known) -> Linear | None:

@@ -1,13 +1,15 @@
-"""What moves entries or does nothing: identities, dropout at inference, flattenings, depth to space."""
+"""What moves entries or does nothing: identities, dropout at inference, flattenings, orders of axes, blocks of
+positions."""
 
+import math
 from functools import partial
 
 import numpy
 
-from fusekit.algebra import Flatten, Identity, PixelShuffle
+from fusekit.algebra import Flatten, Identity, MergeLeading, Permute, PixelShuffle, SpaceToDepth
 from fusekit.grafting.meaning import Known, Linear, Reader
 from fusekit.grafting.operator_node import OperatorNode
-from fusekit.grafting.shapes import DTYPES
+from fusekit.grafting.shapes import DTYPES, Sizes
 from fusekit.ir import Facts
 
 
@@ -33,10 +35,14 @@ def _cast(node: OperatorNode, known: Known) -> Linear | None:
 
 
 def _flatten(node: OperatorNode, known: Known) -> Linear | None:
-    facts = known.facts(node.input(0))
-    if facts.rank is None or facts.rank < 2 or node.number("axis", 1) not in (1, 1 - facts.rank):
+    """To [N, rest], or to [rest, features]."""
+    source = node.input(0)
+    facts, axis = known.facts(source), int(node.number("axis", 1))
+    if facts.rank is None or facts.rank < 2 or not known.is_floating(source):
         return None
-    return Linear(node.input(0), partial(Flatten, _fixed(facts))) if known.is_floating(node.input(0)) else None
+    if axis in (1, 1 - facts.rank):
+        return Linear(source, partial(Flatten, _fixed(facts)))
+    return Linear(source, partial(MergeLeading, 1)) if axis in (-1, facts.rank - 1) else None
 
 
 def _fixed(facts: Facts) -> tuple[int, ...] | None:
@@ -47,26 +53,54 @@ def _fixed(facts: Facts) -> tuple[int, ...] | None:
 
 
 def _reshape(node: OperatorNode, known: Known) -> Linear | None:
-    """To [N, rest], where the file says so for every N: a flattening."""
+    """To [N, rest], or to [rest, features], where the file says so for every N: a flattening."""
     source = node.input(0)
     facts, shape = known.facts(source), known.constants.integers(node.input(1))
     if facts.shape is None or len(facts.shape) < 3 or shape is None or len(shape) != 2 or node.number("allowzero", 0):
         return None
-    rest = 1
-    for size in facts.shape[1:]:
-        rest = 0 if size is None else rest * size  # 0: not known
-    batch = facts.shape[0]
-    keeps_batch = shape[0] in (0, batch) and shape[0] is not None
-    keeps_rest = rest != 0 and shape[1] == rest
-    flattens = (keeps_batch and (shape[1] == -1 or keeps_rest)) or (shape[0] == -1 and keeps_rest)
-    return Linear(source, partial(Flatten, _fixed(facts))) if flattens and known.is_floating(source) else None
+    if not known.is_floating(source):
+        return None
+    rest, positions = _product(facts.shape[1:]), _product(facts.shape[:-1])
+    keeps_batch = shape[0] == 0 or shape[0] == facts.shape[0]
+    keeps_rest = rest is not None and shape[1] == rest
+    if (keeps_batch and (shape[1] == -1 or keeps_rest)) or (shape[0] == -1 and keeps_rest):
+        return Linear(source, partial(Flatten, _fixed(facts)))
+    keeps_last = facts.shape[-1] is not None and shape[1] == facts.shape[-1]
+    merges = keeps_last and (shape[0] == -1 or (positions is not None and shape[0] == positions))
+    return Linear(source, partial(MergeLeading, 1)) if merges else None
+
+
+def _product(sizes: Sizes) -> int | None:
+    """None where one is not known."""
+    known = [size for size in sizes if size is not None]
+    return math.prod(known) if len(known) == len(sizes) else None
+
+
+def _transpose(node: OperatorNode, known: Known) -> Linear | None:
+    """The axes in another order, by default backwards."""
+    rank = known.facts(node.input(0)).rank
+    if not rank or not known.is_floating(node.input(0)):
+        return None
+    order = tuple(node.numbers("perm", list(range(rank))[::-1]))
+    if order == tuple(range(rank)):
+        return Linear(node.input(0), Identity)
+    return Linear(node.input(0), partial(Permute, order)) if sorted(order) == list(range(rank)) else None
 
 
 def _depth_to_space(node: OperatorNode, known: Known) -> Linear | None:
-    """In torch's order of the channels, which is not the default."""
-    if node.word("mode", "DCR") != "CRD" or known.facts(node.input(0)).rank != 4:
+    """Block after block, unless the mode, from opset 11 on, says otherwise."""
+    source, mode = node.input(0), node.word("mode", "DCR")
+    if known.facts(source).rank != 4 or not known.is_floating(source) or mode not in ("DCR", "CRD"):
         return None
-    return Linear(node.input(0), partial(PixelShuffle, int(node.number("blocksize", 1))))
+    return Linear(source, partial(PixelShuffle, int(node.number("blocksize", 1)), mode == "DCR"))
+
+
+def _space_to_depth(node: OperatorNode, known: Known) -> Linear | None:
+    """Block after block, unless the newest opsets' mode says otherwise."""
+    source, mode = node.input(0), node.word("mode", "DCR")
+    if known.facts(source).rank != 4 or not known.is_floating(source) or mode not in ("DCR", "CRD"):
+        return None
+    return Linear(source, partial(SpaceToDepth, int(node.number("blocksize", 1)), mode == "DCR"))
 
 
 READERS: dict[str, Reader] = {
@@ -75,5 +109,7 @@ READERS: dict[str, Reader] = {
     "Cast": _cast,
     "Flatten": _flatten,
     "Reshape": _reshape,
+    "Transpose": _transpose,
     "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
 }

@@ -6,7 +6,20 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fusekit.algebra import AvgPool, Flatten, GlobalMean, Identity, MergeLeading, Permute, PixelShuffle
+from fusekit.algebra import (
+    AvgPool,
+    Flatten,
+    GlobalMean,
+    Identity,
+    Interleaved,
+    MergeLeading,
+    Nearest,
+    Permute,
+    PixelShuffle,
+    SpaceToDepth,
+)
+from fusekit.algebra.interleaved import interleaved
+from fusekit.algebra.rearrange import depth_to_space
 from fusekit.ir.facts import facts
 from fusekit.ir.graph import Graph
 from fusekit.ir.reading import Arguments, Reading, listed, static
@@ -16,6 +29,7 @@ aten = torch.ops.aten
 
 _MEANS = (aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default)
 _POOLS = (aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default)
+_NEAREST = (aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec)
 _POOL_LAYERS: dict[type[nn.Module], int] = {nn.AvgPool1d: 1, nn.AvgPool2d: 2, nn.AvgPool3d: 3}
 _MEAN_LAYERS: dict[type[nn.Module], int] = {
     nn.AdaptiveAvgPool1d: 1,
@@ -55,12 +69,50 @@ def _call_dropout(call: CalledLayer) -> Call | None:
 
 
 def _write_shuffle(graph: Graph, value: PixelShuffle, source: fx.Node, name: str) -> list[fx.Node]:
-    return [graph.fx.call_function(aten.pixel_shuffle.default, (source, value.factor))]
+    target = depth_to_space if value.blocks_first else aten.pixel_shuffle.default
+    return [graph.fx.call_function(target, (source, value.factor))]
 
 
 def _read_shuffle(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     factor = a["upscale_factor"]
     return Reading(PixelShuffle(factor), a["self"]) if isinstance(factor, int) else None
+
+
+def _read_depth_to_space(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    source, factor = node.args
+    return Reading(PixelShuffle(factor, blocks_first=True), source)  # type: ignore[arg-type]
+
+
+def _read_unshuffle(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    factor = a["downscale_factor"]
+    return Reading(SpaceToDepth(factor), a["self"]) if isinstance(factor, int) else None
+
+
+def _call_unshuffle(call: CalledLayer) -> Call:
+    return aten.pixel_unshuffle.default, (call.x, call.module.downscale_factor)
+
+
+def _write_interleaved(graph: Graph, value: Interleaved, source: fx.Node, name: str) -> list[fx.Node]:
+    return [graph.fx.call_function(interleaved, (source,))]
+
+
+def _read_interleaved(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    source: Any = node.args[0]
+    rank = facts(source).rank
+    return None if rank is None else Reading(Interleaved(rank - 2), source)
+
+
+def _write_nearest(graph: Graph, value: Nearest, source: fx.Node, name: str) -> list[fx.Node]:
+    call = (source, None, [float(factor) for factor in value.factors])
+    return [graph.fx.call_function(_NEAREST[len(value.factors) - 1], call)]
+
+
+def _read_nearest(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    """By whole factors, up to one with which torch's rounding of positions is exact."""
+    factors = a["scale_factors"]
+    if a["output_size"] is not None or not factors or not all(factor in range(1, 9) for factor in factors):
+        return None
+    return Reading(Nearest(tuple(int(factor) for factor in factors)), a["input"])
 
 
 def _call_shuffle(call: CalledLayer) -> Call:
@@ -198,6 +250,8 @@ def pool_call(
 SPELLING = Spelling(
     written={
         Identity: _write_identity,
+        Interleaved: _write_interleaved,
+        Nearest: _write_nearest,
         PixelShuffle: _write_shuffle,
         AvgPool: _write_pool,
         GlobalMean: _write_mean,
@@ -208,6 +262,10 @@ SPELLING = Spelling(
     read={
         **dict.fromkeys((aten.alias.default, *_DROPOUTS), _read_identity),
         aten.pixel_shuffle.default: _read_shuffle,
+        aten.pixel_unshuffle.default: _read_unshuffle,
+        depth_to_space: _read_depth_to_space,
+        interleaved: _read_interleaved,
+        **dict.fromkeys(_NEAREST, _read_nearest),
         **dict.fromkeys((*_MEANS, aten.mean.dim), _read_mean),
         aten.flatten.using_ints: _read_flatten,
         aten.permute.default: _read_permute,
@@ -219,6 +277,7 @@ SPELLING = Spelling(
         nn.Identity: _call_identity,
         **dict.fromkeys(_DROPOUT_LAYERS, _call_dropout),
         nn.PixelShuffle: _call_shuffle,
+        nn.PixelUnshuffle: _call_unshuffle,
         **dict.fromkeys(_MEAN_LAYERS, _call_mean),
         nn.Flatten: _call_flatten,
         **dict.fromkeys(_POOL_LAYERS, _call_pool),
