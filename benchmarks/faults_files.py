@@ -18,7 +18,7 @@ from typing import Any
 import numpy
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks import faults_damage as damage
 from benchmarks.faults_forked import Ended, command, forked, here
@@ -70,12 +70,12 @@ class Row:
 def rows(count: int, seed: int, folder: Path) -> Iterator[Row]:
     """`count` damaged files, as many of each damage as of any other."""
     (folder / "nets_for_faults.py").write_text(CODE)
-    kinds = _kinds()
-    for kind in kinds:
+    known = kinds()
+    for kind in known:
         _warm(kind, folder)
     for number in range(count):
-        turn, place = divmod(number, len(kinds))
-        kind = kinds[place]
+        turn, place = divmod(number, len(known))
+        kind = known[place]
         name = list(kind.damages)[turn % len(kind.damages)]
         yield tried(kind, name, seed + number, folder)
 
@@ -170,7 +170,8 @@ def _given() -> Tensor:
 
 
 def _flat(outputs: Any) -> list[Any]:
-    return [each.detach().numpy() if isinstance(each, Tensor) else each for each in torch.utils._pytree.tree_leaves(outputs)]
+    leaves = torch.utils._pytree.tree_leaves(outputs)
+    return [each.detach().numpy() if isinstance(each, Tensor) else each for each in leaves]
 
 
 def _of_program(path: Path) -> list[Any]:
@@ -217,7 +218,9 @@ def _of_onnx(path: Path) -> list[Any]:
 
 
 # ---------------------------------------------------------------- the kinds
-def _kinds() -> tuple[Kind, ...]:
+def kinds() -> tuple[Kind, ...]:
+    """A good file of each kind, and what is done to it."""
+
     weights = ("--weights",)
 
     def filled(source: str, result: str) -> Sequence[str]:

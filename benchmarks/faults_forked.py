@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,27 +70,22 @@ def here(words: Sequence[str]) -> None:
 
 def forked(work: Callable[[], None], folder: Path, *, limit: float = 60, stop: Signal | None = None) -> Ended:
     """Run `work` in a child whose current folder is `folder`. It is killed after `limit` seconds."""
-    with tempfile.TemporaryDirectory() as room:
-        out, err, before = (Path(room) / name for name in ("out", "err", "before"))
-        started = time.perf_counter()
-        child = os.fork()
-        if child == 0:
-            _be_child(work, folder, out, err, before)
-        late, usage, status = _awaited(child, started, limit, stop)
-        seconds = time.perf_counter() - started
-        grown = max(0, usage.ru_maxrss * 1024 - int(before.read_text() or 0)) if before.exists() else 0
-        texts = (path.read_text(errors="replace") if path.exists() else "" for path in (out, err))
-        return Ended(os.waitstatus_to_exitcode(status), *texts, seconds, grown, late)
-
-
-def _awaited(
-    child: int, started: float, limit: float, stop: Signal | None
-) -> tuple[bool, resource.struct_rusage, int]:
+    pipes = [os.pipe() for _ in range(3)]  # what it writes to stdout and stderr, and the memory with which it begins
+    started = time.perf_counter()
+    child = os.fork()
+    if child == 0:
+        _be_child(work, folder, [write for _, write in pipes])
+    for read, write in pipes:
+        os.close(write)
+        os.set_blocking(read, False)
+    texts = [bytearray() for _ in pipes]
     late = False
     while True:
         ended, status, usage = os.wait4(child, os.WNOHANG)
+        for (read, _), text in zip(pipes, texts, strict=True):
+            text += _available(read)
         if ended:
-            return late, usage, status
+            break
         passed = time.perf_counter() - started
         if stop is not None and passed >= stop.after:
             os.kill(child, stop.number)
@@ -100,15 +94,29 @@ def _awaited(
             late = True
             os.kill(child, signal.SIGKILL)
         time.sleep(_STEP)
+    for read, _ in pipes:
+        os.close(read)
+    out, err, before = (text.decode(errors="replace") for text in texts)
+    grown = max(0, usage.ru_maxrss * 1024 - int(before or 0))
+    return Ended(os.waitstatus_to_exitcode(status), out, err, time.perf_counter() - started, grown, late)
 
 
-def _be_child(work: Callable[[], None], folder: Path, out: Path, err: Path, before: Path) -> None:
-    """Run the work with its output in files, and end the process."""
+def _available(pipe: int) -> bytes:
+    found = b""
+    with contextlib.suppress(BlockingIOError):
+        while piece := os.read(pipe, 1 << 16):
+            found += piece
+    return found
+
+
+def _be_child(work: Callable[[], None], folder: Path, pipes: list[int]) -> None:
+    """Run the work with its output in pipes, and end the process."""
     code = RAISED
     try:
-        for number, path in ((1, out), (2, err)):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
-        before.write_text(str(_pages(1) * resource.getpagesize()))
+        out, err, before = pipes
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.write(before, str(_pages(1) * resource.getpagesize()).encode())
         most = _pages(0) * resource.getpagesize() + _ADDRESSES
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         os.chdir(folder)
