@@ -17,7 +17,7 @@ from fusekit.runtimes.file import Port, RunnableFile, first_line
 from fusekit.runtimes.measurements import processor
 from fusekit.runtimes.timing import Call
 
-onnxruntime.disable_telemetry_events()  # no data leaves the machine
+onnxruntime.disable_telemetry_events()  # for a process that had imported it before fusekit
 SILENT = 4  # log only fatal errors, the highest severity; everything else arrives as an exception
 
 # Measured on one thread of a core with AVX-512; `direct` on 107 shapes. ONNX Runtime has no fast kernels for 3d
