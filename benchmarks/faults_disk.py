@@ -80,6 +80,8 @@ def _mounted(
 
 
 def _run(words: tuple[str, ...], disk: Path, temporary: Path, file_size: int | None = None) -> Ended:
+    for earlier in disk.iterdir():
+        earlier.unlink()
     (disk / words[2]).write_bytes(OLD)
     os.environ["TMPDIR"], tempfile.tempdir = str(temporary), None
 
