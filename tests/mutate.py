@@ -81,7 +81,15 @@ def mapped(file: Path | None) -> Map:
         return Map([(name, seconds) for name, seconds in found["tests"]], found["lines"])
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "coverage"
-        words = ("--cov=fusekit", "--cov-context=test", "--cov-report=", "--durations=0", "--durations-min=0.0", "-vv")
+        words = (
+            "--cov=fusekit",
+            "--cov=passes",
+            "--cov-context=test",
+            "--cov-report=",
+            "--durations=0",
+            "--durations-min=0.0",
+            "-vv",
+        )
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words, *ROOMS]
         told = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COVERAGE_FILE": str(data)}
