@@ -2,7 +2,7 @@
 
     python -m tests.mutate [--count N] [--seed N] [--map FILE] [--run] [WORD ...]
 
-draws N mutants (170), in the shares of AREAS, from files whose name contains a WORD. For each, it runs the tests that
+draws N mutants (150), in the shares of AREAS, from files whose name contains a WORD. For each, it runs the tests that
 execute its line, the fastest first, until one fails or SECONDS are spent. `--map`: where it is kept which test executes
 which line; if there is no such file, the tests of ROOMS run once to find out. `--run`: the driver's own check is asked,
 too: with each mutant of a law, models are optimized (`RUN_TIME` of tests/plant.py), and the last column tells what
@@ -46,8 +46,8 @@ AREAS: dict[tuple[str, ...], float] = {
 }
 LAWS = ("fusekit/algebra/", "passes/")
 ROOMS = ("tests/algebra", "tests/ir", "tests/passes", "tests/rewriting")
-SECONDS = 40  # of tests, by the time that they took when the map was made
-PATIENCE = 60  # seconds more, until a mutant counts as one that never ends
+SECONDS = 12  # of tests, by the time that they took when the map was made
+PATIENCE = 40  # seconds more, until a mutant counts as one that never ends
 
 PRELOADED = (hypothesis, onnxruntime, torch)  # what every child needs, and the tree does not change
 
@@ -212,7 +212,7 @@ def chosen(count: int, seed: int, words: list[str]) -> list[Mutant]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutate")
     parser.add_argument("words", nargs="*")
-    parser.add_argument("--count", type=int, default=170)
+    parser.add_argument("--count", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--map", type=Path)
     parser.add_argument("--run", action="store_true")
