@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.faults_files import CODE, kinds
+from benchmarks.faults_files import CODE
 from benchmarks.faults_forked import Ended, forked, here
 from fusekit.cli.main import main
 
 PAGE = 4096
 OLD = b"the old file"
+WIDE = "nn.Conv2d(4, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3)"  # a file of some pages
 MOST = 80  # pages, or files, that are tried
 WRITTEN, REFUSED = GOOD = ("written", "one line, exit code 2, old file whole")
 
@@ -37,14 +38,12 @@ class Row:
 
 def rows(folder: Path) -> Iterator[Row]:
     """Every command that writes a file, under every limit, until it has room enough."""
-    (folder / "nets_for_faults.py").write_text(CODE)
-    for kind in kinds():
-        (folder / f"m{kind.suffix}").write_bytes(kind.content)
+    (folder / "nets_for_disks.py").write_text(CODE.replace("nn.Conv2d(4, 2, 1)", WIDE))
     ends = ("--input", "2x3x12x16", "--no-measure", "--quiet")
     commands = {
-        "export to .onnx": ("export", "nets_for_faults:Net", "m.onnx", *ends),
-        "optimize to .pt2": ("optimize", str(folder / "m.pt2"), "m.pt2", *ends),
-        "optimize .onnx": ("optimize", str(folder / "m.onnx"), "m.onnx", "--no-measure", "--quiet"),
+        "export to .onnx": ("export", "nets_for_disks:Net", "m.onnx", *ends),
+        "optimize to .pt2": ("optimize", "nets_for_disks:Net", "m.pt2", *ends),
+        "optimize .onnx": ("optimize", str(folder / "good.onnx"), "m.onnx", "--no-measure", "--quiet"),
     }
     os.environ["PYTHONPATH"] = str(folder)
     sys.path.insert(0, str(folder))
@@ -52,6 +51,7 @@ def rows(folder: Path) -> Iterator[Row]:
     disk.mkdir()
     spare.mkdir()
     os.chdir(spare)
+    here(["export", "nets_for_disks:Net", str(folder / "good.onnx"), *ends])
     for name, words in commands.items():
         here([*words[:2], f"warm{Path(words[2]).suffix}", *words[3:]])
         largest = (spare / f"warm{Path(words[2]).suffix}").stat().st_size

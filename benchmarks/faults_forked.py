@@ -60,7 +60,7 @@ def command(words: Sequence[str], folder: Path, *, limit: float = 60, stop: Sign
 
 def here(words: Sequence[str]) -> None:
     """Run `fusekit WORDS` in this process: what it imports and builds once, the children need not."""
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGHUP)]
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
     sys.argv = ["fusekit", *words]
     with contextlib.suppress(SystemExit):
         main()

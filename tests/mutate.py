@@ -3,12 +3,13 @@
     python -m tests.mutate [--count N] [--seed N] [--map FILE] [--run] [WORD ...]
 
 draws N mutants (150), in the shares of AREAS, from files whose name contains a WORD. For each, it runs the tests that
-execute its line, the fastest first, until one fails or SECONDS are spent. `--map`: where it is kept which test executes
+execute its line, the fastest first, until one fails or SECONDS are spent; first with few examples of each property,
+then with all. `--map`: where it is kept which test executes
 which line; if there is no such file, the tests of ROOMS run once to find out. `--run`: the driver's own check is asked,
 too: with each mutant of a law, models are optimized (`RUN_TIME` of tests/plant.py), and the last column tells what
 happened as there; `-` means that the models do not notice, mostly because none of them comes by.
 
-A mutant is killed by a test that fails, or by time. A survivor computes the same, or a test is missing. Each mutant
+A mutant is killed by a test that fails, or by its use of processor time. A survivor computes the same, or a test is missing. Each mutant
 runs in a fork of this process, in a frozen copy of the tree, so torch is imported only once.
 """
 
@@ -16,6 +17,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -25,7 +27,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import hypothesis
@@ -46,8 +50,10 @@ AREAS: dict[tuple[str, ...], float] = {
 }
 LAWS = ("fusekit/algebra/", "passes/")
 ROOMS = ("tests/algebra", "tests/ir", "tests/passes", "tests/rewriting")
-SECONDS = 12  # of tests, by the time that they took when the map was made
-PATIENCE = 40  # seconds more, until a mutant counts as one that never ends
+SECONDS = 30  # of tests, by the time that they took when the map was made
+PATIENCE = 60  # seconds of processor time until a mutant counts as one that never ends
+WAIT = 900  # seconds of the clock, on a machine that does much else
+FEW = 20  # examples of each property in the first run
 
 PRELOADED = (hypothesis, onnxruntime, torch)  # what every child needs, and the tree does not change
 
@@ -133,11 +139,12 @@ class Chosen:
             self.failed = report.nodeid
 
 
-def tested(names: list[str]) -> str:
-    """The first test that fails; "" if none does. Called in a child."""
+def tested(names: list[str], *, few: bool = False) -> str:
+    """The first test that fails; "" if none does. `few`: with few examples of each property. Called in a child."""
     plugin = Chosen(names)
+    hypothesis.settings.register_profile("few", max_examples=FEW, deadline=None, derandomize=True)
     files = dict.fromkeys(name.partition("::")[0] for name in names)
-    words = ("-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:randomly")
+    words = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *["--hypothesis-profile=few"] * few]
     code = pytest.main([*words, *files], plugins=[plugin])
     return plugin.failed or ("" if code in (0, 5) else f"pytest ended with {int(code)}")
 
@@ -149,7 +156,7 @@ def optimized(_: list[str]) -> str:
     return str(names["told"])
 
 
-def forked(work: Callable[[list[str]], str], names: list[str], tree: Path, limit: float) -> str:
+def forked(work: Callable[[list[str]], str], names: list[str], tree: Path) -> str:
     """What `work` returns in a child whose modules are those of `tree`."""
     read, write = os.pipe()
     child = os.fork()
@@ -159,6 +166,7 @@ def forked(work: Callable[[list[str]], str], names: list[str], tree: Path, limit
         os.dup2(quiet, 2)
         told = "an error"
         try:
+            resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE))
             os.chdir(tree)
             os.environ["PYTHONPATH"] = str(tree)
             sys.path[:] = [str(tree), *(place for place in sys.path if Path(place or ".").resolve() != ROOT)]
@@ -171,15 +179,14 @@ def forked(work: Callable[[list[str]], str], names: list[str], tree: Path, limit
             os.write(write, told.encode()[:2000])
             os._exit(0)
     os.close(write)
-    until = time.monotonic() + limit
-    late = False
-    while not os.waitpid(child, os.WNOHANG)[0]:
-        if time.monotonic() > until and not late:
-            late = True
+    until = time.monotonic() + WAIT
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > until:
             os.kill(child, signal.SIGKILL)
         time.sleep(0.02)
     with os.fdopen(read, "rb") as pipe:
         told = pipe.read().decode(errors="replace")
+    late = os.WIFSIGNALED(ended[1]) and os.WTERMSIG(ended[1]) in (signal.SIGXCPU, signal.SIGKILL)
     return "timed out" if late else told
 
 
@@ -191,8 +198,8 @@ def tried(mutant: Mutant, tests: list[str], tree: Path, number: int, *, run: boo
         file.write_text(mutant.applied(source), encoding="utf-8")
         later = times.st_mtime + 100 + number  # compiled files are told apart by whole seconds
         os.utime(file, (later, later))
-        killed = forked(tested, tests, tree, SECONDS + PATIENCE) if tests else ""
-        said = forked(optimized, [], tree, SECONDS + PATIENCE) if run and mutant.file.startswith(LAWS) else ""
+        killed = (forked(partial(tested, few=True), tests, tree) or forked(tested, tests, tree)) if tests else ""
+        said = forked(optimized, [], tree) if run and mutant.file.startswith(LAWS) else ""
     finally:
         file.write_text(source, encoding="utf-8")
         os.utime(file, (times.st_atime, times.st_mtime))
@@ -200,12 +207,13 @@ def tried(mutant: Mutant, tests: list[str], tree: Path, number: int, *, run: boo
 
 
 def chosen(count: int, seed: int, words: list[str]) -> list[Mutant]:
-    """The mutants that are tried."""
+    """The mutants that are tried, in a random order."""
     found = []
     for patterns, share in AREAS.items():
         files = [file for pattern in patterns for file in sorted(ROOT.glob(pattern))]
         files = [file for file in files if not words or any(word in str(file.relative_to(ROOT)) for word in words)]
         found += drawn(files, ROOT, round(count * share), seed)
+    Random(seed).shuffle(found)  # a run that is stopped has a fair sample, too
     return found
 
 
