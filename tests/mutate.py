@@ -4,13 +4,13 @@
 
 draws N mutants (150), in the shares of AREAS, from files whose name contains a WORD. For each, it runs the tests that
 execute its line, the fastest first, until one fails or SECONDS are spent; first with few examples of each property,
-then with all. `--map`: where it is kept which test executes
-which line; if there is no such file, the tests of ROOMS run once to find out. `--run`: the driver's own check is asked,
-too: with each mutant of a law, models are optimized (`RUN_TIME` of tests/plant.py), and the last column tells what
-happened as there; `-` means that the models do not notice, mostly because none of them comes by.
+then with all. `--map`: where it is kept which test executes which line; if there is no such file, the tests of ROOMS
+run once to find out. `--run`: the driver's own check is asked, too: with each mutant of a law, models are optimized
+(`RUN_TIME` of tests/plant.py), and the last column tells what happened as there; `-` means that the models do not
+notice, mostly because none of them comes by.
 
-A mutant is killed by a test that fails, or by its use of processor time. A survivor computes the same, or a test is missing. Each mutant
-runs in a fork of this process, in a frozen copy of the tree, so torch is imported only once.
+A mutant is killed by a test that fails, or by its use of processor time. A survivor computes the same, or a test is
+missing. Each mutant runs in a fork of this process, in a frozen copy of the tree, so torch is imported only once.
 """
 
 import argparse
