@@ -27,13 +27,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import hypothesis
-import onnxruntime
 import pytest
 import torch
 from coverage import CoverageData
@@ -48,6 +47,7 @@ AREAS: dict[tuple[str, ...], float] = {
     ("fusekit/rewriting/verify.py",): 0.12,
     ("fusekit/ir/read*.py", "fusekit/ir/spellings/*.py"): 0.18,
 }
+OURS = ("fusekit", "tests", "__main__")
 LAWS = ("fusekit/algebra/", "passes/")
 ROOMS = ("tests/algebra", "tests/ir", "tests/passes", "tests/rewriting")
 SECONDS = 30  # of tests, by the time that they took when the map was made
@@ -55,7 +55,15 @@ PATIENCE = 60  # seconds of processor time until a mutant counts as one that nev
 WAIT = 900  # seconds of the clock, on a machine that does much else
 FEW = 20  # examples of each property in the first run
 
-PRELOADED = (hypothesis, onnxruntime, torch)  # what every child needs, and the tree does not change
+
+def preload() -> None:
+    """Import what the tests import and the tree does not change, so that no child need do so."""
+    code = f"import pytest, sys; pytest.main(['--collect-only', '-qq', *{ROOMS}]); print('MODULES', *sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in told.rpartition("MODULES")[2].split():
+        if name.partition(".")[0] not in OURS:
+            with suppress(Exception):  # some modules are only ever imported by others
+                import_module(name)
 
 
 @dataclass(frozen=True)
@@ -139,14 +147,17 @@ class Chosen:
             self.failed = report.nodeid
 
 
-def tested(names: list[str], *, few: bool = False) -> str:
-    """The first test that fails; "" if none does. `few`: with few examples of each property. Called in a child."""
-    plugin = Chosen(names)
+def tested(names: list[str]) -> str:
+    """The first test that fails; "" if none does. Called in a child."""
     hypothesis.settings.register_profile("few", max_examples=FEW, deadline=None, derandomize=True)
     files = dict.fromkeys(name.partition("::")[0] for name in names)
-    words = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *["--hypothesis-profile=few"] * few]
-    code = pytest.main([*words, *files], plugins=[plugin])
-    return plugin.failed or ("" if code in (0, 5) else f"pytest ended with {int(code)}")
+    for profile in ("few", "suite"):
+        plugin = Chosen(names)
+        words = ("-x", "-q", "--tb=no", "-p", "no:cacheprovider", f"--hypothesis-profile={profile}")
+        code = pytest.main([*words, *files], plugins=[plugin])
+        if plugin.failed or code not in (0, 5):
+            return plugin.failed or f"pytest ended with {int(code)}"
+    return ""
 
 
 def optimized(_: list[str]) -> str:
@@ -170,7 +181,7 @@ def forked(work: Callable[[list[str]], str], names: list[str], tree: Path) -> st
             os.chdir(tree)
             os.environ["PYTHONPATH"] = str(tree)
             sys.path[:] = [str(tree), *(place for place in sys.path if Path(place or ".").resolve() != ROOT)]
-            for name in [name for name in sys.modules if name.partition(".")[0] in ("fusekit", "tests")]:
+            for name in [name for name in sys.modules if name.partition(".")[0] in OURS[:2]]:
                 del sys.modules[name]
             told = work(names)
         except BaseException as error:
@@ -198,7 +209,7 @@ def tried(mutant: Mutant, tests: list[str], tree: Path, number: int, *, run: boo
         file.write_text(mutant.applied(source), encoding="utf-8")
         later = times.st_mtime + 100 + number  # compiled files are told apart by whole seconds
         os.utime(file, (later, later))
-        killed = (forked(partial(tested, few=True), tests, tree) or forked(tested, tests, tree)) if tests else ""
+        killed = forked(tested, tests, tree) if tests else ""
         said = forked(optimized, [], tree) if run and mutant.file.startswith(LAWS) else ""
     finally:
         file.write_text(source, encoding="utf-8")
@@ -225,6 +236,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--map", type=Path)
     parser.add_argument("--run", action="store_true")
     given = parser.parse_args(arguments)
+    preload()
     torch.set_num_threads(1)
     known = mapped(given.map)
     survivors, said = [], Counter[str]()

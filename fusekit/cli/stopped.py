@@ -18,8 +18,8 @@ class Stopped(BaseException):
 
 def stop_cleanly() -> None:
     """Install handlers for SIGTERM, SIGHUP and SIGINT that remove this process's temporary files, then raise `Stopped`.
-    A signal that is ignored already, as under `nohup`, stays ignored. (Of Python's own KeyboardInterrupt, Typer makes an
-    exit without a word while it reads the arguments.)"""
+    A signal that is ignored already, as under `nohup`, stays ignored. (While Typer reads the arguments, it makes of
+    Python's own KeyboardInterrupt an exit without a word.)"""
     for name in ("SIGTERM", "SIGHUP", "SIGINT"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):

@@ -126,6 +126,15 @@ def test_one_line_and_nothing_written(name: str, tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_nothing_is_logged_beside_the_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """ONNX Runtime logs some errors by a logger that is none of the session's."""
+    proto = good()
+    proto.graph.initializer[0].dims[:] = [(1 << 62) + 1]
+    told = run("optimize", str(saved(proto, tmp_path)), str(tmp_path / "small.onnx"))
+    assert told.code == 2 and "cannot load" in told.stderr
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     path = outside("weights.bin")(tmp_path)
     (path.parent / "weights.bin").symlink_to(tmp_path / "secret.bin")
