@@ -129,7 +129,8 @@ def test_one_line_and_nothing_written(name: str, tmp_path: Path) -> None:
 def test_nothing_is_logged_beside_the_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """ONNX Runtime logs some errors by a logger that is none of the session's."""
     proto = good()
-    proto.graph.initializer[0].dims[:] = [(1 << 62) + 1]
+    proto.graph.node[0].input.append("b")
+    proto.graph.initializer.add(name="b", data_type=TensorProto.FLOAT, dims=[(1 << 62) + 1], raw_data=bytes(16))
     told = run("optimize", str(saved(proto, tmp_path)), str(tmp_path / "small.onnx"))
     assert told.code == 2 and "cannot load" in told.stderr
     assert capfd.readouterr() == ("", "")
