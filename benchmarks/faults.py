@@ -20,6 +20,7 @@ import typer
 from benchmarks import faults_disk, faults_files, faults_kills
 from benchmarks.record import WHERE, machine, write_csv
 
+LONGEST = 100  # characters of a message in the CSV
 Table = tuple[str, list[Any], Iterable[str]]  # its title, its rows, and these as lines of Markdown
 
 
@@ -76,7 +77,7 @@ def main(
             title, rows, lines = part(usual if count is None else count, seed, Path(folder))
         head = f"`python -m benchmarks.faults {name}` on {machine('torch', 'onnx', 'onnxruntime')}."
         text = "\n".join([f"# {title}", "", head, "", *lines, ""])
-        write_csv(out / f"faults-{name}.csv", [asdict(row) for row in rows])
+        write_csv(out / f"faults-{name}.csv", [{k: str(v)[:LONGEST] for k, v in asdict(row).items()} for row in rows])
         (out / f"faults-{name}.md").write_text(text)
         print(text, flush=True)
 
