@@ -3,6 +3,7 @@
 import math
 
 import hypothesis.strategies as st
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
@@ -67,6 +68,17 @@ def test_composed_taps_lie_on_the_coarsest_grid(d1: int, d2: int, stride: int, k
     step = math.gcd(*taps)
     composed = outer.composed(inner)
     assert (composed.dilation, composed.window) == ((step,), (max(taps) // step + 1,))
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "axis"),
+    [((3,), (3,), 1), ((3,), (4,), -1), ((3, 1), (3, 1), -1), ((3,), (3,), None), ((), (), -1)],
+)
+def test_an_affine_map_is_two_scalars_or_two_vectors(
+    scale: tuple[int, ...], shift: tuple[int, ...], axis: int | None
+) -> None:
+    with pytest.raises(ValueError, match="scale"):
+        Affine(torch.ones(scale), torch.ones(shift), axis)
 
 
 @given(convs(transposed=None), st.data())
