@@ -46,6 +46,12 @@ def test_conv_reads_and_writes_torch_weights(conv: Conv, data: st.DataObject) ->
         agree(again, convolve(padded, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups), x)
 
 
+def test_a_crop_of_the_last_axis_alone_folds() -> None:
+    weight, x = torch.randn(3, 2, 3, 3, dtype=torch.float64), torch.randn(2, 2, 7, 9, dtype=torch.float64)
+    conv = Conv.from_torch(weight, None, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1))
+    agree(conv @ Cut(((1, 2),), (1,)), F.conv2d(x[..., 1:-2], weight), x)
+
+
 @settings(max_examples=30)
 @given(convs(transposed=None), st.data())
 def test_macs_are_the_products_that_torch_counts(conv: Conv, data: st.DataObject) -> None:
