@@ -8,6 +8,7 @@
 The names below are looked up when first used: `fusekit --help` should not wait seconds for torch.
 """
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,10 @@ from fusekit.version import __version__
 _here = Path(__file__).resolve().parent
 if not (_here / "passes").is_dir() and (_here.parent / "passes").is_dir():
     __path__.append(str(_here.parent))
+
+# No data leaves the machine. ONNX Runtime looks for this when it is imported, and begins a session of its telemetry if
+# it is missing; a later `disable_telemetry_events` does not end it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from fusekit.api import export, optimize

@@ -85,7 +85,8 @@ print(', '.join(sorted(said)) or '-')
 """
 
 
-def _copy_to(folder: Path) -> None:
+def copy_to(folder: Path) -> None:
+    """Copy what a test needs to run."""
     for name in ("fusekit", "passes", "tests"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
@@ -140,7 +141,7 @@ def main(words: list[str]) -> int:
     missed = []
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(WORKERS) as pool:
         tree = Path(folder)  # frozen here: the checkout may change meanwhile
-        _copy_to(tree)
+        copy_to(tree)
         broken = [line for lines in pool.map(lambda net: _failures(tree, net), nets) for line in lines]
         ignored = [f"--deselect={test}" for test in broken]
         print("fails without any bug: " + (", ".join(broken) or "nothing"), flush=True)

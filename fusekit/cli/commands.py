@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime
 import torch
 from rich.table import Table
 from rich.text import Text
@@ -35,9 +36,13 @@ from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.passes import CHOOSE, STAGES
 from fusekit.report import Report
 from fusekit.runtimes import runtimes
+from fusekit.runtimes.onnx_runtime import SILENT
 from fusekit.runtimes.pytorch import PyTorch
 from fusekit.validation import Validation
 from fusekit.validation import validate as judge
+
+# A session is told so itself, but some of its errors are also logged by what is shared by all; this process is ours.
+onnxruntime.set_default_logger_severity(SILENT)
 
 
 def export(model: Model, out: Path, screen: Screen, *, page: Path | None = None, **words: Any) -> int:

@@ -115,7 +115,7 @@ def complain(problem: str | BaseException, verbose: int = 0) -> int:
         print("error: interrupted", file=sys.stderr)
         return INTERRUPTED
     if isinstance(problem, Stopped):
-        print(f"error: stopped by {problem.name}", file=sys.stderr)
+        print(f"error: {problem.told}", file=sys.stderr)
         return problem.code
     if isinstance(problem, BaseException) and verbose >= 2:
         traceback.print_exception(problem, file=sys.stderr)

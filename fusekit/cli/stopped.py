@@ -12,16 +12,17 @@ class Stopped(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.name = signal.Signals(number).name
+        self.told = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
         self.code = 128 + number
 
 
 def stop_cleanly() -> None:
-    """Install handlers for SIGTERM and SIGHUP that remove this process's temporary files, then raise `Stopped`. A
-    signal that is ignored already, as under `nohup`, stays ignored."""
-    for name in ("SIGTERM", "SIGHUP"):
+    """Install handlers for SIGTERM, SIGHUP and SIGINT that remove this process's temporary files, then raise `Stopped`.
+    A signal that is ignored already, as under `nohup`, stays ignored. (While Typer reads the arguments, it makes of
+    Python's own KeyboardInterrupt an exit without a word.)"""
+    for name in ("SIGTERM", "SIGHUP", "SIGINT"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _stop)
 
 

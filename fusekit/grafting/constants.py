@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fusekit.grafting.model_file import ModelFile, is_float, is_standard, subgraphs
 from fusekit.grafting.shapes import Shapes
-from fusekit.runtimes.onnx_runtime import SILENT
+from fusekit.runtimes.onnx_runtime import SILENT, session
 
 _NOT_COMPUTED = {
     *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"),
@@ -114,10 +114,7 @@ class Constants:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = SILENT
         try:
-            session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-            value = session.run([name], {})[0]
+            value = session(model.SerializeToString(), options).run([name], {})[0]
         except Exception:  # strings, sequences, operators without a kernel: not numbers that anything folds with
             return None
         return _writable(value) if isinstance(value, numpy.ndarray) and value.dtype.kind in "fiub" else None

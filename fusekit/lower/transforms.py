@@ -107,11 +107,13 @@ def istft(
     rows = half if (onesided if onesided is not None else shape[-2] != n_fft) else n_fft
     if onesided and return_complex:
         raise TypeError("a one-sided spectrum has no complex signal")
+    dtype = _dtype(z)
+    if rows == n_fft and not return_complex:  # of two sides, torch reads the first alone, and takes it for both
+        z, rows = z.map(lambda part: part.narrow(-2, 0, half)), half
     width = n_fft if win_length is None else win_length
     cos, sin = (m * (n_fft**-0.5 if normalized else 1 / n_fft) for m in fourier(n_fft, 1, rows))
-    if rows == half and not return_complex:
+    if not return_complex:
         cos, sin = cos * mirrored(n_fft), sin * mirrored(n_fft)
-    dtype = _dtype(z)
     taper = _window(window, width, n_fft, dtype)
     re, im = z.map(lambda part: part.unsqueeze(0) if alone else part).full()
 

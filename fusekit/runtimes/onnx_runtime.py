@@ -17,7 +17,7 @@ from fusekit.runtimes.file import Port, RunnableFile, first_line
 from fusekit.runtimes.measurements import processor
 from fusekit.runtimes.timing import Call
 
-onnxruntime.disable_telemetry_events()  # no data leaves the machine
+onnxruntime.disable_telemetry_events()  # for a process that had imported it before fusekit
 SILENT = 4  # log only fatal errors, the highest severity; everything else arrives as an exception
 
 # Measured on one thread of a core with AVX-512; `direct` on 107 shapes. ONNX Runtime has no fast kernels for 3d
@@ -78,6 +78,12 @@ class OnnxRuntime:
 ONNX_RUNTIME = OnnxRuntime()
 
 
+def session(model: str | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """A session on the CPU, of a path or of a file's content. Without the fallback to other providers, which there are
+    none of here: before it tries them, ONNX Runtime prints its error to stdout."""
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+
+
 class OnnxFile(RunnableFile):
     """A session of ONNX Runtime, with the number of threads that torch has now."""
 
@@ -89,7 +95,7 @@ class OnnxFile(RunnableFile):
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+            self._session = session(str(self.path), options)
         except Exception as error:
             raise FusekitError(f"ONNX Runtime cannot load {self.path.name}: {first_line(error)}") from error
         self._run_options = onnxruntime.RunOptions()

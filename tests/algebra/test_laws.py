@@ -1,10 +1,14 @@
 """The laws of the algebra, in float64, against plain torch evaluation of both sides."""
 
+import math
+
 import hypothesis.strategies as st
+import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from fusekit.algebra import Affine, Conv, Cut, Map, Pad, concat
 from fusekit.errors import Inapplicable
@@ -40,6 +44,47 @@ def test_conv_reads_and_writes_torch_weights(conv: Conv, data: st.DataObject) ->
         convolve = (F.conv1d, F.conv2d, F.conv3d)[conv.n - 1]
         padded = F.pad(x, flat)
         agree(again, convolve(padded, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups), x)
+
+
+def test_a_crop_of_the_last_axis_alone_folds() -> None:
+    weight, x = torch.randn(3, 2, 3, 3, dtype=torch.float64), torch.randn(2, 2, 7, 9, dtype=torch.float64)
+    conv = Conv.from_torch(weight, None, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1))
+    agree(conv @ Cut(((1, 2),), (1,)), F.conv2d(x[..., 1:-2], weight), x)
+
+
+@settings(max_examples=30)
+@given(convs(transposed=None), st.data())
+def test_macs_are_the_products_that_torch_counts(conv: Conv, data: st.DataObject) -> None:
+    """Output positions of a convolution, input positions of a transposed one; torch counts two operations a product,
+    and knows nothing of padding on one side."""
+    assume(conv.n > 0 and all(low == high for low, high in conv.padding))
+    x = data.draw(inputs_of(conv))
+    with FlopCounterMode(display=False) as counted:
+        conv(x)
+    assert conv.macs(tuple(x.shape)) == counted.get_total_flops() // 2
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(2, 3), st.integers(2, 3))
+def test_composed_taps_lie_on_the_coarsest_grid(d1: int, d2: int, stride: int, k1: int, k2: int) -> None:
+    """Taps d1 u + s d2 v: their common divisor is the dilation, and the window ends with the last of them."""
+    inner = Conv(torch.ones(1, 1, 1, k1), None, (stride,), ((0, 0),), (d1,))
+    outer = Conv(torch.ones(1, 1, 1, k2), None, (1,), ((0, 0),), (d2,))
+    taps = {d1 * u + stride * d2 * v for u in range(k1) for v in range(k2)}
+    step = math.gcd(*taps)
+    composed = outer.composed(inner)
+    assert (composed.dilation, composed.window) == ((step,), (max(taps) // step + 1,))
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "axis"),
+    [((3,), (3,), 1), ((3,), (4,), -1), ((3, 1), (3, 1), -1), ((3,), (3,), None), ((), (), -1)],
+)
+def test_an_affine_map_is_two_scalars_or_two_vectors(
+    scale: tuple[int, ...], shift: tuple[int, ...], axis: int | None
+) -> None:
+    with pytest.raises(ValueError, match="scale"):
+        Affine(torch.ones(scale), torch.ones(shift), axis)
 
 
 @given(convs(transposed=None), st.data())

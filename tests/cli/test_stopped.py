@@ -75,3 +75,15 @@ def test_a_link_to_itself(room: Path) -> None:
     (room / "loop.onnx").symlink_to(room / "loop.onnx")
     told = run("export", "nets:small", str(room / "loop.onnx"), "--input", "1x3x8x8")
     assert told.code == 2 and told.stderr.count("\n") == 1 and "symbolic links" in told.stderr
+
+
+def test_an_interrupt_while_arguments_are_read_is_one_line() -> None:
+    code = (
+        "import os, signal\n"
+        "from fusekit.cli import main\n"
+        "main.Model.check = lambda self, **words: os.kill(os.getpid(), signal.SIGINT)\n"
+        "main.main()"
+    )
+    words = ("export", "nets:small", "m.onnx", "--input", "1x3x8x8")
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")

@@ -73,6 +73,13 @@ def unknown_operator(folder: Path) -> Path:
     return saved(proto, folder)
 
 
+def undecodable_operator(folder: Path) -> Path:
+    """Its name is no text, so ONNX Runtime's message about it is none either."""
+    path = saved(good(), folder)
+    path.write_bytes(path.read_bytes().replace(b"Relu", b"Rel\xff"))
+    return path
+
+
 def short_data(folder: Path) -> Path:
     path = folder / "model.onnx"
     onnx.save(good(), str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
@@ -96,6 +103,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "nowhere": (nowhere, "nothing makes its output 'z'"),
     "types": (of_other_types, "cannot load"),
     "unknown": (unknown_operator, "cannot load"),
+    "undecodable": (undecodable_operator, "cannot load"),
     "short": (short_data, "ends before the weight 'w' does"),
     "text": (text, "expected an ONNX model"),
     "missing": (missing, "no such file"),
@@ -114,7 +122,18 @@ def test_one_line_and_nothing_written(name: str, tmp_path: Path) -> None:
         fusekit.optimize_onnx(path, tmp_path / "out" / "small.onnx", measure=False)
     told = run("optimize", str(path), str(tmp_path / "out" / "small.onnx"))
     assert told.code == 2 and told.stderr.count("\n") == 1 and reason in told.stderr, told.stderr
+    assert told.stdout == ""
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_nothing_is_logged_beside_the_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """ONNX Runtime logs some errors by a logger that is none of the session's."""
+    proto = good()
+    proto.graph.node[0].input.append("b")
+    proto.graph.initializer.add(name="b", data_type=TensorProto.FLOAT, dims=[(1 << 62) + 1], raw_data=bytes(16))
+    told = run("optimize", str(saved(proto, tmp_path)), str(tmp_path / "small.onnx"))
+    assert told.code == 2 and "cannot load" in told.stderr
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:

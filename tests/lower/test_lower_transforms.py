@@ -98,6 +98,12 @@ def test_istft_to_complex_signals() -> None:
     assert real_form(model, torch.randn(2, 8, 6, dtype=C64)) < 1e-12
 
 
+@pytest.mark.parametrize("n", [2, 8, 9])
+def test_istft_of_two_sides_that_disagree(n: int) -> None:
+    model = Synthesis(n_fft=n, hop_length=max(1, n // 4), window=torch.ones(n), onesided=False)
+    assert real_form(model, torch.randn(2, n, 6, dtype=C64)) < 1e-12
+
+
 @pytest.mark.parametrize("name", ["plain", "not centred"])
 def test_of_exported_programs(name: str) -> None:
     assert real_form(Analysis(**ANALYSES[name]), torch.randn(2, 21), exported=True) < 1e-12
