@@ -25,7 +25,7 @@ from fusekit.algebra.values import wide
 from fusekit.grafting.importing import Imported, computed, import_file, opaque, values_read
 from fusekit.grafting.model_file import ModelFile, subgraphs
 from fusekit.ir import evaluate
-from fusekit.runtimes.onnx_runtime import SILENT
+from fusekit.runtimes.onnx_runtime import SILENT, session
 
 MOST_PRODUCTS = 3_000_000_000  # multiply-accumulates of one run: about a second
 # entries of the values that the evaluator takes of a node: it is written in Python, and only some of it in whole arrays
@@ -159,10 +159,8 @@ class InFloat64:
         options.log_severity_level = SILENT
         options.intra_op_num_threads = torch.get_num_threads()
         try:
-            session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-            return lambda feed: session.run(names, feed)
+            running = session(model.SerializeToString(), options)
+            return lambda feed: running.run(names, feed)
         except Exception:
             most = MOST_ENTRIES_AT_ONCE if proto.op_type in _AT_ONCE else MOST_ENTRIES
             if sum(array.size for array in feed.values()) > most:
