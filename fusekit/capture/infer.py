@@ -30,6 +30,7 @@ _SAME_CHANNELS = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.Upsample),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
 )
+_SAME_SHAPE_METHODS = {"relu", "sigmoid", "tanh", "clamp", "contiguous", "clone"}
 _SAME_SHAPE_CALLS = {torch.relu, torch.sigmoid, torch.tanh, nn.functional.relu, nn.functional.gelu, nn.functional.silu}
 _NORM_RANK: dict[Any, int] = {nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
 
@@ -98,6 +99,8 @@ def infer(graph: Graph, node: fx.Node) -> Facts:
     given = facts(source)
     if node.op == "call_module":
         return _of_module(graph.modules[str(node.target)], given)
+    if node.op == "call_method" and node.target in _SAME_SHAPE_METHODS:
+        return given
     if node.op != "call_function":
         return UNKNOWN
     if node.target in _SAME_SHAPE_CALLS:

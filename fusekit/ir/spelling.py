@@ -19,7 +19,7 @@ from fusekit.ir.graph import Graph
 from fusekit.ir.spellings import SPELLINGS
 from fusekit.ir.spellings.batch_norm import instance_norm_call, norm_call
 from fusekit.ir.spellings.conv import conv_call, transposed_call
-from fusekit.ir.spellings.rearranged import mean_call, pool_call
+from fusekit.ir.spellings.rearranged import mean_call, nearest_call, pool_call
 from fusekit.ir.spellings.table import Call, CalledLayer
 from fusekit.model import overridden
 
@@ -243,6 +243,7 @@ _SPELLERS: dict[Any, Callable[..., Call | None]] = {
     **dict.fromkeys((torch.transpose, "transpose", torch.swapaxes, "swapaxes"), _transpose),
     torch.einsum: _einsum,
     **dict.fromkeys((torch.matmul, operator.matmul, "matmul"), _matmul),
+    F.interpolate: nearest_call,
     F.pixel_shuffle: _pixel_shuffle,
     F.pixel_unshuffle: _pixel_unshuffle,
     **dict.fromkeys((torch.flip, "flip"), _flip),

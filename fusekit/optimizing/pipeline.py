@@ -133,7 +133,7 @@ class Pipeline:
             tuple(self.events),
             sum_of(self.before),
             sum_of(self.after),
-            " and ".join(ways),
+            " and ".join(ways) or "nothing",
             tuple(self.notes),
             self.options.runtime.name,
             seconds,

@@ -1,9 +1,11 @@
 """Packed pixels, blocks of positions and repeated entries before a convolution: what folds, what the price refuses."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fusekit
@@ -116,3 +118,40 @@ def test_what_is_no_transposed_convolution(outer: Conv) -> None:
 def test_what_does_not_read_pixels_in_a_row(outer: Conv, axes: tuple[int, ...]) -> None:
     with pytest.raises(Inapplicable):
         Interleaved(2).absorbed(outer, Permute(axes))
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("layer", [nn.Upsample(scale_factor=2), nn.UpsamplingNearest2d(scale_factor=2), None])
+def test_upsampling_is_read_however_it_is_called(layer: nn.Module | None, given: bool) -> None:
+    class Doubled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before, self.layer = nn.Conv2d(3, 64, 3, padding=1), layer
+            self.after = nn.Conv2d(64, 8, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.before(x).relu()
+            z: Tensor = self.after(F.interpolate(y, scale_factor=2) if self.layer is None else self.layer(y))
+            return z
+
+    model, x = Doubled().double().eval(), torch.randn(1, 3, 12, 16, dtype=torch.float64)
+    fast = fusekit.optimize(model, x if given else None, measure=False)
+    assert applied(fast) == {"fold-nearest"}
+    for size in ((1, 3, 12, 16), (2, 3, 5, 7), (1, 3, 1, 1)):
+        x = torch.randn(size, dtype=torch.float64)
+        assert relative_error(fast(x), model(x)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"scale_factor": 1.5}, {"size": (24, 32)}, {"scale_factor": 2, "mode": "bilinear"}, {"scale_factor": 2.0,
+     "recompute_scale_factor": True}],
+)  # fmt: skip
+def test_other_resizings_stay_what_they_are(settings: dict[str, Any]) -> None:
+    model, x = (
+        nn.Sequential(nn.Conv2d(3, 16, 1), nn.Upsample(**settings), nn.Conv2d(16, 16, 3)),
+        torch.randn(1, 3, 9, 8),
+    )
+    fast = fusekit.optimize(model.eval(), x, measure=False)
+    assert not applied(fast)
+    assert relative_error(fast(x), model(x)) < 1e-6

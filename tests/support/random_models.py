@@ -22,6 +22,7 @@ PLAIN += ["residual", "functional", "shared"]
 MOTIFS = ["bordered", "pointwise_first", "row", "inception", "stacked", "split_norm", "heads", "circle", "edged"]
 MOTIFS += ["pooled", "gate", "shuffled", "parallel", "upsampled", "shifted", "cut_window", "blocks", "low_rank"]
 MOTIFS += ["pruned", "padded", "halves", "itself", "reordered", "cropped", "tokens", "averaged", "valued", "normed"]
+MOTIFS += ["repeated", "packed"]
 
 
 class Builder(Drawing):
@@ -261,6 +262,23 @@ class Builder(Drawing):
         before = self.norm() if self.chance(0.5) else self.make(self.channels, self.channels)
         linear = nn.Linear(self.channels, few, bias=self.chance(0.5))
         return self.ending(nn.ReLU(), before, Tokens(self.n, linear), channels=few)
+
+    def repeated(self) -> nn.Module:
+        """Each entry several times, before a norm or a convolution."""
+        few = self.few()
+        behind = self.make(self.channels, few, self.sizes(1, 3), padding=self.sizes(0, 1))
+        between = [self.norm()] if self.chance(0.3) else []
+        return self.ending(
+            nn.ReLU(), nn.Upsample(scale_factor=self.draw.choice([2, 3])), *between, behind, channels=few
+        )
+
+    def packed(self) -> nn.Module:
+        """Channels that come last, or blocks of positions as channels, before a convolution."""
+        few, window = self.few(), self.sizes(1, 3)
+        if self.n == 2 and self.chance(0.5):
+            blocks = [nn.Upsample(scale_factor=2), nn.ReLU(), nn.PixelUnshuffle(2)]
+            return self.ending(nn.ReLU(), *blocks, self.make(4 * self.channels, few, window), channels=few)
+        return self.ending(nn.ReLU(), Tokens(self.n, nn.ReLU()), self.make(self.channels, few, window), channels=few)
 
     def normed(self) -> nn.Module:
         """A layer norm before a linear layer."""

@@ -115,6 +115,32 @@ def _read_nearest(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     return Reading(Nearest(tuple(int(factor) for factor in factors)), a["input"])
 
 
+def nearest_call(
+    input: Any,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: Any = None,
+    recompute_scale_factor: Any = None,
+    antialias: bool = False,
+) -> Call | None:
+    """`F.interpolate` to the nearest entry as ATen's, if the factors are given as numbers, and the number of axes is
+    known."""
+    if mode != "nearest" or size is not None or align_corners is not None or recompute_scale_factor or antialias:
+        return None
+    rank = len(scale_factor) + 2 if isinstance(scale_factor, tuple | list) else facts(input).rank
+    factors = listed(scale_factor) * (1 if isinstance(scale_factor, tuple | list) else (rank or 2) - 2)
+    if rank not in (3, 4, 5) or not all(isinstance(factor, int | float) for factor in factors):
+        return None
+    return _NEAREST[rank - 3], (input, None, [float(factor) for factor in factors])
+
+
+def _call_nearest(call: CalledLayer) -> Call | None:
+    layer = call.module
+    settings = (layer.size, layer.scale_factor, layer.mode, layer.align_corners, layer.recompute_scale_factor)
+    return nearest_call(call.x, *settings)
+
+
 def _call_shuffle(call: CalledLayer) -> Call:
     return aten.pixel_shuffle.default, (call.x, call.module.upscale_factor)
 
@@ -278,6 +304,7 @@ SPELLING = Spelling(
         **dict.fromkeys(_DROPOUT_LAYERS, _call_dropout),
         nn.PixelShuffle: _call_shuffle,
         nn.PixelUnshuffle: _call_unshuffle,
+        **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d), _call_nearest),
         **dict.fromkeys(_MEAN_LAYERS, _call_mean),
         nn.Flatten: _call_flatten,
         **dict.fromkeys(_POOL_LAYERS, _call_pool),
