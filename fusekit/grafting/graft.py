@@ -27,6 +27,7 @@ from fusekit.grafting.sheet import Place, Sheet
 from fusekit.ir import known, where
 from fusekit.ir.facts import facts, sources_of
 from fusekit.ir.read import read
+from fusekit.onnx_export.names import unique_name
 from fusekit.report import Event
 
 aten = torch.ops.aten
@@ -123,7 +124,7 @@ class _Graft:
                 give(node, self._unique(where(node)))
 
     def _unique(self, name: str) -> str:
-        return _fresh(name, self.taken)
+        return unique_name(name, self.taken)
 
     def _old(self, node: fx.Node) -> None:
         imported = self.imported
@@ -164,7 +165,7 @@ class _Graft:
             return  # a part of what was split has its name already
         made: list[NodeProto] = []
         sheet = Sheet(self.imported.file.opset, self._unique, made, self.initializers)
-        path = _fresh(where(node), self.paths)
+        path = unique_name(where(node), self.paths)
         sources = [self.names[each] for each in values_read(node)]
         if node.target is aten.add.Tensor and len(sources) > 1:  # a shift by a constant is a map
             sheet.node("Add", sources, [self.names[node]], path)
@@ -232,7 +233,7 @@ class _Graft:
     def _keep_names(self, node: fx.Node) -> None:
         """The names asked for outside that stand for this node, beside its own."""
         for name in (name for name, kept in self.kept.items() if kept is node and self.names[node] != name):
-            proto = NodeProto(op_type="Identity", name=_fresh(f"{name}/Identity", self.paths))
+            proto = NodeProto(op_type="Identity", name=unique_name(f"{name}/Identity", self.paths))
             proto.input.append(self.names[node])
             proto.output.append(name)
             self.nodes.append(proto)
@@ -269,16 +270,6 @@ class _Graft:
         graph.value_info.extend(noted)
         _tell(proto, events, version)
         return proto
-
-
-def _fresh(name: str, taken: set[str]) -> str:
-    """The name, or with a number behind it if it is taken; it is taken from now on."""
-    fresh, count = name, 0
-    while fresh in taken:
-        count += 1
-        fresh = f"{name}_{count}"
-    taken.add(fresh)
-    return fresh
 
 
 def _rank(node: fx.Node) -> int | None:

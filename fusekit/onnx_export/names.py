@@ -52,7 +52,7 @@ def _tell_apart(graph: ir.Graph) -> None:
     for node in graph:
         for value in node.outputs:
             if value.name and value.name in graph.initializers:
-                value.name = _unique(value.name, taken)
+                value.name = unique_name(value.name, taken)
 
 
 def _is_weight_arithmetic(node: ir.Node) -> bool | None:
@@ -65,7 +65,7 @@ def _is_weight_arithmetic(node: ir.Node) -> bool | None:
 def _name_outputs(graph: ir.Graph, names: Iterable[str], taken: set[str]) -> None:
     for value, name in zip(graph.outputs, names, strict=True):
         if value.producer() is not None and not value.is_graph_input():
-            value.name = _unique(name, taken)
+            value.name = unique_name(name, taken)
 
 
 def _name_weights(graph: ir.Graph, weights: Mapping[str, tuple[int, ...]]) -> None:
@@ -100,10 +100,10 @@ def _name_nodes(graph: ir.Graph, taken: set[str], weights: Collection[str]) -> N
     names: set[str] = set()
     for node in ir.traversal.RecursiveGraphIterator(graph):
         path = _module_path(node, weights)
-        node.name = _unique(f"{path}/{node.op_type}" if path else node.op_type, names)
+        node.name = unique_name(f"{path}/{node.op_type}" if path else node.op_type, names)
         for index, value in enumerate(node.outputs):
             if id(value) not in kept and value.name != "":  # an empty name marks an output that is not used
-                value.name = _unique(node.name if len(node.outputs) == 1 else f"{node.name}.{index}", taken)
+                value.name = unique_name(node.name if len(node.outputs) == 1 else f"{node.name}.{index}", taken)
 
 
 def _module_path(node: ir.Node, weights: Collection[str]) -> str:
@@ -126,7 +126,7 @@ def _name_dims(graph: ir.Graph) -> None:
         for axis, dim in enumerate(value.shape or ()):
             symbol = str(dim.value) if isinstance(dim, ir.SymbolicDim) else ""
             if symbol.isidentifier() and symbol not in names:
-                names[symbol] = _unique(_dim_name(value, axis), set(names.values()))
+                names[symbol] = unique_name(_dim_name(value, axis), set(names.values()))
     values = [*graph.inputs, *graph.initializers.values()]
     values += [value for node in ir.traversal.RecursiveGraphIterator(graph) for value in node.outputs]
     for value in values:
@@ -166,7 +166,8 @@ def _strip(model: ir.Model) -> None:
             value.metadata_props.clear()
 
 
-def _unique(name: str, taken: set[str]) -> str:
+def unique_name(name: str, taken: set[str]) -> str:
+    """The name, or with a number behind it if it is taken; it is taken from now on."""
     fresh, count = name, 0
     while fresh in taken:
         count += 1
