@@ -23,7 +23,7 @@ def used_along(values: Tensor, axis: int) -> Tensor:
     each slice tells, and the others are not looked at."""
     slices = values.movedim(axis, 0)
     first = slices[(slice(None), *(slice(0, 1),) * (values.ndim - 1))].flatten() != 0
-    return first if bool(first.all()) and len(first) == len(slices) else (slices != 0).flatten(1).any(1)
+    return first if bool(first.all()) and len(first) == len(slices) else (slices != 0).unsqueeze(-1).flatten(1).any(1)
 
 
 def wide(tensor: Tensor) -> Tensor:

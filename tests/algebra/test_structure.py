@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import fusekit
 from fusekit.algebra import Conv
 from fusekit.algebra.dead import without_dead_channels
 from fusekit.algebra.factor import LARGEST, factored
+from fusekit.algebra.values import used_along
 from fusekit.errors import Inapplicable
 from tests.support.architectures import ResNet50, randomize
 from tests.support.compare import assert_same, normal, report_of
@@ -248,3 +251,15 @@ def test_an_activation_in_place_that_others_see_is_left_alone() -> None:
     x = normal(2, 3, 12, 11)
     fast = fusekit.optimize(model, x)
     assert_same(fast, model, x)
+
+
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 2**31), st.sampled_from((0.0, 0.5, 0.95, 1.0))
+)
+def test_the_first_entries_tell_what_all_entries_do(sizes: list[int], seed: int, dense: float) -> None:
+    drawn = torch.rand(sizes, generator=torch.Generator().manual_seed(seed))
+    values = torch.where(drawn < dense, drawn + 1, 0.0)
+    for axis in range(values.ndim):
+        others = [other for other in range(values.ndim) if other != axis]
+        expected = values.abs().sum(others) != 0 if others else values != 0
+        assert torch.equal(used_along(values, axis), expected)
