@@ -73,8 +73,10 @@ def _structure(parts: Tensor, inner: bool) -> Blocks | None:
         if len(tensor) == n and _agree(_made(tensor, sample[:, 0]), sample):
             weight = wide(parts[:, 0])
             if _agree(_made(tensor, weight), parts):
-                used = weight.flatten(1).any(1) if n in _LEARNED else torch.ones(n, dtype=torch.bool)
-                return Blocks(tensor[:, used], weight[used], inner) if bool(used.any()) else None
+                used = weight.flatten(1).any(1)
+                if not bool(used.any()):
+                    return None  # a kernel of zeros is of no algebra
+                return Blocks(tensor[:, used], weight[used], inner) if n in _LEARNED else Blocks(tensor, weight, inner)
     return _learned(parts, sample, inner) if n in _LEARNED else None
 
 
