@@ -42,7 +42,17 @@ _FRESH_FUNCTIONS = {
     *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, F.linear),
     *(F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
     *(F.pad, torch.zeros, torch.ones, torch.full, torch.empty, torch.zeros_like, torch.ones_like, with_items),
-    *(F.batch_norm, F.layer_norm, F.group_norm, F.interpolate, torch.conv1d, torch.conv2d, torch.conv3d),
+    *(
+        F.batch_norm,
+        F.layer_norm,
+        F.group_norm,
+        F.interpolate,
+        F.pixel_shuffle,
+        F.pixel_unshuffle,
+        torch.conv1d,
+        torch.conv2d,
+        torch.conv3d,
+    ),
 }
 _FRESH_METHODS = {
     *("add", "sub", "mul", "div", "relu", "sigmoid", "tanh", "mean", "sum", "clone", "size", "dim"),
@@ -59,7 +69,7 @@ _FRESH_MODULES = (
     *(nn.modules.instancenorm._InstanceNorm, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish),
     *(nn.Sigmoid, nn.Tanh, nn.Softmax, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.PReLU, nn.Softplus, nn.Upsample),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.PixelShuffle, nn.PixelUnshuffle),
 )
 
 

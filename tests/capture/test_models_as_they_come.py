@@ -361,3 +361,27 @@ def test_modules_outside_the_tree() -> None:
 
     plain, captured = both_ways(Hidden().eval())
     assert folds(plain) == 0 and folds(captured) == 2
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_the_picture_is_added_in_place_to_shuffled_pixels(factor: int) -> None:
+    """As in Real-ESRGAN's compact networks: what a pixel shuffle makes is no view, so it may be written to."""
+
+    class Compact(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3 * factor**2, 3, padding=1))
+            self.shuffle = nn.PixelShuffle(factor)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.shuffle(self.body(x))
+            y += F.interpolate(x, scale_factor=factor, mode="nearest")
+            return y
+
+    model, x = Compact().double().eval(), torch.rand(1, 3, 6, 7, dtype=torch.float64)
+    result = fusekit.optimize(model, x)
+    assert report_of(result).capture == "symbolic trace"
+    for other in (x, torch.rand(2, 3, 5, 4, dtype=torch.float64)):
+        before = other.clone()
+        assert_same(result, model, other)
+        assert torch.equal(other, before)
