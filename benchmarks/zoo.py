@@ -52,7 +52,10 @@ def tried(line: str, files: bool, seconds: float) -> Row:
 def summary(rows: Sequence[Row]) -> list[str]:
     """What the rows say together."""
     whole = [row for row in rows if not row.get("trouble")]
-    found = [f"{len(rows)} networks, {len(whole)} of them through; {sum(not row['ok'] for row in whole)} wrong"]
+    bad = sum(not row["ok"] for row in whole)
+    found = [
+        f"{len(rows)} networks, {len(whole)} of them through; {bad} wrong, or with a rewrite that failed its check"
+    ]
     found.append("captured: " + _counted(row["capture"] for row in whole))
     norms = sum(row["norms after"] for row in whole)
     found.append(f"norms that run: {sum(row['norms before'] for row in whole)} before, {norms} after")
