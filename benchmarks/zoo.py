@@ -69,10 +69,11 @@ def summary(rows: Sequence[Row]) -> list[str]:
     filed = [row for row in whole if "file" in row]
     if filed:
         both = [row for row in filed if row["file"] and row["plain file"]]
+        lost = sum(max(0, row["free axes of torch.onnx"] - row["free axes"]) for row in both)
         found.append(
             f"files: {sum(bool(row['file']) for row in filed)} of {len(filed)} (torch.onnx: "
             f"{sum(bool(row['plain file']) for row in filed)}); axes that only the plain file has: "
-            f"{sum(row['axes lost'] for row in both)}; more nodes than onnxslim's: "
+            f"{lost}; more nodes than onnxslim's: "
             f"{sum(row['nodes'] > row['nodes of onnxslim'] for row in both)}; export above 2x torch's: "
             f"{sum(row['export / torch.onnx'] > 2 for row in both)}"
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from fusekit.errors import FusekitError
-from fusekit.model import Freedom, Inputs, evaluation_copy
+from fusekit.model import Freedom, Inputs
 from fusekit.onnx_export.write_file import Untranslatable, export_plain
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.runtimes.protocol import Runtime
@@ -28,7 +28,7 @@ def plain_export(
     ladder: tuple[Freedom, ...] = (True, "batch", False) if dynamic else (False,)
     for freedom in ladder:
         try:
-            export_plain(evaluation_copy(model), path, inputs, dynamic=freedom, opset=opset)
+            export_plain(model, path, inputs, dynamic=freedom, opset=opset)
             runtime.load(path).run(inputs, inputs.names(model))
             return path
         except FusekitError as error:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import fusekit
-from fusekit.model import Inputs, evaluation_copy, lent, on_copy, run_float64
+from fusekit.model import Inputs, evaluation_copy, export_program, lent, on_copy, run_float64
 from fusekit.model.lent import lent_weights
 from fusekit.validation import Reference
 from tests.support.compare import call
@@ -82,6 +82,17 @@ def test_the_user_sees_no_change_of_weights_that_forward_scales() -> None:
     with suppress(fusekit.FusekitError):  # every call gives another result
         fusekit.optimize(model, torch.rand(3, 6))
     assert torch.equal(model.first.weight, before)
+
+
+@pytest.mark.parametrize("how", WRITES)
+def test_a_trace_writes_to_no_memory(how: str) -> None:
+    """Programs are traced on copies that share large weights without a watch."""
+    model = Writes(WRITES[how]).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for dynamic in (True, False):
+        with suppress(fusekit.FusekitError):
+            export_program(model, Inputs.of(torch.rand(3, 6)), dynamic=dynamic)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_a_forward_that_only_reads_runs_on_the_same_memory() -> None:

@@ -1,8 +1,5 @@
 """The measured choice: the clock decides, the cache remembers and cannot harm, the whole model is never slower."""
 
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,6 @@ from fusekit.optimizing.undo import chosen
 from fusekit.report import Event, Report
 from fusekit.runtimes import runtime
 from fusekit.runtimes.measurements import FILE, Measurements
-from fusekit.runtimes.timing import Times, interleaved
 from tests.support.architectures import randomize
 from tests.support.compare import assert_same, call, error_of
 from tests.support.graphs import Calls, captured
@@ -351,10 +347,7 @@ def test_products_compete(known: dict[str, float], label: str) -> None:
     assert error_of(call(result, x), call(model, x)) <= 1e-6
 
 
-# --- the cache ---------------------------------------------------------------------------------------------------
-
-KEY = {"maps": ["a", "b"], "shape": [1, 2]}
-TIMES = {"a": 1.5, "b": 0.25}
+# --- what is known from earlier ----------------------------------------------------------------------------------
 
 
 def depthwise(taps: int = 9) -> Conv:
@@ -384,35 +377,6 @@ def test_of_another_place_nothing_is_known(what: str, tmp_path: Path, monkeypatc
     assert other.spent > 0
 
 
-def test_kept(tmp_path: Path) -> None:
-    known = Measurements(tmp_path / "deep" / FILE)
-    assert known.get(KEY) is None
-    known.put(KEY, TIMES)
-    assert Measurements(known.path).get(dict(reversed(KEY.items()))) == TIMES
-    assert known.get({**KEY, "shape": [1, 3]}) is None
-
-
-@pytest.mark.parametrize("content", [b"", b"not a database at all", b"SQLite format 3\x00" + b"\xff" * 2000])
-def test_a_damaged_file_is_replaced(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes(content)
-    known = Measurements(tmp_path / FILE)
-    assert known.get(KEY) is None
-    known.put(KEY, TIMES)
-    assert known.get(KEY) == TIMES
-
-
-@pytest.mark.parametrize(
-    "entry", ["nonsense", "[]", "{}", '{"a": "fast"}', '{"a": -1}', '{"a": NaN}', '{"a": 0}', "null"]
-)
-def test_an_entry_that_is_no_times(entry: str, tmp_path: Path) -> None:
-    known = Measurements(tmp_path / FILE)
-    known.put(KEY, TIMES)
-    with sqlite3.connect(known.path) as connection:
-        connection.execute("UPDATE measurements SET times = ?", (entry,))
-    connection.close()
-    assert known.get(KEY) is None
-
-
 def test_an_entry_that_lies_is_caught_by_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says that a plane takes no time at all."""
     plain = Measurements.get
@@ -425,44 +389,6 @@ def test_an_entry_that_lies_is_caught_by_the_whole(monkeypatch: pytest.MonkeyPat
     slower_with(monkeypatch, ["use-planar-conv"])
     report = report_of(fusekit.optimize(one_axis(), X))
     assert decisions(report)["use-planar-conv"] == "rejected" and report.times == (1.0, 0.9)
-
-
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    known = Measurements(tmp_path / "file" / FILE)
-    known.put(KEY, TIMES)
-    assert known.get(KEY) is None
-
-
-def test_two_processes_at_once(tmp_path: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from fusekit.runtimes.measurements import Measurements\n"
-        "known = Measurements(Path(sys.argv[1]))\n"
-        "for number in range(60): known.put({'of': sys.argv[2], 'n': number}, {'a': number + 1.0})\n"
-    )
-    path = str(tmp_path / FILE)
-    running = [subprocess.Popen([sys.executable, "-c", program, path, name]) for name in "xy"]
-    assert [process.wait(60) for process in running] == [0, 0]
-    known = Measurements(tmp_path / FILE)
-    for name in "xy":
-        assert [known.get({"of": name, "n": n}) for n in range(60)] == [{"a": n + 1.0} for n in range(60)]
-
-
-# --- timing ------------------------------------------------------------------------------------------------------
-
-
-def test_interleaved_rounds() -> None:
-    order: list[str] = []
-    times = interleaved({name: lambda name=name: order.append(name) for name in "ab"}, rounds=4)  # type: ignore[misc]
-    assert order == ["a", "b"] * 5 and [len(t.rounds) for t in times.values()] == [4, 4]
-    few = interleaved({"a": lambda: None}, rounds=100, seconds=0.0)
-    assert len(few["a"].rounds) == 3
-
-
-def test_times() -> None:
-    times = Times((3.0, 1.0, 2.0, 10.0, 4.0))
-    assert (times.median, times.p95) == (3.0, 10.0) and 0 < times.spread < 2
-    assert Times((5.0,)).spread == 0.0 and Times((5.0,)).p95 == 5.0
 
 
 def test_events_tell_their_times() -> None:
