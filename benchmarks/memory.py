@@ -16,18 +16,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+
+import torch
+from torch import nn
+
+import fusekit
 
 CHANNELS = 2048
 HERE = Path(__file__).resolve().parents[1]
 WAYS = ("plain", "optimize", "export", "export measured")
 
 
-def network(gib: float) -> Any:
+def network(gib: float) -> nn.Module:
     """As many blocks as fill so many GiB; the statistics of its norms are not trivial."""
-    import torch
-    from torch import nn
-
     blocks = max(1, round(gib * 2**30 / (4 * 9 * CHANNELS**2)))
     layers: list[nn.Module] = [nn.Conv2d(3, CHANNELS, 1)]
     for _ in range(blocks):
@@ -40,10 +41,6 @@ def network(gib: float) -> Any:
 
 def one(way: str, gib: float) -> None:
     """Run one way in this process, and print what it took as JSON."""
-    import torch
-
-    import fusekit
-
     torch.set_num_threads(1)
     model, x = network(gib), torch.randn(1, 3, 8, 8)
     weights = sum(weight.nbytes for weight in (*model.parameters(), *model.buffers()))

@@ -45,7 +45,8 @@ def _mapped(storage: torch.UntypedStorage, file: Path) -> torch.UntypedStorage:
     """The same bytes as a private map of a new file. Raises OSError if it cannot be written."""
     try:
         torch.empty(0, dtype=torch.uint8).set_(storage).numpy().tofile(file)
-        return torch.UntypedStorage.from_file(str(file), shared=False, nbytes=storage.nbytes())
+        mapped = torch.from_file(str(file), shared=False, size=storage.nbytes(), dtype=torch.uint8)
+        return mapped.untyped_storage()
     finally:
         with suppress(OSError):  # a mapped file lives on without its name, except on Windows
             file.unlink()

@@ -162,7 +162,6 @@ class _Exporter:
         with told_as(ExportError, "tidying the exporter's program"):
             tidy(model, shapes, outputs, self.metadata)
         _write(model, self.path)
-        del model
         spill(_weights(self.optimized, program), self.path.parent)
         inputs = self.reference.inputs
         try:
@@ -242,7 +241,10 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _write(model: ir.Model, path: Path) -> None:
-    """Write one file; above the size limit of the format two, with the weights in `NAME.data` beside it."""
+    """Write one file; above the size limit of the format two, with the weights in `NAME.data` beside it.
+
+    The model loses its weights: the rules of the exporter's optimizer remember the last graph that they have seen, and
+    would keep them in memory until the next export."""
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
     try:
         if size > EXTERNAL_DATA_FROM:
@@ -255,6 +257,8 @@ def _write(model: ir.Model, path: Path) -> None:
         raise
     except Exception as error:
         raise ExportError(f"the ONNX file could not be written: {reason_of(error)}") from error
+    for value in model.graph.initializers.values():
+        value.const_value = None
 
 
 def _checked(path: Path, inputs: Inputs, names: Sequence[str], runtime: Runtime) -> RunnableFile:

@@ -54,9 +54,11 @@ class Export:
         risky = [event for event in _applied(verdict) if event.rewrite not in HARMLESS]
         if not verdict.ok or self.options.clock is None or not risky or not self.options.runtime.reads_files:
             return self._sized(verdict)
-        with scratch() as room, self.turns:
-            own, plainer = self._own(room, verdict), self._plainer(room, verdict)
-            return self._sized(self._raced(own, plainer, verdict), None if own is None else room / _ORIGINAL)
+        with scratch() as room:
+            with self.turns:
+                own = self._own(room, verdict)
+                verdict = self._raced(own, self._plainer(room, verdict), verdict)
+            return self._sized(verdict, None if own is None else room / _ORIGINAL)
 
     def _sized(self, verdict: Validation, own: Path | None = None) -> Validation:
         """The verdict, its report with the size of the file. Operators of files are compared only with operators of

@@ -55,8 +55,7 @@ def interleaved(
     for done in range(rounds):
         if done >= least and time.perf_counter() - begin > seconds:
             break
-        order = reversed(calls.items()) if turning and done % 2 == 0 else calls.items()
-        for name, call in order:
+        for name, call in list(calls.items())[:: -1 if turning and done % 2 == 0 else 1]:
             if warm:
                 call()
             start = time.perf_counter()
