@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from fusekit.algebra.transforms.fourier import Kind
+from fusekit.algebra.transforms.fourier import Axis, Kind
 from fusekit.nn import fourier
 from fusekit.nn.fourier import Fourier
 
@@ -22,7 +22,8 @@ def by_torch(layer: Fourier, z: Tensor, sizes: list[int] | None) -> Tensor:
     }[layer.kind]
     forwards = layer.sign < 0
     given = z.real if layer.kind == "of real" else z
-    return there[not forwards](given, s=sizes, dim=layer.dims, norm=norm if forwards else opposite)
+    result: Tensor = there[not forwards](given, s=sizes, dim=layer.dims, norm=norm if forwards else opposite)
+    return result
 
 
 @st.composite
@@ -54,14 +55,15 @@ def test_it_is_torchs(call: tuple[Fourier, Tensor, list[int] | None], real: bool
 
 def test_tables_of_free_sizes_are_the_matrices() -> None:
     """What a program computes from a size, for each kind; and torch's own beyond the longest."""
-    for kind in ("complex", "of real", "to real"):
+    kinds: tuple[Kind, ...] = ("complex", "of real", "to real")
+    for kind in kinds:
         for n in (1, 2, 5, 8, 30):
             count = n // 2 + 1 if kind == "to real" else n
             parts = [torch.randn(3, count, dtype=torch.float64) for _ in range(1 if kind == "of real" else 2)]
             for sign in (-1, 1):
-                expected = fourier._known(parts, 1, fourier.Axis(n, kind, sign, n**-0.5))  # type: ignore[arg-type]
-                table = fourier._free(parts, 1, kind, n, sign, 0.5)  # type: ignore[arg-type]
-                own = fourier._by_torch(parts, 1, kind, n, sign, 0.5)  # type: ignore[arg-type]
+                expected = fourier._known(parts, 1, Axis(n, kind, sign, n**-0.5))
+                table = fourier._free(parts, 1, kind, n, sign, 0.5)
+                own = fourier._by_torch(parts, 1, kind, n, sign, 0.5)
                 for ours, theirs, third in zip(table, expected, own, strict=True):
                     assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-12)
                     assert torch.allclose(third, theirs, rtol=1e-12, atol=1e-12)
