@@ -27,6 +27,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     from fusekit.api import export, optimize
     from fusekit.checkpoint.load import load
+    from fusekit.comparing import Difference
+    from fusekit.comparing.diff import diff
     from fusekit.errors import (
         CaptureError,
         CheckpointError,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CaptureError",
     "CheckpointError",
+    "Difference",
     "Event",
     "ExportError",
     "FusekitError",
@@ -53,6 +56,7 @@ __all__ = [
     "Validation",
     "VerificationError",
     "__version__",
+    "diff",
     "export",
     "load",
     "optimize",
@@ -63,6 +67,8 @@ __all__ = [
 _HOMES = {
     "api": ("export", "optimize"),
     "checkpoint.load": ("load",),
+    "comparing": ("Difference",),
+    "comparing.diff": ("diff",),
     "errors": ("CaptureError", "CheckpointError", "ExportError", "FusekitError", "Inapplicable", "VerificationError"),
     "grafting.optimize_file": ("optimize_onnx",),
     "model.preprocess": ("Preprocess",),

@@ -27,6 +27,7 @@ from fusekit.cli.options import (
     Model,
     OnnxArgument,
     OptionalTargetOption,
+    OtherArgument,
     Paper,
     ProgramArgument,
     Rules,
@@ -151,6 +152,17 @@ def explain(
 
 
 @_command
+def diff(*, model: Model, other: OtherArgument, paper: Paper, talk: Talk) -> None:
+    """Compare the operators and weights of two models: ONNX files, archives, factories. Runs neither."""
+    theirs = model.like(other)
+    for each in (model, theirs):
+        if not each.is_file or (model.is_file and theirs.is_file):
+            each.check(fed=False)
+    page = paper.path(*model.files(), *theirs.files())
+    _run(talk, lambda commands, screen: commands.diff(model, theirs, screen, page=page), room="comparing_commands")
+
+
+@_command
 def validate(
     *,
     model: Model,
@@ -206,10 +218,11 @@ def _common(
     pass
 
 
-def _run(talk: Talk, work: Callable[[Any, Screen], int], *, of_files: bool = False) -> NoReturn:
+def _run(talk: Talk, work: Callable[[Any, Screen], int], *, of_files: bool = False, room: str = "commands") -> NoReturn:
     """Do the work and exit with its code. The code of a model may raise anything, even SystemExit(0); all of it counts
-    as an error. `of_files`: use the commands for ONNX files in place of those for models."""
-    commands = "fusekit.cli.file_commands" if of_files else "fusekit.cli.commands"
+    as an error. `of_files`: use the commands for ONNX files in place of those for models; `room`: the file of the
+    command."""
+    commands = f"fusekit.cli.{'file_commands' if of_files else room}"
     screen = Screen(talk.quiet, talk.machine, 2 if talk.debug else talk.verbose)
     try:
         code = int(work(import_module(commands), screen))

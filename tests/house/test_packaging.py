@@ -36,7 +36,7 @@ optimizing
 bench checkpoint
 grafting
 api
-inspecting
+inspecting comparing
 cli
 """
 RANK = {room: rank for rank, line in enumerate(ROOMS.split("\n")) for room in line.split()}
