@@ -7,10 +7,11 @@ from typing import Any
 from rich.text import Text
 from torch import nn
 
-from fusekit.cli.commands import open_model, parsed
-from fusekit.cli.console import OK, Screen, Steps
+from fusekit.cli.commands import check, open_model, parsed
+from fusekit.cli.console import DIFFERENT, OK, Screen, Steps
 from fusekit.cli.example_inputs import draw_for_file
 from fusekit.cli.options import Model
+from fusekit.comparing.bisect import bisect as parting
 from fusekit.comparing.diff import diff as differences
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 
@@ -35,6 +36,27 @@ def diff(model: Model, other: Model, screen: Screen, *, page: Path | None = None
         screen.show(Text(f"wrote {page}", style="bold green"))
     screen.emit({"command": "diff", **parsed(found.to_json())})
     return OK
+
+
+def bisect(model: Model, other: Model | None, screen: Screen, **words: Any) -> int:
+    """Show where the results of two models part. The exit code is 1 if they do.
+
+    Args:
+        model, other: where they come from; None: the other is the optimized model. The inputs are those of the first.
+        screen: where to show results.
+        words: the other arguments of `fusekit.bisect`.
+    """
+    with screen.progress(3) as steps:
+        check({"passes": words["passes"]})
+        ours, example = _opened(model, steps)
+        theirs = None if other is None else _opened(replace(other, input=None), steps)[0]
+        steps.begin("looking for where they part")
+        found = parting(ours, theirs, example, **words)
+        if other is not None:
+            found = replace(found, names=_names(model, other))
+    screen.show(found)
+    screen.emit({"command": "bisect", **parsed(found.to_json())})
+    return OK if found.ok else DIFFERENT
 
 
 def _opened(model: Model, steps: Steps) -> tuple[nn.Module | Path, Any]:

@@ -23,6 +23,7 @@ from fusekit.cli.options import (
     Form,
     KeptOnnxArgument,
     LayerArgument,
+    MaybeOtherArgument,
     Measuring,
     Model,
     OnnxArgument,
@@ -160,6 +161,30 @@ def diff(*, model: Model, other: OtherArgument, paper: Paper, talk: Talk) -> Non
             each.check(fed=False)
     page = paper.path(*model.files(), *theirs.files())
     _run(talk, lambda commands, screen: commands.diff(model, theirs, screen, page=page), room="comparing_commands")
+
+
+@_command
+def bisect(
+    *,
+    model: Model,
+    other: MaybeOtherArgument = None,
+    target: FileTargetOption = "onnxruntime",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--pass", metavar="NAME", help="Use only this pass, where rewrites are halved. Can be repeated."),
+    ] = None,
+    tolerance: ToleranceOption = None,
+    talk: Talk,
+) -> None:
+    """Find where the results of two models part, by halving: the operator, or the rewrite. Exit code 1 if they do."""
+    theirs = None if other is None else model.like(other)
+    if theirs is None and model.is_file:
+        raise typer.BadParameter("missing; SOURCE is an ONNX file, so a second one is needed", param_hint="'OTHER'")
+    for each in (model, theirs):
+        if each is not None and (not each.is_file or (model.is_file and theirs is not None and theirs.is_file)):
+            each.check(fed=not each.is_file)
+    words = {"target": target, "passes": only, "tolerance": tolerance}
+    _run(talk, lambda commands, screen: commands.bisect(model, theirs, screen, **words), room="comparing_commands")
 
 
 @_command

@@ -219,6 +219,14 @@ KeptOnnxArgument = Annotated[
 OtherArgument = Annotated[
     str, typer.Argument(metavar="OTHER", help="The other model: as SOURCE, with the same options.", show_default=False)
 ]
+MaybeOtherArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[OTHER]",
+        help="The model that differs: as SOURCE, with the same options. Without it: what `optimize` makes of SOURCE.",
+        show_default=False,
+    ),
+]
 LayerArgument = Annotated[
     str, typer.Argument(metavar="LAYER", help="The path of a layer, such as stages.2.3.", show_default=False)
 ]

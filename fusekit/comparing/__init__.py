@@ -5,5 +5,6 @@ rewrites of an optimization are halved.
 """
 
 from fusekit.comparing.difference import Difference
+from fusekit.comparing.parting import Parting
 
-__all__ = ["Difference"]
+__all__ = ["Difference", "Parting"]

@@ -138,7 +138,7 @@ def path_of(side: Side, name: str) -> str:
     "features.0/Conv" of our files is "features.0"; "/layer1/layer1.0/Conv" of torch's older exporter is "layer1.0".
     """
     where = side.boxes[name].where
-    if side.file is None:
+    if side.path is None:
         return "" if where == name else where
     return torch_path(where)
 

@@ -16,7 +16,6 @@ from torch import Tensor, fx
 
 from fusekit.algebra import Elementwise
 from fusekit.comparing.side import Side
-from fusekit.ir import known
 from fusekit.ir.read import read
 from fusekit.ir.reading import bind
 
@@ -148,8 +147,3 @@ def _wide(weight: Tensor) -> Tensor:
     if weight.is_complex():
         weight = torch.view_as_real(weight.resolve_conj())
     return weight.to(torch.float64)
-
-
-def line_of(node: fx.Node) -> str:
-    """FILE:LINE of the model's source; "" if it is not known."""
-    return known(node).line

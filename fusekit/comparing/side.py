@@ -1,11 +1,13 @@
 """One of two models to compare: its graph, and what can be read of it without running it."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from onnx import NodeProto
 from torch import fx, nn
 
 from fusekit.capture import capture
@@ -13,9 +15,9 @@ from fusekit.checkpoint import Kind, recognise
 from fusekit.checkpoint.load import load
 from fusekit.errors import CaptureError, FusekitError
 from fusekit.grafting import inputs_for, sizes_of
-from fusekit.grafting.importing import SPELLING, Imported, import_file
+from fusekit.grafting.importing import SPELLING, import_file
 from fusekit.grafting.model_file import ModelFile
-from fusekit.ir import Graph
+from fusekit.ir import Graph, known
 from fusekit.ir.spellings import SPELLINGS
 from fusekit.ir.survey import survey
 from fusekit.model import Inputs
@@ -31,16 +33,19 @@ Source = nn.Module | str | Path
 class Side:
     """A model as a graph.
 
-    `name`: what it is called in texts; `graph`: its operators; `size`, `drawing`: of the graph; `file`: the ONNX file
-    that it is, as imported, or None; `module`: the module that it is, or None.
+    `name`: what it is called in texts; `graph`: its operators; `size`, `drawing`: of the graph; `module`: the module
+    that it is, or None; `path`: the ONNX file that it is, or None; `values`: the names of the file's values, by the ids
+    of their boxes; `lines`: where the model's source is known, FILE:LINE by the id of the box.
     """
 
     name: str
     graph: Graph
     size: Totals
     drawing: Drawing
-    file: Imported | None = None
     module: nn.Module | None = None
+    path: Path | None = None
+    values: dict[str, str] = field(default_factory=dict)
+    lines: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def nodes(self) -> dict[str, fx.Node]:
@@ -107,14 +112,27 @@ def _of_module(name: str, module: nn.Module, inputs: Inputs | None, path: Path |
         raise FusekitError(told) from error
     size, drawing = survey(graph)
     size = Totals(size.operators, size.parameters, size.macs, None if path is None else path.stat().st_size)
-    return Side(name, graph, size, drawing, None, module)
+    lines = {node.name: known(node).line for node in graph.nodes if known(node).line[:1] not in ("", "<")}
+    return Side(name, graph, size, drawing, module, lines=lines)
 
 
 def _of_file(name: str, file: ModelFile, inputs: Inputs | None) -> Side:
     imported = import_file(file, _sizes(file, inputs))
     size, drawing = survey(imported.graph)
     total = file_size(file.path, Totals(operators_of(file.graph), numbers_of(file.graph), size.macs))
-    return Side(name, imported.graph, total, drawing, imported)
+    # The file itself is not kept: its weights are in the graph already.
+    values = {node.name: value for node, value in imported.names.items()}
+    lines = {node.name: line for node, (*_, at) in imported.origin.items() if (line := _line(file.graph.node[at]))}
+    return Side(name, imported.graph, total, drawing, None, file.path, values, lines)
+
+
+def _line(node: NodeProto) -> str:
+    """FILE:LINE of the last frame of the model's own that torch's exporter noted; "" without one. Files of fusekit have
+    none."""
+    traces = (each.value for each in node.metadata_props if each.key.endswith("stack_trace"))
+    lines = re.findall(r'File "(.+?)", line (\d+)', next(traces, ""))
+    own = [line for line in lines if "/torch/" not in line[0].replace("\\", "/")]
+    return ":".join((own or lines)[-1]) if lines else ""
 
 
 def _sizes(file: ModelFile, inputs: Inputs | None) -> dict[str, tuple[int, ...]]:

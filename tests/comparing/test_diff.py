@@ -14,7 +14,7 @@ from fusekit.comparing.difference import Change
 from fusekit.comparing.matching import torch_path
 from fusekit.errors import CheckpointError, FusekitError
 from tests.support.cli_room import NET, SIZES, inside, room, run
-from tests.support.pairs import changed, pictures, residual
+from tests.support.pairs import changed, pictures, residual, write_files
 
 __all__ = ["inside", "room"]  # fixtures: pytest finds them by name in this module
 
@@ -26,11 +26,8 @@ BLOCKS = ("1", "2", "3")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The network as it is and folded, and by torch's older exporter, which names nodes in another way."""
     there = tmp_path_factory.mktemp("files")
-    found = {name: there / f"{name}.onnx" for name in ("plain", "folded", "older")}
-    fusekit.export(residual(), found["plain"], X, optimize=False)
-    fusekit.export(residual(), found["folded"], X, measure=False)
-    torch.onnx.export(residual(), (X,), found["older"], dynamo=False, verbose=False)
-    return found
+    torch.onnx.export(residual(), (X,), there / "older.onnx", dynamo=False, verbose=False)
+    return {**write_files(there), "older": there / "older.onnx"}
 
 
 def kinds(found: fusekit.Difference) -> dict[str, str]:

@@ -2,9 +2,14 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
+import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
+
+import fusekit
 
 
 class Block(nn.Module):
@@ -43,3 +48,22 @@ def changed(model: nn.Module, change: Callable[[nn.Module], object]) -> nn.Modul
     with torch.no_grad():
         change(own)
     return own
+
+
+def write_files(folder: Path) -> dict[str, Path]:
+    """The residual network as files: as it is and folded; both with weights of 2.b that are twice as large ("wrong");
+    and as torch's exporter writes it by itself, with the lines of the model's source noted ("noted")."""
+    found = {name: folder / f"{name}.onnx" for name in ("plain", "folded", "wrong", "wrong folded", "noted")}
+    fusekit.export(residual(), found["plain"], pictures(), optimize=False, measure=False)
+    wrong, noted = (onnx.load(found["plain"]) for _ in range(2))
+    weight = next(tensor for tensor in wrong.graph.initializer if tensor.name == "2.b.weight")
+    weight.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(weight), weight.name))
+    frames = f'File "/net.py", line 12, in forward\nFile "{torch.__file__}", line 1, in torch/nn'
+    for node in noted.graph.node:
+        node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value=frames)
+    onnx.save(wrong, found["wrong"])
+    onnx.save(noted, found["noted"])
+    for name in ("folded", "wrong folded"):
+        source = found["wrong" if "wrong" in name else "plain"]
+        assert fusekit.optimize_onnx(source, found[name], measure=False).ok
+    return found
