@@ -64,13 +64,18 @@ def bisect(
     running = runtime(target) if runtime(target).reads_files else ONNX_RUNTIME
     with open_sides(reference, candidate, example_inputs) as sides:
         inputs, names = _inputs(sides, example_inputs, running)
-        matching = Matching(*sides, (meanings(sides[0]), meanings(sides[1])))
-        pairs = common_values(matching, Regions(matching))
+        pairs = _common(sides)
         for side in sides:
             if side.path is not None:
                 side.graph.constants.clear()  # a file is read again, part by part
         found = _Bisection(sides, pairs, inputs, names, running, tolerance).run()
         return replace(found, names=(name_of(reference), name_of(candidate)))
+
+
+def _common(sides: tuple[Side, Side]) -> list[Pair]:
+    """The values in common. What was read of the weights for this is not kept."""
+    matching = Matching(*sides, (meanings(sides[0]), meanings(sides[1])))
+    return common_values(matching, Regions(matching))
 
 
 def _of_rewrites(

@@ -4,6 +4,7 @@
     weights      the same kind, geometry and numbers
     names        the same kind at the same path of the model
     neighbours   the same kind, reading what is matched, or read by what is matched
+    gaps         the same kind, reading what is matched but for operators of one input that only one side has
     places       other kinds in the same place: all that they read is matched, and so is a reader of each
 
 An operator that is found by none of these is only in its model.
@@ -11,7 +12,7 @@ An operator that is found by none of these is only in its model.
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from fusekit.comparing.meaning import Meaning
 from fusekit.comparing.side import Side
@@ -28,19 +29,32 @@ class Matching:
         self.meaning = meaning
         self.partner: dict[str, str] = {}
         self.back: dict[str, str] = {}
+        # what only one side has, and the matched operator (of the second side) behind whose result it stands
+        self._skipped: tuple[dict[str, str], dict[str, str]] = ({}, {})
+        self._behind: dict[str, list[str]] = {}  # the skipped ones of the second side, by what they stand behind
         self._ends()
         self._groups(self._weighted)
         self._groups(self._named)
-        while self._downward() or self._upward():
-            pass
+        self._neighbours()
+        while self._skip():
+            self._neighbours()
         self._places()
 
     def reads_the_same(self, a: str, b: str) -> bool:
         """Whether what two operators read is matched, one for one."""
         ours = [self.partner.get(name) for name in self.before.boxes[a].inputs]
-        theirs = list(self.after.boxes[b].inputs)
+        return self._equal(a, ours, list(self.after.boxes[b].inputs))
+
+    def _reads_alike(self, a: str, b: str) -> bool:
+        """The same, but for operators that were looked through."""
+        ours = [self._stands_for(0, name) for name in self.before.boxes[a].inputs]
+        return self._equal(a, ours, [self._stands_for(1, name) for name in self.after.boxes[b].inputs])
+
+    def _equal(self, a: str, ours: Sequence[str | None], theirs: Sequence[str | None]) -> bool:
+        if None in ours or None in theirs:
+            return False
         if self.meaning[0][a].kind in _COMMUTES:
-            return None not in ours and sorted(map(str, ours)) == sorted(theirs)
+            return sorted(map(str, ours)) == sorted(map(str, theirs))
         return ours == theirs
 
     def _pair(self, a: str, b: str) -> None:
@@ -82,12 +96,19 @@ class Matching:
 
     @staticmethod
     def _weighted(side: Side, meaning: Meaning, name: str) -> Hashable | None:
-        return (meaning.kind, meaning.geometry, meaning.mark) if meaning.weights else None
+        return (meaning.kind, meaning.geometry, meaning.mark) if meaning.mark else None
 
     @staticmethod
     def _named(side: Side, meaning: Meaning, name: str) -> Hashable | None:
         path = path_of(side, name)
         return (meaning.kind, path) if path and side.boxes[name].operator not in _ENDS else None
+
+    def _neighbours(self) -> bool:
+        """Pair neighbours until there are no more. Returns whether there were any."""
+        count = len(self.partner)
+        while self._downward() or self._upward():
+            pass
+        return len(self.partner) > count
 
     def _downward(self) -> bool:
         """Pair operators of one kind that read the same."""
@@ -98,6 +119,30 @@ class Matching:
                 if b is not None:
                     self._pair(a, b)
         return len(self.partner) > count
+
+    def _skip(self) -> bool:
+        """Look through one more operator in each place where the sides part: one that reads a single value, which is
+        matched, and has no partner. Returns whether there were any."""
+        found = 0
+        for number, (side, taken) in enumerate(((self.before, self.partner), (self.after, self.back))):
+            skipped = self._skipped[number]
+            for box in side.boxes.values():
+                if box.id in taken or box.id in skipped or len(box.inputs) != 1 or box.operator in _ENDS:
+                    continue
+                behind = self._stands_for(number, box.inputs[0])
+                if behind is not None:
+                    skipped[box.id] = behind
+                    if number:
+                        self._behind.setdefault(behind, []).append(box.id)
+                    found += 1
+                    if self._neighbours():
+                        return True
+        return bool(found)
+
+    def _stands_for(self, number: int, name: str) -> str | None:
+        """The matched operator of the second side behind whose result a value stands."""
+        matched = self.partner.get(name) if number == 0 else name if name in self.back else None
+        return matched or self._skipped[number].get(name)
 
     def _upward(self) -> bool:
         """Pair what matched operators read in the same place, if it is of one kind."""
@@ -123,10 +168,11 @@ class Matching:
 
     def _candidates(self, a: str) -> Iterator[str]:
         """Operators of the other side that are not matched and read the same."""
-        first = self.partner.get(self.before.boxes[a].inputs[0])
-        for b in self.after.readers.get(first, ()) if first is not None else ():
-            if b not in self.back and self.reads_the_same(a, b):
-                yield b
+        first = self._stands_for(0, self.before.boxes[a].inputs[0])
+        for name in [first, *self._behind.get(first, ())] if first else ():
+            for b in self.after.readers[name]:
+                if b not in self.back and self._reads_alike(a, b):
+                    yield b
 
     def _alike(self, a: str, b: str) -> bool:
         return self.meaning[0][a].kind == self.meaning[1][b].kind

@@ -8,7 +8,8 @@ mark       a few digits of sums over the weights, equal for weights that are equ
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,13 +41,15 @@ ROUNDING = 1e-6  # relative difference of weights up to which they are the same
 
 @dataclass(frozen=True, eq=False)
 class Meaning:
-    """What one operator computes; see above. `of`: how it is called, on which the spelling of the options depends."""
+    """What one operator computes; see above. `of`: how it is called, on which the spelling of the options depends.
+    `weights` reads them from the graph, each time anew: what is read of a large model is not kept.
+    """
 
     kind: str
     geometry: tuple[Any, ...]
     options: tuple[str, ...] | None
     of: str
-    weights: tuple[Tensor, ...]
+    weights: Callable[[], tuple[Tensor, ...]]
     mark: tuple[str, ...]
 
 
@@ -64,10 +67,11 @@ def alike(first: Meaning, second: Meaning) -> bool:
 
 def apart(first: Meaning, second: Meaning) -> float:
     """The largest relative difference of their weights, ‖a − b‖ / ‖a‖; infinite if there are others."""
-    if [tuple(w.shape) for w in first.weights] != [tuple(w.shape) for w in second.weights]:
+    ours, theirs = first.weights(), second.weights()
+    if [tuple(w.shape) for w in ours] != [tuple(w.shape) for w in theirs]:
         return float("inf")
     worst = 0.0
-    for a, b in zip(first.weights, second.weights, strict=True):
+    for a, b in zip(ours, theirs, strict=True):
         if a is b or torch.equal(a, b):
             continue
         a, b = _wide(a), _wide(b)
@@ -78,6 +82,12 @@ def apart(first: Meaning, second: Meaning) -> float:
 
 
 def _meaning(side: Side, node: fx.Node) -> Meaning:
+    meaning, weights = _read(side, node)
+    return replace(meaning, mark=tuple(map(_mark, weights)))
+
+
+def _read(side: Side, node: fx.Node) -> tuple[Meaning, tuple[Tensor, ...]]:
+    """The meaning without its mark, and the weights."""
     box = side.boxes[node.name]
     reading = read(side.graph, node)
     value = None if reading is None else reading.known
@@ -94,7 +104,7 @@ def _meaning(side: Side, node: fx.Node) -> Meaning:
         kind, weights, geometry = _spelled(node, box.operator), tuple(_constants(side, node)), ()
     weights = tuple(each.detach() for each in weights)
     options = _options(side, node) if value is None or isinstance(value, Elementwise) else None
-    return Meaning(kind, geometry, options, node.op, weights, tuple(map(_mark, weights)))
+    return Meaning(kind, geometry, options, node.op, lambda: _read(side, node)[1], ()), weights
 
 
 def _options(side: Side, node: fx.Node) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from onnx import NodeProto
 from torch import fx, nn
 
@@ -110,10 +111,20 @@ def _of_module(name: str, module: nn.Module, inputs: Inputs | None, path: Path |
     except CaptureError as error:
         told = f"{name} cannot be read as one graph ({error}); compare ONNX files made of it"
         raise FusekitError(told) from error
+    _share(graph, module)
     size, drawing = survey(graph)
     size = Totals(size.operators, size.parameters, size.macs, None if path is None else path.stat().st_size)
     lines = {node.name: known(node).line for node in graph.nodes if known(node).line[:1] not in ("", "<")}
     return Side(name, graph, size, drawing, module, lines=lines)
+
+
+def _share(graph: Graph, module: nn.Module) -> None:
+    """Give the graph, which was made of a copy, the weights of the module itself. Nobody writes to either."""
+    own = dict((*module.named_parameters(), *module.named_buffers()))
+    for name, value in graph.constants.items():
+        weight = own.get(name)
+        if weight is not None and weight.dtype == value.dtype and torch.equal(weight, value):
+            graph.constants[name] = weight.detach()
 
 
 def _of_file(name: str, file: ModelFile, inputs: Inputs | None) -> Side:
