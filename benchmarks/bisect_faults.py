@@ -69,8 +69,8 @@ def _scaled(model: nn.Module, path: str) -> None:
     model.get_submodule(path).weight.data[0].mul_(1.5)  # type: ignore[union-attr,operator]
 
 
-def _entry(model: nn.Module, path: str) -> None:
-    model.get_submodule(path).weight.data.view(-1)[0] += 0.5  # type: ignore[union-attr,operator]
+def _tap(model: nn.Module, path: str) -> None:
+    model.get_submodule(path).weight.data[:, :, 0, 0] += 0.05  # type: ignore[union-attr,operator]
 
 
 def _swapped(model: nn.Module, path: str) -> None:
@@ -90,7 +90,7 @@ def _activation(model: nn.Module, path: str) -> None:
 
 FAULTS: dict[str, Callable[[nn.Module, str], None]] = {
     "one filter × 1.5": _scaled,
-    "one weight + 0.5": _entry,
+    "one tap + 0.05": _tap,
     "axes swapped": _swapped,
     "one NaN": _nan,
 }

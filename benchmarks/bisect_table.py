@@ -106,7 +106,7 @@ def told(case: Case, files: Path) -> dict[str, Any]:
         "fault": case.fault,
         "at": case.path,
         "way": case.way,
-        "found": "yes" if result["hit"] else "NO",
+        "found": "yes" if result["hit"] else "outputs agree" if result["runs"] == 1 else "NO",
         "operators told": result["told"],
         "halved": result["steps"],
         "runs": result["runs"],

@@ -225,6 +225,12 @@ def bench(
 
 
 @_command
+def doctor(*, talk: Talk) -> None:
+    """Say what is installed and what is missing, and try the core. Exit code 0 if the core works."""
+    _run(talk, lambda commands, screen: commands.doctor(screen), room="doctor_command")
+
+
+@_command
 def passes(*, talk: Talk) -> None:
     """List the passes by stage, with their laws and options, and the runtimes."""
     _run(talk, lambda commands, screen: commands.passes(screen))
