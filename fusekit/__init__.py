@@ -4,6 +4,8 @@
     result = fusekit.export(model, "model.onnx", (x,))          the same as ONNX, run and compared
     fusekit.validate(model, "model.onnx", (x,))                 compared again
     result = fusekit.optimize_onnx("model.onnx", "small.onnx")  a file of anybody's, folded, run and compared
+    fusekit.diff(model, "model.onnx")                           the operators and weights that differ
+    fusekit.bisect(model, "model.onnx", (x,))                   the first operator after which results differ
 
 The names below are looked up when first used: `fusekit --help` should not wait seconds for torch.
 """
@@ -27,6 +29,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     from fusekit.api import export, optimize
     from fusekit.checkpoint.load import load
+    from fusekit.comparing import Difference, Parting
+    from fusekit.comparing.bisect import bisect
+    from fusekit.comparing.diff import diff
     from fusekit.errors import (
         CaptureError,
         CheckpointError,
@@ -43,16 +48,20 @@ if TYPE_CHECKING:
 __all__ = [
     "CaptureError",
     "CheckpointError",
+    "Difference",
     "Event",
     "ExportError",
     "FusekitError",
     "Inapplicable",
     "Outcome",
+    "Parting",
     "Preprocess",
     "Report",
     "Validation",
     "VerificationError",
     "__version__",
+    "bisect",
+    "diff",
     "export",
     "load",
     "optimize",
@@ -63,6 +72,9 @@ __all__ = [
 _HOMES = {
     "api": ("export", "optimize"),
     "checkpoint.load": ("load",),
+    "comparing": ("Difference", "Parting"),
+    "comparing.bisect": ("bisect",),
+    "comparing.diff": ("diff",),
     "errors": ("CaptureError", "CheckpointError", "ExportError", "FusekitError", "Inapplicable", "VerificationError"),
     "grafting.optimize_file": ("optimize_onnx",),
     "model.preprocess": ("Preprocess",),
