@@ -36,6 +36,7 @@ class Pipeline:
     after: list[Totals] = field(default_factory=list)
     drawn: list[Drawing] = field(default_factory=list)  # the program as it was captured
     redrawn: list[Drawing] = field(default_factory=list)  # the result
+    left_out: set[str] = field(default_factory=set)  # passes of other packages that failed
     times: tuple[float, float] | None = None  # milliseconds of the whole model and of the result
 
     def run(self, module: nn.Module, inputs: Inputs | None, path: str = "") -> nn.Module:
@@ -73,7 +74,8 @@ class Pipeline:
         if inputs is not None:
             self.events += lower_complex(graph, inputs, options, path or "model")
         rates = options.runtime.rates
-        driver = Driver(graph, rates, options.strict, options.progress, options.clock, options.vetoed)
+        words = (options.strict, options.progress, options.clock, options.vetoed)
+        driver = Driver(graph, rates, *words, guests=options.guests, left_out=self.left_out)
         try:
             driver.run(options.stages)
         finally:
