@@ -204,6 +204,7 @@ def passes(screen: Screen) -> int:
     readers = [{"name": name, "package": OPERATORS.package(name)} for name in OPERATORS.names()]
     lines += [Text(f"operators {each['name']}: read by {each['package']}") for each in readers]
     left_out = [line for registry in (OTHERS, RUNTIMES, OPERATORS) for line in registry.left_out()]
+    lines += [Text(f"left out: {line}") for line in left_out]
     screen.show(table, "", *lines)
     screen.emit({"command": "passes", "passes": rows, "targets": listed, "operators": readers, "left_out": left_out})
     return OK
