@@ -27,7 +27,7 @@ if not (_here / "passes").is_dir() and (_here.parent / "passes").is_dir():
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from fusekit.api import export, optimize
+    from fusekit.api import export, optimize, register
     from fusekit.checkpoint.load import load
     from fusekit.comparing import Difference, Parting
     from fusekit.comparing.bisect import bisect
@@ -66,11 +66,12 @@ __all__ = [
     "load",
     "optimize",
     "optimize_onnx",
+    "register",
     "validate",
 ]
 
 _HOMES = {
-    "api": ("export", "optimize"),
+    "api": ("export", "optimize", "register"),
     "checkpoint.load": ("load",),
     "comparing": ("Difference", "Parting"),
     "comparing.bisect": ("bisect",),

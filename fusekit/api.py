@@ -1,20 +1,28 @@
-"""The public functions `optimize` and `export`. The third one, `validate`, is in `validation/judge.py`."""
+"""The public functions `optimize`, `export` and `register`. `validate` is in `validation/judge.py`."""
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from fusekit.errors import ExportError, FusekitError, told_as
+from fusekit.extensions import Registered, Registry
+from fusekit.grafting.meaning import FileReaders
+from fusekit.ir.operators import OPERATORS
+from fusekit.ir.spellings import Spelling
 from fusekit.model import Inputs, plain_modes
 from fusekit.model.alone import alone
 from fusekit.model.preprocess import Preprocess
 from fusekit.model.unwrapped import unwrapped
 from fusekit.onnx_export import INTERLEAVED, between_real_ends
 from fusekit.optimizing import Export, Options, optimized
+from fusekit.optimizing.laws import OTHERS
 from fusekit.optimizing.race import BUDGET
 from fusekit.rewriting import Progress, Rewrite
+from fusekit.runtimes import RUNTIMES
+from fusekit.runtimes.protocol import Runtime
 from fusekit.validation import Reference, Validation
 
 
@@ -42,7 +50,7 @@ def optimize(
             shapes and dtypes are known, more can be captured and folded, and the result is compared with the model.
         target: the runtime to optimize for: "torch", "onnxruntime", "openvino", or one that another package registers
             (`fusekit passes` lists them).
-        passes: names (`fusekit.passes.PASSES`) or instances of the rewrites to use; all by default.
+        passes: names or instances of the rewrites to use; all by default (`fusekit passes` lists them).
         strict: raise VerificationError where a rewrite fails its check, instead of rolling it back.
         progress: called with (stage, done, total).
         tolerance: bound on the relative error, checked on all probes of `validate`; on the probe of wide dynamic range,
@@ -133,3 +141,32 @@ def _behind(preprocess: Preprocess | None, model: nn.Module) -> nn.Module:
     if not isinstance(preprocess, Preprocess):
         raise FusekitError(f"preprocess must be a fusekit.Preprocess, got {type(preprocess).__name__}")
     return preprocess(model)
+
+
+def register(extension: Rewrite | Runtime | Spelling | FileReaders, name: str | None = None) -> Registered:
+    """Add a pass, a runtime or readers of operators to this process, as an entry point of a package would.
+
+    Args:
+        extension: an instance of `fusekit.rewriting.Rewrite`; an object with the attributes of
+            `fusekit.runtimes.protocol.Runtime`; a `fusekit.ir.spellings.Spelling`, for operators of torch; or a
+            `fusekit.grafting.meaning.FileReaders`, for operators of ONNX files.
+        name: its name; by default the `name` that passes and runtimes have.
+
+    Returns:
+        A handle. Its `undo()` removes the extension; so does the end of a `with` block over it.
+
+    Raises:
+        FusekitError: it is none of these, something is missing in it, or its name is in use.
+    """
+    registry: Registry[Any] = OPERATORS
+    if isinstance(extension, Rewrite):
+        registry = OTHERS
+    elif not isinstance(extension, Spelling | FileReaders):
+        registry = RUNTIMES
+        if not hasattr(extension, "reads_files"):
+            told = "expected a pass (Rewrite), a runtime, a Spelling or FileReaders"
+            raise FusekitError(f"{told}, got {type(extension).__name__}")
+    known = name or getattr(extension, "name", None)
+    if not isinstance(known, str):
+        raise FusekitError("readers of operators have no name of their own: register(readers, name)")
+    return registry.register(known, extension)

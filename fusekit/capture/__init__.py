@@ -25,6 +25,7 @@ from fusekit.capture.sizes_asked import ask_sources_for_sizes
 from fusekit.capture.symbolic import TraceFailed
 from fusekit.errors import CaptureError
 from fusekit.ir import Graph
+from fusekit.ir.operators import OPERATORS
 from fusekit.ir.spelling import has_hooks
 from fusekit.model import Freedom, Inputs
 
@@ -45,6 +46,7 @@ class Captured:
 def capture(model: nn.Module, inputs: Inputs | None = None, *, fixed: bool = False) -> Captured:
     """The model's forward as a Graph. The model is one's own copy, in eval mode: tracing may leave traces in it.
     `fixed`: rather whole and of the example's sizes, all but the batch or all, than in parts."""
+    OPERATORS.all()  # what other packages say that their operators mean
     reasons = []
     try:
         return Captured(_symbolic(model, inputs), "symbolic trace")

@@ -29,13 +29,16 @@ from fusekit.errors import ExportError, FusekitError
 from fusekit.files import scratch
 from fusekit.inspecting.explain import explain as explained
 from fusekit.inspecting.inspect import inspect as look_into
+from fusekit.ir.operators import OPERATORS
 from fusekit.model import Inputs, export_program
 from fusekit.model.own_copy import own_copy
 from fusekit.model.preprocess import Preprocess
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
-from fusekit.passes import CHOOSE, STAGES
+from fusekit.optimizing.laws import OTHERS, stages
+from fusekit.optimizing.laws import passes as passes_by_name
+from fusekit.passes import CHOOSE
 from fusekit.report import Report
-from fusekit.runtimes import runtimes
+from fusekit.runtimes import RUNTIMES, runtimes
 from fusekit.runtimes.onnx_runtime import SILENT
 from fusekit.runtimes.pytorch import PyTorch
 from fusekit.validation import Validation
@@ -176,26 +179,34 @@ def bench(
 
 def passes(screen: Screen) -> int:
     """Show the stages in order, each with its passes, their laws and options; then the runtimes to optimize for."""
+    with screen.progress(1):  # what is broken in other packages is told in a line
+        known, targets = passes_by_name(), runtimes()
+        OPERATORS.all()
     table = Table(box=None, pad_edge=False)
-    for heading in ("stage", "pass", "law", "options"):
+    theirs = OTHERS.names()
+    for heading in ("stage", "pass", "law", "options", *(("package",) if theirs else ())):
         table.add_column(heading, overflow="fold")
-    rows = []
-    for stage in STAGES:
+    rows: list[dict[str, Any]] = []
+    for stage in stages(known):
         for rule in stage.passes:
             law = (type(rule).__doc__ or "").strip().split("\n")[0]
             options = {option.name: getattr(rule, option.name) for option in fields(rule) if option.name != "name"}
             spelled = ", ".join(f"{name}={value}" for name, value in options.items())
-            table.add_row(stage.name, rule.name, Text(law), Text(spelled))
-            rows.append(
-                {"stage": stage.name, "name": rule.name, "law": law, "options": {k: str(v) for k, v in options.items()}}
-            )
+            package = OTHERS.package(rule.name) if rule.name in theirs else "fusekit"
+            table.add_row(stage.name, rule.name, Text(law), Text(spelled), *((package,) if theirs else ()))
+            texts = {name: str(value) for name, value in options.items()}
+            rows.append({"stage": stage.name, "name": rule.name, "law": law, "options": texts, "package": package})
     law = "Whole regions in the memory format channels_last, where measuring shows that it is faster (torch)."
     table.add_row(CHOOSE, CHANNELS_LAST, Text(law), "")
-    rows.append({"stage": CHOOSE, "name": CHANNELS_LAST, "law": law, "options": {}})
-    targets = [{"name": r.name, "title": r.title, "missing": r.missing()} for r in runtimes()]
-    lines = [Text(f"target {t['name']}: {t['title']}{', ' * bool(t['missing'])}{t['missing']}") for t in targets]
+    rows.append({"stage": CHOOSE, "name": CHANNELS_LAST, "law": law, "options": {}, "package": "fusekit"})
+    listed = [{"name": r.name, "title": r.title, "missing": r.missing()} for r in targets]
+    lines = [Text(f"target {t['name']}: {t['title']}{', ' * bool(t['missing'])}{t['missing']}") for t in listed]
+    readers = [{"name": name, "package": OPERATORS.package(name)} for name in OPERATORS.names()]
+    lines += [Text(f"operators {each['name']}: read by {each['package']}") for each in readers]
+    left_out = [line for registry in (OTHERS, RUNTIMES, OPERATORS) for line in registry.left_out()]
+    lines += [Text(f"left out: {line}") for line in left_out]
     screen.show(table, "", *lines)
-    screen.emit({"command": "passes", "passes": rows, "targets": targets})
+    screen.emit({"command": "passes", "passes": rows, "targets": listed, "operators": readers, "left_out": left_out})
     return OK
 
 
@@ -230,8 +241,10 @@ def check(words: Mapping[str, Any]) -> None:
     opset, newest = words.get("opset"), onnx.defs.onnx_opset_version()
     if opset is not None and opset > newest:
         raise ExportError(f"opset {opset} does not exist; the newest is {newest}")
-    known = [*(rule.name for stage in STAGES for rule in stage.passes), CHANNELS_LAST]
-    for name in words["passes"] or ():
+    if not words["passes"]:
+        return
+    known = [*passes_by_name(), CHANNELS_LAST]
+    for name in words["passes"]:
         if name not in known:
             raise FusekitError(f"unknown pass {name!r}; known are {', '.join(known)} (see `fusekit passes`)")
 

@@ -69,7 +69,7 @@ def of_requirement(group: str, needed: Requirement, *, core: bool) -> Finding:
 def _python() -> Iterator[Finding]:
     version = platform.python_version()
     try:
-        needed = SpecifierSet(dict(metadata.metadata(DISTRIBUTION).items()).get("Requires-Python") or "")
+        needed = SpecifierSet(metadata.metadata(DISTRIBUTION)["Requires-Python"] or "")
         good = needed.contains(version, prereleases=True)
         told = f"{version} ({platform.machine()})"
         advice = "" if good else f"use Python {needed}"

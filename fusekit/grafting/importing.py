@@ -29,6 +29,7 @@ from fusekit.grafting.operator_node import OperatorNode
 from fusekit.grafting.operators import READERS
 from fusekit.grafting.shapes import Shapes, Sizes
 from fusekit.ir import Graph, Known, note
+from fusekit.ir.operators import OPERATORS
 from fusekit.ir.reading import Arguments, Reading
 from fusekit.ir.spellings import SPELLINGS, Spelling
 from fusekit.ir.survey import mark
@@ -101,6 +102,7 @@ def import_file(
 ) -> Imported:
     """The file as a graph; `sizes`: of its inputs by name, where they are known; `stands_for`: of a file that was made
     of another one, `Imported.stands_for` of that."""
+    OPERATORS.all()  # what other packages say that their operators mean
     shapes = Shapes(file.proto, sizes)
     imported = _Importer(file, Constants(file, shapes), shapes).run()
     if stands_for is None:
@@ -168,7 +170,7 @@ class _Importer:
 
     def _meaning(self, node: OperatorNode) -> Meaning | None:
         """What a node means, if its attributes and constants make sense: else it is the runtime's to say so."""
-        reader = READERS.get(node.operator)
+        reader = READERS.get(node.full_name)
         try:
             meaning = reader(node, self.known) if reader is not None else None
             if isinstance(meaning, Linear):

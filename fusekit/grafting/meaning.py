@@ -72,3 +72,11 @@ class Known:
 
 Meaning = Linear | Called
 Reader = Callable[[OperatorNode, Known], Meaning | None]
+
+
+@dataclass(frozen=True)
+class FileReaders:
+    """Readers of operators of files that another package brings: by name, with the domain before it if that is not the
+    standard one ("com.example::Scale")."""
+
+    readers: Mapping[str, Reader]

@@ -12,7 +12,7 @@ from fusekit.grafting.model_file import is_standard
 
 @dataclass(frozen=True, eq=False)
 class OperatorNode:
-    """A node and the version of the standard operators of its file."""
+    """A node (`proto`) and the version of the standard operators of its file (`opset`)."""
 
     proto: NodeProto
     opset: int
@@ -21,6 +21,11 @@ class OperatorNode:
     def operator(self) -> str:
         """Its name; "" for operators of other domains, which mean what others say."""
         return self.proto.op_type if is_standard(self.proto.domain) else ""
+
+    @property
+    def full_name(self) -> str:
+        """Its name; for operators of other domains, with the domain: "com.example::Scale"."""
+        return self.operator or f"{self.proto.domain}::{self.proto.op_type}"
 
     @cached_property
     def inputs(self) -> list[str]:

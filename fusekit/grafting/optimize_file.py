@@ -159,10 +159,12 @@ def folded(
         return file, [Event("read", "model", Outcome.REFUSED, reason=reason)], None
     done: list[Event] = []
     stands_for: StandsFor = None
+    left_out: set[str] = set()
     for _ in range(_ROUNDS):
         imported = import_file(file, sizes, stands_for)
         written = partial(has_form, opset=file.opset)
-        driver = Driver(imported.graph, options.runtime.rates, options.strict, options.progress, has_form=written)
+        words = (imported.graph, options.runtime.rates, options.strict, options.progress)
+        driver = Driver(*words, has_form=written, guests=options.guests, left_out=left_out)
         events = driver.run(stage for stage in options.stages if not stage.contest)  # realizations: the runtime's
         applied = [event for event in (*done, *events) if event.outcome is Outcome.APPLIED]
         proto = graft(imported, applied, __version__)

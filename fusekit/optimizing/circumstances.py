@@ -4,22 +4,17 @@ import platform
 
 import torch
 
+from fusekit.optimizing.laws import BESIDE
 from fusekit.optimizing.options import Options
 from fusekit.runtimes.protocol import Runtime
 from fusekit.version import __version__
-
-_OTHERS = {  # rewrites that are no passes
-    "lower-complex": "complex arithmetic = real arithmetic on the pairs (re, im)",
-    "batch-calls": "f(x1), ..., f(xk) = split(f(concat(x1, ..., xk))) along the batch",
-    "channels-last": "the same numbers, in another order in memory",
-}
 
 
 def laws(options: Options) -> tuple[tuple[str, str], ...]:
     """(name of the rewrite, its law in one line), as the docstring of its class states it."""
     rules = [rule for stage in options.stages for rule in stage.passes]
     stated = {rule.name: (type(rule).__doc__ or "").strip().split("\n")[0] for rule in rules}
-    return tuple({**stated, **_OTHERS}.items())
+    return tuple({**stated, **BESIDE}.items())
 
 
 def machine(runtime: Runtime) -> tuple[tuple[str, str], ...]:

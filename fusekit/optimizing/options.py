@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from fusekit.errors import FusekitError
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
+from fusekit.optimizing.laws import OTHERS, passes, stages
 from fusekit.optimizing.race import Clock
 from fusekit.optimizing.undo import HARMLESS, Place
-from fusekit.passes import CHOOSE, PASSES, STAGES
+from fusekit.passes import CHOOSE
 from fusekit.report import Event
 from fusekit.rewriting import Progress, Rewrite, Stage
 from fusekit.runtimes import runtime
@@ -21,7 +22,8 @@ _LAYOUTS = {"use-planar-conv", "use-planar-channels-last", "use-channels-last"}
 @dataclass(frozen=True)
 class Options:
     """The options described at `api.optimize`. `vetoed`: rewrites that must not be applied at these places again;
-    `most`: how many rewrites may be committed, None for all."""
+    `most`: how many rewrites may be committed, None for all. `guests`: the names of the passes that other packages
+    bring."""
 
     runtime: Runtime
     stages: Sequence[Stage]
@@ -32,6 +34,7 @@ class Options:
     relays: bool = False  # whether whole regions may be converted to channels last
     vetoed: frozenset[Place] = frozenset()
     most: int | None = None
+    guests: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -52,7 +55,8 @@ class Options:
         clock = Clock(found, budget, progress=progress) if measure and os.environ.get(NO_MEASURE, "1") != "0" else None
         relays = passes is None or CHANNELS_LAST in passes
         names = passes if passes is None or isinstance(passes, str) else [p for p in passes if p != CHANNELS_LAST]
-        return cls(found, select(names), strict, progress, tolerance, clock, relays)
+        guests = frozenset(OTHERS.names())
+        return cls(found, select(names), strict, progress, tolerance, clock, relays, guests=guests)
 
     @property
     def plainer(self) -> "Options":
@@ -76,24 +80,18 @@ class Options:
         return replace(self, vetoed=self.vetoed | {(event.rewrite, event.where) for event in events})
 
 
-def select(passes: Sequence[str | Rewrite] | None) -> list[Stage]:
-    """The stages, with only the given passes (None: all of them).
+def select(chosen: Sequence[str | Rewrite] | None) -> list[Stage]:
+    """The stages, with only the `chosen` passes (None: all of them, also those of other packages).
 
-    A pass is given by name or as an instance; an instance replaces the pass of the same name. A new realization is
-    added to the stage of choice; any other new pass gets a stage before it. Raises FusekitError for an unknown name.
+    A pass is given by name or as an instance; an instance replaces the pass of the same name. Raises FusekitError for
+    an unknown name.
     """
-    if passes is None:
-        return list(STAGES)
-    if isinstance(passes, str):
-        passes = [passes]
-    unknown = [p for p in passes if isinstance(p, str) and p not in PASSES]
+    known = passes()
+    if chosen is None:
+        return stages(known)
+    named: list[str | Rewrite] = [chosen] if isinstance(chosen, str) else list(chosen)
+    unknown = [p for p in named if isinstance(p, str) and p not in known]
     if unknown:
-        raise FusekitError(f"no pass named {unknown[0]!r}; there are {', '.join(PASSES)}")
-    chosen = {p if isinstance(p, str) else p.name: PASSES[p] if isinstance(p, str) else p for p in passes}
-    stages = [replace(s, passes=tuple(chosen[p.name] for p in s.passes if p.name in chosen)) for s in STAGES]
-    added = [rewrite for name, rewrite in chosen.items() if name not in PASSES]
-    realizations = tuple(rewrite for rewrite in added if rewrite.realizes)
-    before = Stage("added", tuple(rewrite for rewrite in added if not rewrite.realizes))
-    choose = next(index for index, stage in enumerate(stages) if stage.name == CHOOSE)
-    with_new = replace(stages[choose], passes=(*stages[choose].passes, *realizations))
-    return [*stages[:choose], *([before] if before.passes else []), with_new, *stages[choose + 1 :]]
+        broken = OTHERS.broken.get(str(unknown[0]))
+        raise FusekitError(broken or f"no pass named {unknown[0]!r}; there are {', '.join(known)}")
+    return stages({p if isinstance(p, str) else p.name: known[p] if isinstance(p, str) else p for p in named})

@@ -37,6 +37,7 @@ class Pipeline:
     drawn: list[Drawing] = field(default_factory=list)  # the program as it was captured
     redrawn: list[Drawing] = field(default_factory=list)  # the result
     committed: list[Event] = field(default_factory=list)  # by drivers, in order
+    left_out: set[str] = field(default_factory=set)  # passes of other packages that failed
     times: tuple[float, float] | None = None  # milliseconds of the whole model and of the result
 
     def run(self, module: nn.Module, inputs: Inputs | None, path: str = "") -> nn.Module:
@@ -75,7 +76,8 @@ class Pipeline:
             self.events += lower_complex(graph, inputs, options, path or "model")
         rates = options.runtime.rates
         most = None if options.most is None else options.most - len(self.committed)
-        driver = Driver(graph, rates, options.strict, options.progress, options.clock, options.vetoed, most=most)
+        words = (options.strict, options.progress, options.clock, options.vetoed)
+        driver = Driver(graph, rates, *words, most=most, guests=options.guests, left_out=self.left_out)
         try:
             driver.run(options.stages)
         finally:

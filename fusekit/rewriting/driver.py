@@ -5,16 +5,16 @@ case: a fold that saves nothing does not pay. Every commit lowers the cost, so e
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import fx
 
 from fusekit.algebra import EAGER, Composition, Map, Rates, Shape
-from fusekit.errors import VerificationError
-from fusekit.ir import Graph
+from fusekit.errors import VerificationError, reason_of
+from fusekit.ir import Graph, where
 from fusekit.model import computing_threads
 from fusekit.report import Event, Outcome
 from fusekit.rewriting.attempt import Attempt, has_any_form
@@ -43,7 +43,8 @@ class Driver:
     With a `clock`, contests are decided by measured times, otherwise by price. `vetoed` holds pairs (rewrite, where) of
     realizations that must not be used there, because the whole model was slower with them. `has_form` says which maps
     can be written where the graph goes; a rewrite that makes another one is refused. With `most`, it stops after so
-    many commits.
+    many commits. `guests` names the passes that are not fusekit's own: after the first failure, such a pass is left
+    out. `left_out` holds the names of these; several drivers may share it.
     """
 
     graph: Graph
@@ -54,6 +55,8 @@ class Driver:
     vetoed: frozenset[tuple[str, str]] = frozenset()
     has_form: Callable[[Map], bool] = has_any_form
     most: int | None = None
+    guests: Collection[str] = ()
+    left_out: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.committed: list[Event] = []
@@ -113,16 +116,31 @@ class Driver:
             if event.outcome is Outcome.REFUSED:
                 self._refused[rewrite.name, match.nodes] = event
                 continue
-            self.events.append(event)
-            if self.strict:
-                raise VerificationError(f"{event.rewrite} at {event.where}: {event.reason}")
+            self._reject(event)
         return []
+
+    def _reject(self, event: Event) -> None:
+        """Record that a rewrite failed. A pass of ours may be right elsewhere; about one of others nothing is known."""
+        if event.rewrite in self.guests:
+            self.left_out.add(event.rewrite)
+            event = replace(event, reason=f"{event.reason}; this pass of another package is left out from here on")
+        self.events.append(event)
+        if self.strict:
+            raise VerificationError(f"{event.rewrite} at {event.where}: {event.reason}")
 
     def _match(self, rewrite: Rewrite, node: fx.Node) -> Match | None:
         """The pattern's match at a node. Until an attempt changes the graph, patterns read each node once."""
+        if rewrite.name in self.left_out:
+            return None
         self.graph.readings = self._readings
         try:
             return rewrite.pattern.match(self.graph, node)
+        except Exception as error:
+            if rewrite.name not in self.guests:
+                raise
+            reason = f"its pattern failed ({reason_of(error)})"
+            self._reject(Event(rewrite.name, where(node), Outcome.REJECTED, reason=reason))
+            return None
         finally:
             self.graph.readings = None
 
@@ -148,7 +166,7 @@ class Driver:
             elif refusal.outcome is Outcome.REFUSED:
                 self._refused[rewrite.name, match.nodes] = refusal
             else:
-                self.events.append(refusal)
+                self._reject(refusal)
         if not entrants:
             return []
         winner = self._fastest(entrants)
@@ -160,11 +178,10 @@ class Driver:
         before = set(self.graph.nodes)
         event = winner.carry_out()
         self._readings.clear()
-        self.events.append(event)
         if event.outcome is not Outcome.APPLIED:
-            if self.strict:
-                raise VerificationError(f"{event.rewrite} at {event.where}: {event.reason}")
+            self._reject(event)
             return []
+        self.events.append(event)
         self.committed.append(event)
         self._settled.update(new for new in self.graph.nodes if new not in before)
         return winner.touched

@@ -28,6 +28,7 @@ class Rewrite:
     `by_value`: the law depends on the values of the weights, so it cannot be priced from their shapes alone.
     `realizes`: the right-hand side is the same map computed in another way. It competes with other realizations in the
         stage of choice, and is undone if the whole model is slower or less accurate with it.
+    `stage`: for a pass of another package, the stage whose passes it runs with; empty: none of them, or the choice.
     """
 
     name: ClassVar[str]
@@ -38,6 +39,7 @@ class Rewrite:
     hope: ClassVar[float] = 1.0
     by_value: ClassVar[bool] = False
     realizes: ClassVar[bool] = False
+    stage: ClassVar[str] = ""
 
     def propose(self, *maps: Any) -> Map | Combination:
         """The right-hand side of the law for these maps, outermost first. Raises Inapplicable where the law does not

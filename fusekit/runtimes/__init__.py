@@ -12,17 +12,16 @@ from __future__ import annotations
 import warnings
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from fusekit.errors import FusekitError
+from fusekit.extensions import Registry
 
 if TYPE_CHECKING:
     from fusekit.runtimes.protocol import Runtime
 
-__all__ = ["GROUP", "available", "known", "runtime", "runtimes"]
+__all__ = ["RUNTIMES", "available", "known", "runtime", "runtimes"]
 
-GROUP = "fusekit.runtimes"
 _OURS = {
     "torch": "fusekit.runtimes.pytorch:PyTorch",
     "onnxruntime": "fusekit.runtimes.onnx_runtime:OnnxRuntime",
@@ -30,25 +29,25 @@ _OURS = {
 }
 
 
-@cache
-def _entries() -> dict[str, EntryPoint]:
-    """All runtimes by name, fusekit's own first. An entry point of another package cannot replace one of these."""
-    others = {entry.name: entry for entry in entry_points(group=GROUP)}
-    ours = {name: EntryPoint(name, value, GROUP) for name, value in _OURS.items()}
-    return {**others, **ours} if not others else {**ours, **{k: v for k, v in others.items() if k not in ours}}
+def _accepted(name: str, value: object) -> Runtime:
+    found: Runtime = import_module("fusekit.runtimes.accepted").accepted(name, value)  # it imports torch
+    return found
+
+
+RUNTIMES: Registry[Runtime] = Registry("fusekit.runtimes", "runtime", _accepted, taken=_OURS)  # of other packages
 
 
 def known() -> tuple[str, ...]:
     """The names that `target` can have."""
-    return tuple(_entries())
+    return (*_OURS, *RUNTIMES.names())
 
 
 def runtime(name: str) -> Runtime:
     """The runtime of this `name`, ready to run. Raises FusekitError if there is none, if it cannot be loaded, or if a
     package that it needs is not installed."""
-    if name not in _entries():
+    if name not in (*known(), *RUNTIMES.broken):
         raise FusekitError(f"target must be one of {', '.join(known())}, got {name!r}")
-    found = _loaded(name)
+    found = _own(name) if name in _OURS else RUNTIMES.get(name)
     if missing := found.missing():
         raise FusekitError(missing)
     return found
@@ -58,12 +57,12 @@ def runtimes() -> list[Runtime]:
     """All runtimes whose class can be loaded, even if a package they need is not installed. A runtime that cannot be
     loaded gives a warning."""
     found = []
-    for name in known():
+    for name in _OURS:
         try:
-            found.append(_loaded(name))
+            found.append(_own(name))
         except FusekitError as error:
             warnings.warn(f"fusekit: {error}", stacklevel=2)
-    return found
+    return [*found, *RUNTIMES.all().values()]
 
 
 def available() -> list[Runtime]:
@@ -72,11 +71,12 @@ def available() -> list[Runtime]:
 
 
 @cache
-def _loaded(name: str) -> Runtime:
-    entry = _entries()[name]
+def _own(name: str) -> Runtime:
+    """One of fusekit's own runtimes."""
+    module, _, attribute = _OURS[name].partition(":")
     try:
-        made: Runtime = getattr(import_module(entry.module), entry.attr)()
-    except Exception as error:  # code of another package, which may raise anything
+        made: Runtime = getattr(import_module(module), attribute)()
+    except Exception as error:  # the package of the runtime, which may raise anything
         reason = f"{type(error).__name__}: {error}"
-        raise FusekitError(f"the runtime {name!r} ({entry.value}) cannot be loaded: {reason}") from error
+        raise FusekitError(f"the runtime {name!r} ({_OURS[name]}) cannot be loaded: {reason}") from error
     return made

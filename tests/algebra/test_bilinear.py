@@ -13,7 +13,7 @@ from fusekit.algebra import COMPLEX, OCTONION, QUATERNION, SPLIT_QUATERNION, Hyp
 from fusekit.algebra.products.bilinear import GAUSS, HAMILTON, KNOWN, STRASSEN, Bilinear, known, product_tensor
 from fusekit.algebra.products.polyadic import algorithm, decompose
 from fusekit.algebra.products.toom_cook import POINTS, toom_cook, winograd
-from tests.support.strategies import gaussian, gaussians, relative_error
+from fusekit.testing.strategies import gaussian, gaussians, relative_error
 
 
 @st.composite

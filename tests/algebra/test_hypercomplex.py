@@ -23,8 +23,8 @@ from fusekit.algebra import (
 )
 from fusekit.algebra.products.hypercomplex import block_kernel
 from fusekit.nn import functional as F
+from fusekit.testing.strategies import relative_error
 from tests.support.quaternion_reference import drawn
-from tests.support.strategies import relative_error
 
 clifford = HypercomplexAlgebra.clifford
 MATRICES = HypercomplexAlgebra(  # 2x2 matrices on the units E11, E12, E21, E22

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fusekit.algebra import Affine, Conv, Cut, Map, Pad, concat
 from fusekit.errors import Inapplicable
+from fusekit.testing.strategies import affines, convs, inputs_of, options_of, pads, relative_error
 from tests.support import ledger
-from tests.support.strategies import affines, convs, inputs_of, options_of, pads, relative_error
 
 TOLERANCE = 1e-10
 

@@ -54,8 +54,8 @@ from fusekit.algebra.rearrange import _Rearrangement
 from fusekit.algebra.sizes import through
 from fusekit.errors import Inapplicable
 from fusekit.rewriting.pattern import Deferred
-from tests.support.instances import mixings
-from tests.support.strategies import affines, convs, forks, gaussian, gaussians, inputs_of, pads, relative_error
+from fusekit.testing.instances import mixings
+from fusekit.testing.strategies import affines, convs, forks, gaussian, gaussians, inputs_of, pads, relative_error
 
 TOLERANCE = 1e-11
 Drawn = tuple[Map, Tensor]

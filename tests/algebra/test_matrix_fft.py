@@ -21,7 +21,7 @@ from fusekit.algebra.transforms.spectral import Line, one_shot
 from fusekit.algebra.transforms.spectral_conv import lines_of
 from fusekit.nn import FFTConv1d
 from fusekit.nn.matrix_fft import matrix_fft_conv
-from tests.support.strategies import gaussian, options_of, relative_error
+from fusekit.testing.strategies import gaussian, options_of, relative_error
 
 EXACT = 1e-10
 SINGLE = 1e-6  # norm-wise, float32

@@ -42,10 +42,10 @@ from fusekit.passes import PASSES
 from fusekit.passes.use_product import UseProduct
 from fusekit.rewriting.price import work_of
 from fusekit.runtimes import runtime
+from fusekit.testing.strategies import convs, gaussians, inputs_of, relative_error
 from tests.support.architectures import randomize
 from tests.support.compare import assert_same, report_of
 from tests.support.graphs import Calls
-from tests.support.strategies import convs, gaussians, inputs_of, relative_error
 
 ALGEBRAS = (COMPLEX, SPLIT_COMPLEX, DUAL, QUATERNION, SPLIT_QUATERNION)
 

@@ -6,9 +6,9 @@ from hypothesis import given
 
 from fusekit.algebra import Conv
 from fusekit.algebra.bordered import BorderedConv, bordered_conv, geometry_of
+from fusekit.testing.strategies import convs, relative_error
 from tests.support import ledger
 from tests.support.compare import normal
-from tests.support.strategies import convs, relative_error
 
 
 @given(convs(), st.data())

@@ -16,8 +16,8 @@ from fusekit.algebra.transforms.spectral import Frames, Line, fast_size, one_sho
 from fusekit.algebra.transforms.spectral_conv import Geometry, lines_of, realize, spectral_conv
 from fusekit.algebra.transforms.transform import Transform
 from fusekit.errors import Inapplicable
+from fusekit.testing.strategies import convs, gaussian, inputs_of, relative_error
 from tests.support import ledger
-from tests.support.strategies import convs, gaussian, inputs_of, relative_error
 
 TOLERANCE = 1e-10
 

@@ -18,9 +18,9 @@ from fusekit.algebra.dead import without_dead_channels
 from fusekit.algebra.factor import LARGEST, factored
 from fusekit.algebra.values import used_along
 from fusekit.errors import Inapplicable
+from fusekit.testing.strategies import relative_error
 from tests.support.architectures import ResNet50, randomize
 from tests.support.compare import assert_same, normal, report_of
-from tests.support.strategies import relative_error
 
 
 def applied(module: Any) -> list[str]:

@@ -20,9 +20,9 @@ from fusekit.errors import Inapplicable
 from fusekit.passes import PASSES
 from fusekit.passes.use_winograd import UseWinograd
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
+from fusekit.testing.strategies import convs, gaussians, inputs_of, relative_error
 from tests.support.architectures import randomize
 from tests.support.compare import assert_same, call, error_of, report_of
-from tests.support.strategies import convs, gaussians, inputs_of, relative_error
 
 
 @st.composite

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A room imports from lines above its own; inside a line too, as long as no two rooms need each other.
 ROOMS = """
 errors version
-files doctor
+files doctor extensions
 page
 report
 model algebra
@@ -36,11 +36,11 @@ optimizing
 bench checkpoint
 grafting
 api
-inspecting comparing
+inspecting comparing testing
 cli
 """
 RANK = {room: rank for rank, line in enumerate(ROOMS.split("\n")) for room in line.split()}
-TOP = {"__init__.py", "api.py", "errors.py", "version.py", "py.typed"}  # beside packages
+TOP = {"__init__.py", "api.py", "errors.py", "extensions.py", "version.py", "py.typed"}  # beside packages
 NOT_FOR_PASSES = ("torch.fx", "fusekit.ir", "fusekit.nn")
 META = {  # who looks into the `meta` of a node, and why
     "fusekit.ir.facts": "keeps the one record of what is known of a node",

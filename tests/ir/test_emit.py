@@ -13,9 +13,9 @@ from torch.export import Dim
 
 import fusekit
 from fusekit.ir import OptimizedModule
+from fusekit.testing.strategies import relative_error
 from tests.support.architectures import Bottleneck, randomize
 from tests.support.compare import assert_same, call, error_of, normal, report_of
-from tests.support.strategies import relative_error
 
 
 class Net(nn.Module):

@@ -25,9 +25,9 @@ from fusekit.algebra.rearrange import depth_to_space
 from fusekit.algebra.transforms.spectral_conv import spectral_conv
 from fusekit.ir import Facts, Unread, evaluate, spellings
 from fusekit.ir.read import read
+from fusekit.testing.strategies import convs, gaussian, inputs_of, relative_error
 from tests.support import ledger
 from tests.support.graphs import X, graph_of
-from tests.support.strategies import convs, gaussian, inputs_of, relative_error
 
 aten = torch.ops.aten
 TOLERANCE = 1e-12

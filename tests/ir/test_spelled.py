@@ -27,8 +27,8 @@ from fusekit.ir.read import read
 from fusekit.ir.spelling import is_spelled
 from fusekit.model import Inputs
 from fusekit.model.own_copy import own_copy
+from fusekit.testing.strategies import relative_error
 from tests.support.graphs import Calls, captured, result_of
-from tests.support.strategies import relative_error
 
 aten = torch.ops.aten
 TOLERANCE = 1e-12

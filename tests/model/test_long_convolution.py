@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fusekit.model import Inputs, long_convolution, run_float64
 from fusekit.model.long_convolution import LongConvolutions
+from fusekit.testing.strategies import relative_error
 from tests.support.compare import normal
-from tests.support.strategies import relative_error
 
 CONV = (F.conv1d, F.conv2d, F.conv3d)
 

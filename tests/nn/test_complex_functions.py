@@ -14,8 +14,8 @@ import fusekit.nn as fnn
 import fusekit.nn.functional as FF
 import fusekit.nn.init as finit
 from fusekit.nn.init.criterion import Criterion
+from fusekit.testing.strategies import gaussian, relative_error
 from tests.support.complex_layers import DOUBLE
-from tests.support.strategies import gaussian, relative_error
 
 SPECIAL = [0j, 1 + 0j, -1 + 0j, 1j, -1j, complex(-0.0, -1), complex(-1, -0.0), 3 + 4j, -3 + 4j, -3 - 4j, 3 - 4j]
 

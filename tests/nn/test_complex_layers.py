@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 import fusekit.nn as fnn
 import fusekit.nn.functional as FF
+from fusekit.testing.strategies import gaussian, relative_error
 from tests.support.complex_layers import CASES, DOUBLE, Case, leaves
-from tests.support.strategies import gaussian, relative_error
 
 CONVS = {1: (fnn.ComplexConv1d, nn.Conv1d), 2: (fnn.ComplexConv2d, nn.Conv2d), 3: (fnn.ComplexConv3d, nn.Conv3d)}
 TRANSPOSED = {

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import fusekit.nn as fnn
 import fusekit.nn.functional as FF
 from fusekit.nn.functional.complex.norm import EpsIn
+from fusekit.testing.strategies import gaussian, relative_error
 from tests.support.complex_layers import DOUBLE
-from tests.support.strategies import gaussian, relative_error
 
 NORMS = {0: fnn.ComplexBatchNorm1d, 1: fnn.ComplexBatchNorm1d, 2: fnn.ComplexBatchNorm2d, 3: fnn.ComplexBatchNorm3d}
 

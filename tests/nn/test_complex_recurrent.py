@@ -9,8 +9,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import fusekit.nn as fnn
 import fusekit.nn.functional as FF
+from fusekit.testing.strategies import relative_error
 from tests.support.complex_layers import DOUBLE
-from tests.support.strategies import relative_error
 
 KINDS = ("LSTM", "GRU")
 each_kind = pytest.mark.parametrize("kind", KINDS)

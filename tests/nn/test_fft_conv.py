@@ -19,9 +19,9 @@ from torch.nn.utils.prune import l1_unstructured
 import fusekit.nn as fnn
 import fusekit.nn.functional as fF
 from fusekit.model import Inputs, run_float64
+from fusekit.testing.strategies import relative_error
 from tests.support.compare import normal
 from tests.support.fft_grid import draw, mismatch
-from tests.support.strategies import relative_error
 
 FFT: dict[str, Any] = {name: getattr(fnn, name) for name in fnn.__all__ if name.startswith("FFT")}
 EXACT = 1e-12

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from fusekit.nn import functional as F
 from fusekit.nn.functional.quaternion.rotation import unit_weight
+from fusekit.testing.strategies import relative_error
 from tests.support import quaternion_reference as reference
 from tests.support.quaternion_reference import drawn
-from tests.support.strategies import relative_error
 
 CONV = (plain.conv1d, plain.conv2d, plain.conv3d)
 

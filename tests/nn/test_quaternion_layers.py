@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fusekit import nn as fnn
 from fusekit.nn import functional as F
+from fusekit.testing.strategies import relative_error
 from tests.support import quaternion_reference as reference
-from tests.support.strategies import relative_error
 
 Make = Callable[..., nn.Module]
 

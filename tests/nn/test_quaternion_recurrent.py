@@ -9,9 +9,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from fusekit import nn as fnn
 from fusekit.nn.functional.recurrent import run_recurrent
+from fusekit.testing.strategies import relative_error
 from tests.nn.test_quaternion_layers import components, disturbed
 from tests.support import quaternion_reference as reference
-from tests.support.strategies import relative_error
 
 KINDS: tuple[tuple[Any, Any, dict[str, Any]], ...] = (
     (fnn.QuaternionLSTM, nn.LSTM, {}),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fusekit.nn import speechbrain_quaternion
-from tests.support.strategies import relative_error
+from fusekit.testing.strategies import relative_error
 
 q_ops: Any = speechbrain_quaternion
 

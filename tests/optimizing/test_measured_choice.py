@@ -24,10 +24,10 @@ from fusekit.optimizing.undo import chosen
 from fusekit.report import Event, Report
 from fusekit.runtimes import runtime
 from fusekit.runtimes.measurements import FILE, Measurements
+from fusekit.testing.strategies import convs, inputs_of, relative_error
 from tests.support.architectures import randomize
 from tests.support.compare import assert_same, call, error_of
 from tests.support.graphs import Calls, captured
-from tests.support.strategies import convs, inputs_of, relative_error
 
 
 def one_axis() -> nn.Module:

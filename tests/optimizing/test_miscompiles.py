@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import fusekit
 from fusekit.report import Report
+from fusekit.testing.strategies import relative_error
 from tests.support import ledger
 from tests.support.architectures import randomize
 from tests.support.graphs import Calls
-from tests.support.strategies import relative_error
 
 TOLERANCE = 1e-12
 

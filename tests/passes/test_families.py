@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import fusekit
+from fusekit.testing.strategies import relative_error
 from tests.support import families
 from tests.support.architectures import randomize
-from tests.support.strategies import relative_error
 
 # family, blocks, convolutions that are left
 CASES: dict[str, tuple[list[nn.Module], int]] = {

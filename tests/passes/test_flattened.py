@@ -10,9 +10,9 @@ import fusekit
 from fusekit.algebra import Combination, Composition, Conv
 from fusekit.algebra.combination import Term
 from fusekit.report import Outcome
+from fusekit.testing.strategies import relative_error
 from tests.support.architectures import randomize
 from tests.support.compare import assert_same, call, normal, report_of
-from tests.support.strategies import relative_error
 
 
 def head(stride: int, padding: int) -> nn.Module:

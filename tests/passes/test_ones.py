@@ -14,10 +14,10 @@ from fusekit.algebra.bordered import needs_ring
 from fusekit.algebra.ones import bias_as_channel
 from fusekit.errors import Inapplicable
 from fusekit.passes import FoldConvBorder
+from fusekit.testing.strategies import convs, inputs_of, relative_error
 from tests.support import ledger
 from tests.support.architectures import randomize
 from tests.support.compare import assert_same, normal, report_of
-from tests.support.strategies import convs, inputs_of, relative_error
 
 
 @given(st.data())

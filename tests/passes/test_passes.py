@@ -16,9 +16,9 @@ from fusekit.ir import Graph
 from fusekit.passes import PASSES, FoldConstants
 from fusekit.report import Event, Report
 from fusekit.rewriting.pattern import Expression
+from fusekit.testing.strategies import relative_error
 from tests.support.architectures import randomize
 from tests.support.graphs import Calls, captured
-from tests.support.strategies import relative_error
 
 aten = torch.ops.aten
 

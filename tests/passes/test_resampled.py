@@ -12,7 +12,7 @@ import fusekit
 from fusekit.algebra import Conv, Interleaved, Nearest, Permute
 from fusekit.errors import Inapplicable
 from fusekit.runtimes.onnx_runtime import RATES
-from tests.support.strategies import relative_error
+from fusekit.testing.strategies import relative_error
 
 
 class Packed(nn.Module):

@@ -11,10 +11,10 @@ import fusekit
 from fusekit.algebra import Fork
 from fusekit.passes import MergeSiblings
 from fusekit.report import Outcome
+from fusekit.testing.strategies import forks, relative_error
 from tests.support import ledger
 from tests.support.architectures import randomize
 from tests.support.compare import assert_same, normal, report_of
-from tests.support.strategies import forks, relative_error
 
 
 @given(forks())

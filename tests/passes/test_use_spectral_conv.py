@@ -21,10 +21,10 @@ from fusekit.passes import STAGES, UseSpectralConv
 from fusekit.report import Event, Outcome, Report
 from fusekit.rewriting.verify import TOLERANCE
 from fusekit.runtimes import runtime
+from fusekit.testing.strategies import relative_error
 from tests.support.architectures import randomize
 from tests.support.compare import assert_same, normal
 from tests.support.graphs import Calls, captured
-from tests.support.strategies import relative_error
 
 NAME = "use-spectral-conv"
 

@@ -19,10 +19,10 @@ from fusekit.rewriting import Driver, Rewrite, Stage
 from fusekit.rewriting.pattern import Compose, Match, Pattern
 from fusekit.rewriting.price import nominal_shape, work_of_chain
 from fusekit.runtimes import runtime
+from fusekit.testing.strategies import relative_error
 from tests.support.architectures import conv_chain, randomize
 from tests.support.compare import report_of
 from tests.support.graphs import captured, same_snapshot, snapshot
-from tests.support.strategies import relative_error
 
 X = torch.rand(1, 3, 9, 8, generator=torch.Generator().manual_seed(0))
 

@@ -14,8 +14,8 @@ from fusekit.algebra import Chain, Composition, Conv, Map, Shape
 from fusekit.algebra.work import EAGER
 from fusekit.errors import Inapplicable
 from fusekit.rewriting.row_cut import cheapest_cut
+from fusekit.testing.strategies import convs, inputs_of, relative_error
 from tests.support.compare import assert_same, normal, report_of
-from tests.support.strategies import convs, inputs_of, relative_error
 
 
 def dense(inputs: int, outputs: int, window: int = 1, *, stride: int = 1, padding: int = 0, bias: bool = False) -> Conv:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 import fusekit
 from fusekit.optimizing.options import select
 from fusekit.passes import PASSES, STAGES
+from fusekit.testing.strategies import relative_error
 from tests.support.architectures import randomize
-from tests.support.strategies import relative_error
 
 X = torch.randn(2, 4, 9, 10, dtype=torch.float64)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from tests.support.strategies import relative_error
+from fusekit.testing.strategies import relative_error
 
 EXACT = 1e-10
 

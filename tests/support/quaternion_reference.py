@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import torch
 from torch import Tensor
 
-from tests.support.strategies import gaussian
+from fusekit.testing.strategies import gaussian
 
 
 @st.composite

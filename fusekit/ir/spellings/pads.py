@@ -1,6 +1,6 @@
 """Pads: of zeros, of what stands at the edge, of a channel of ones; those that pad nothing read as the identity.
 
-A pad of zeros is never written: the convolution that takes it in writes what it cannot do itself.
+A pad of zeros before a convolution is not written: the convolution that takes it in writes what it cannot do itself.
 """
 
 import math
@@ -46,6 +46,10 @@ def _write_edge(graph: Graph, value: EdgePad, source: fx.Node, name: str) -> lis
     return [graph.fx.call_function(aten.pad.default, (source, flat_padding(value.stages[0]), value.mode))]
 
 
+def _write_zeros(graph: Graph, value: Pad, source: fx.Node, name: str) -> list[fx.Node]:
+    return [graph.fx.call_function(aten.constant_pad_nd.default, (source, flat_padding(value.padding)))]
+
+
 def _write_value(graph: Graph, value: ValuePad, source: fx.Node, name: str) -> list[fx.Node]:
     call = (source, flat_padding(value.padding), value.value)
     return [graph.fx.call_function(aten.constant_pad_nd.default, call)]
@@ -81,7 +85,7 @@ def _read_circular(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
 
 
 SPELLING = Spelling(
-    written={EdgePad: _write_edge, AppendOnes: _write_ones, ValuePad: _write_value},
+    written={Pad: _write_zeros, EdgePad: _write_edge, AppendOnes: _write_ones, ValuePad: _write_value},
     read={aten.pad.default: _read, aten.constant_pad_nd.default: _read, circular_pad: _read_circular},
     called=dict.fromkeys(_LAYERS, _call),
 )

@@ -96,9 +96,13 @@ class Table:
         try:
             yield
         finally:
-            for ours, theirs in self._pairs(spelling):
-                for key in theirs:
-                    del ours[key]
+            self.remove(spelling)
+
+    def remove(self, spelling: Spelling) -> None:
+        """From now on this is not known any more."""
+        for ours, theirs in self._pairs(spelling):
+            for key in theirs:
+                ours.pop(key, None)
 
     def _pairs(self, spelling: Spelling) -> tuple[tuple[dict[Any, Any], Mapping[Any, Any]], ...]:
         return (

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from fusekit.algebra import Affine, Conv, Fork, Pad
 
-torch.set_num_threads(1)
-
 small = st.integers(0, 3)
 
 
