@@ -175,14 +175,16 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     lines += [f"| {' | '.join(str(row.get(column, '')) for column in columns)} |" for row in rows]
     right = sum(row.get("found") == "yes" for row in rows)
+    unseen = sum(row.get("found") == "outputs agree" for row in rows)
     most = max(row.get("runs", 0) for row in rows)
     ratio = max(row.get("ratio", 0.0) for row in rows)
     return "\n".join(
         [
             "# Planted faults, found by halving",
             "",
-            f"{right} of {len(rows)} faults found, in at most {most} runs, with at most {ratio} times the memory of",
-            "one comparison. `python -m benchmarks.bisect_table` writes this page.",
+            f"{right} of {len(rows)} faults were found, in at most {most} runs, with at most {ratio} times the memory",
+            f"of one comparison. {unseen} do not show: the outputs agree within the tolerance, so nothing is to find.",
+            f"{len(rows) - right - unseen} were missed. `python -m benchmarks.bisect_table` writes this page.",
             "",
             "- *operators told*: of the second model (for rewrites: of the first), which compute the first value that",
             "  differs from values that agree.",

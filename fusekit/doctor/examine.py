@@ -69,11 +69,12 @@ def of_requirement(group: str, needed: Requirement, *, core: bool) -> Finding:
 def _python() -> Iterator[Finding]:
     version = platform.python_version()
     try:
-        needed = SpecifierSet(metadata.metadata(DISTRIBUTION)["Requires-Python"] or "")
+        range_of = metadata.metadata(DISTRIBUTION).get_all("Requires-Python") or [""]
+        needed = SpecifierSet(range_of[0])
         good = needed.contains(version, prereleases=True)
-        told = f"{version} ({platform.machine()})"
         advice = "" if good else f"use Python {needed}"
-        yield Finding("python", "python", State.OK if good else State.BAD, told, advice)
+        found = f"{version} ({platform.machine()})"
+        yield Finding("python", "python", State.OK if good else State.BAD, found, advice)
         yield Finding("python", "fusekit", State.OK, __version__)
     except metadata.PackageNotFoundError:
         yield Finding("python", "python", State.OK, version)
