@@ -23,7 +23,6 @@ from fusekit.checkpoint import Kind, recognise
 from fusekit.checkpoint.archive.save_program import save_program
 from fusekit.checkpoint.load import load
 from fusekit.cli.console import DIFFERENT, OK, Screen, Steps, complain
-from fusekit.cli.example_inputs import Example, draw, try_out
 from fusekit.cli.options import Model, Timing
 from fusekit.errors import ExportError, FusekitError
 from fusekit.files import scratch
@@ -38,6 +37,7 @@ from fusekit.report import Report
 from fusekit.runtimes import runtimes
 from fusekit.runtimes.onnx_runtime import SILENT
 from fusekit.runtimes.pytorch import PyTorch
+from fusekit.sampling.draw import Example, draw, try_out
 from fusekit.validation import Validation
 from fusekit.validation import validate as judge
 

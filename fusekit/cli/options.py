@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from fusekit.cli.sample_grammar import (
-    Sample,
     check_factory,
     check_output,
     check_tolerance,
@@ -22,6 +21,7 @@ from fusekit.cli.sample_grammar import (
     parse_numbers,
 )
 from fusekit.runtimes import known
+from fusekit.sampling.grammar import Sample
 
 _SOURCE = "A .pt2 archive, package.module:factory, file.py:factory, a state dict with --factory, or an .onnx file."
 _INPUT = (

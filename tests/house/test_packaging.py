@@ -33,7 +33,7 @@ runtimes
 validation
 onnx_export lower
 optimizing
-bench checkpoint
+bench checkpoint sampling
 grafting
 api
 inspecting
