@@ -4,6 +4,7 @@
     result = fusekit.export(model, "model.onnx", (x,))          the same as ONNX, run and compared
     fusekit.validate(model, "model.onnx", (x,))                 compared again
     result = fusekit.optimize_onnx("model.onnx", "small.onnx")  a file of anybody's, folded, run and compared
+    fusekit.batch("models.csv", "out")                          many of them, by many processes
 
 The names below are looked up when first used: `fusekit --help` should not wait seconds for torch.
 """
@@ -26,6 +27,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from fusekit.api import export, optimize
+    from fusekit.batching.batch import Batch, batch
     from fusekit.checkpoint.load import load
     from fusekit.errors import (
         CaptureError,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from fusekit.validation import Validation, validate
 
 __all__ = [
+    "Batch",
     "CaptureError",
     "CheckpointError",
     "Event",
@@ -53,6 +56,7 @@ __all__ = [
     "Validation",
     "VerificationError",
     "__version__",
+    "batch",
     "export",
     "load",
     "optimize",
@@ -62,6 +66,7 @@ __all__ = [
 
 _HOMES = {
     "api": ("export", "optimize"),
+    "batching.batch": ("Batch", "batch"),
     "checkpoint.load": ("load",),
     "errors": ("CaptureError", "CheckpointError", "ExportError", "FusekitError", "Inapplicable", "VerificationError"),
     "grafting.optimize_file": ("optimize_onnx",),
