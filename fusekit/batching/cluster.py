@@ -53,7 +53,7 @@ def on_cluster(
             raise FusekitError(f"the connection to the Dask scheduler is lost: {reason_of(error)}") from error
 
     running = {sent(task, 1): (task, 1) for task in tasks}
-    ended = distributed.as_completed(list(running))
+    ended = distributed.as_completed(list(running), loop=client.loop)
     try:
         for future in ended:
             task, number = running.pop(future)
@@ -102,7 +102,8 @@ def _in_worker(doing: Callable[[Task, int | None], Result], task: Task) -> Resul
 
 def _failed(task: Task, error: Any, number: int, distributed: Any) -> Result:
     if isinstance(error, distributed.scheduler.KilledWorker):
-        return _ended(task, DIED, f"its worker died, {error.allowed_failures + 1} times", number)
+        deaths = error.allowed_failures + 1
+        return _ended(task, DIED, f"its worker died, {deaths} times", deaths)
     return _ended(task, FAILED, reason_of(error), number)
 
 
@@ -114,4 +115,4 @@ def _distributed() -> Any:
     try:
         return import_module("distributed")
     except ImportError as error:
-        raise FusekitError(_MISSING) from error
+        raise FusekitError(f"{_MISSING} ({error})") from error
