@@ -1,6 +1,7 @@
 """Small models for batches, and pools that do tasks in this process."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,8 @@ def written(task: Task) -> Result:
     for path in (output, page):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(task.item.name)
-    more = {"key": task.key, "report": task.report, "digest": digest(output)}
-    return Result(task.item.name, task.item.source, task.item.output, "valid", **more)
+    ended = replace(Result.waiting(task.item), status="valid", report=task.report)
+    return replace(ended, key=task.key, digest=digest(output))
 
 
 def done(
