@@ -4,6 +4,8 @@
     result = fusekit.export(model, "model.onnx", (x,))          the same as ONNX, run and compared
     fusekit.validate(model, "model.onnx", (x,))                 compared again
     result = fusekit.optimize_onnx("model.onnx", "small.onnx")  a file of anybody's, folded, run and compared
+    fusekit.diff(model, "model.onnx")                           the operators and weights that differ
+    fusekit.bisect(model, "model.onnx", (x,))                   the first operator after which results differ
     fusekit.batch("models.csv", "out")                          many of them, by many processes
 
 The names below are looked up when first used: `fusekit --help` should not wait seconds for torch.
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from fusekit.api import export, optimize
     from fusekit.batching.batch import Batch, batch
     from fusekit.checkpoint.load import load
+    from fusekit.comparing import Difference, Parting
+    from fusekit.comparing.bisect import bisect
+    from fusekit.comparing.diff import diff
     from fusekit.errors import (
         CaptureError,
         CheckpointError,
@@ -46,17 +51,21 @@ __all__ = [
     "Batch",
     "CaptureError",
     "CheckpointError",
+    "Difference",
     "Event",
     "ExportError",
     "FusekitError",
     "Inapplicable",
     "Outcome",
+    "Parting",
     "Preprocess",
     "Report",
     "Validation",
     "VerificationError",
     "__version__",
     "batch",
+    "bisect",
+    "diff",
     "export",
     "load",
     "optimize",
@@ -68,6 +77,9 @@ _HOMES = {
     "api": ("export", "optimize"),
     "batching.batch": ("Batch", "batch"),
     "checkpoint.load": ("load",),
+    "comparing": ("Difference", "Parting"),
+    "comparing.bisect": ("bisect",),
+    "comparing.diff": ("diff",),
     "errors": ("CaptureError", "CheckpointError", "ExportError", "FusekitError", "Inapplicable", "VerificationError"),
     "grafting.optimize_file": ("optimize_onnx",),
     "model.preprocess": ("Preprocess",),

@@ -61,7 +61,7 @@ def export(model: Model, out: Path, screen: Screen, *, page: Path | None = None,
     """
     check(words)
     with screen.progress(3) as steps:
-        original, example = _open(model, steps)
+        original, example = open_model(model, steps)
         steps.begin("optimizing, exporting, validating")
         validation = api.export(original, out, example, progress=steps.detail, **words)
     return conclude("export", out, validation, screen, page=page)
@@ -82,7 +82,7 @@ def optimize(
     """
     check(words)
     with screen.progress(5) as steps:
-        original, example = _open(model, steps)
+        original, example = open_model(model, steps)
         steps.begin("optimizing")
         fast = api.optimize(original, example, progress=steps.detail, **words)
         steps.begin("validating")
@@ -96,7 +96,7 @@ def optimize(
 def inspect(model: Model, screen: Screen, target: str = PyTorch.name) -> int:
     """Show the layers of the model and what would be rewritten."""
     with screen.progress(3) as steps:
-        original, example = _open(model, steps)
+        original, example = open_model(model, steps)
         steps.begin("inspecting")
         inspection = look_into(original, example if model.samples else None, target)
     screen.show(inspection)
@@ -107,7 +107,7 @@ def inspect(model: Model, screen: Screen, target: str = PyTorch.name) -> int:
 def explain(model: Model, layer: str, screen: Screen, target: str = PyTorch.name, **words: Any) -> int:
     """Tell what became of one layer, and why. `words`: the other arguments of `fusekit.inspecting.explain.explain`."""
     with screen.progress(3) as steps:
-        original, example = _open(model, steps)
+        original, example = open_model(model, steps)
         steps.begin("optimizing")
         explanation = explained(original, layer, example if model.samples else None, target, **words)
     screen.show(explanation)
@@ -121,7 +121,7 @@ def validate(model: Model, candidate: Path, target: str, screen: Screen, toleran
     if identity.kind is not Kind.ONNX:
         raise FusekitError(f"{candidate} is {identity.what}; expected an ONNX model")
     with screen.progress(3) as steps:
-        original, example = _open(model, steps)
+        original, example = open_model(model, steps)
         steps.begin("validating")
         validation = judge(original, candidate, example, tolerance=tolerance, target=target)
     return conclude("validate", candidate, validation, screen)
@@ -158,7 +158,7 @@ def bench(
         running_on(timing.threads),
         scratch() as room,
     ):
-        original, example = _open(model, steps)
+        original, example = open_model(model, steps)
         steps.begin("optimizing, exporting, validating")
         ours = out or room / "fusekit.onnx"
         rules["progress"] = steps.detail
@@ -224,7 +224,7 @@ def passes(screen: Screen) -> int:
     return OK
 
 
-def _open(model: Model, steps: Steps) -> tuple[nn.Module, Example]:
+def open_model(model: Model, steps: Steps) -> tuple[nn.Module, Example]:
     """Load the model, put its preprocessing before it, make its example inputs and run it once, so that an error in the
     model is reported as such."""
     steps.begin("loading")

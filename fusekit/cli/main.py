@@ -25,11 +25,13 @@ from fusekit.cli.options import (
     KeptOnnxArgument,
     LayerArgument,
     ManifestArgument,
+    MaybeOtherArgument,
     Measuring,
     Model,
     NoMeasureOption,
     OnnxArgument,
     OptionalTargetOption,
+    OtherArgument,
     Paper,
     ProgramArgument,
     Rules,
@@ -155,6 +157,41 @@ def explain(
 
 
 @_command
+def diff(*, model: Model, other: OtherArgument, paper: Paper, talk: Talk) -> None:
+    """Compare the operators and weights of two models: ONNX files, archives, factories. Runs neither."""
+    theirs = model.like(other)
+    for each in (model, theirs):
+        if not each.is_file or (model.is_file and theirs.is_file):
+            each.check(fed=False)
+    page = paper.path(*model.files(), *theirs.files())
+    _run(talk, lambda commands, screen: commands.diff(model, theirs, screen, page=page), room="comparing_commands")
+
+
+@_command
+def bisect(
+    *,
+    model: Model,
+    other: MaybeOtherArgument = None,
+    target: FileTargetOption = "onnxruntime",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--pass", metavar="NAME", help="Use only this pass, where rewrites are halved. Can be repeated."),
+    ] = None,
+    tolerance: ToleranceOption = None,
+    talk: Talk,
+) -> None:
+    """Find where the results of two models part, by halving: the operator, or the rewrite. Exit code 1 if they do."""
+    theirs = None if other is None else model.like(other)
+    if theirs is None and model.is_file:
+        raise typer.BadParameter("missing; SOURCE is an ONNX file, so a second one is needed", param_hint="'OTHER'")
+    for each in (model, theirs):
+        if each is not None and (not each.is_file or (model.is_file and theirs is not None and theirs.is_file)):
+            each.check(fed=not each.is_file)
+    words = {"target": target, "passes": only, "tolerance": tolerance}
+    _run(talk, lambda commands, screen: commands.bisect(model, theirs, screen, **words), room="comparing_commands")
+
+
+@_command
 def validate(
     *,
     model: Model,
@@ -209,6 +246,12 @@ def batch(
 
 
 @_command
+def doctor(*, talk: Talk) -> None:
+    """Say what is installed and what is missing, and try the core. Exit code 0 if the core works."""
+    _run(talk, lambda commands, screen: commands.doctor(screen), room="doctor_command")
+
+
+@_command
 def passes(*, talk: Talk) -> None:
     """List the passes by stage, with their laws and options, and the runtimes."""
     _run(talk, lambda commands, screen: commands.passes(screen))
@@ -227,10 +270,11 @@ def _common(
     pass
 
 
-def _run(talk: Talk, work: Callable[[Any, Screen], int], *, of_files: bool = False) -> NoReturn:
+def _run(talk: Talk, work: Callable[[Any, Screen], int], *, of_files: bool = False, room: str = "commands") -> NoReturn:
     """Do the work and exit with its code. The code of a model may raise anything, even SystemExit(0); all of it counts
-    as an error. `of_files`: use the commands for ONNX files in place of those for models."""
-    commands = "fusekit.cli.file_commands" if of_files else "fusekit.cli.commands"
+    as an error. `of_files`: use the commands for ONNX files in place of those for models; `room`: the file of the
+    command."""
+    commands = f"fusekit.cli.{'file_commands' if of_files else room}"
     screen = Screen(talk.quiet, talk.machine, 2 if talk.debug else talk.verbose)
     try:
         code = int(work(import_module(commands), screen))

@@ -4,7 +4,7 @@ A group is a dataclass; `flatten.py` turns its fields into arguments and options
 matching keyword arguments of `fusekit.optimize` and `fusekit.export`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -95,6 +95,10 @@ class Model(Images):
     def is_file(self) -> bool:
         """Whether it is an ONNX file, by its name; what is in it is looked at when it is read."""
         return self.source.endswith(".onnx")
+
+    def like(self, source: str) -> "Model":
+        """The same options for another source."""
+        return replace(self, source=source)
 
     def check(self, *, fed: bool = True) -> None:
         """Raises BadParameter if an argument is wrong, or if there is no example input but one is needed (`fed`)."""
@@ -245,6 +249,17 @@ ManifestArgument = Annotated[
 ]
 FolderArgument = Annotated[
     str, typer.Argument(metavar="FOLDER", help="For the results, and to go on from.", show_default=False)
+]
+OtherArgument = Annotated[
+    str, typer.Argument(metavar="OTHER", help="The other model: as SOURCE, with the same options.", show_default=False)
+]
+MaybeOtherArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[OTHER]",
+        help="The model that differs: as SOURCE, with the same options. Without it: what `optimize` makes of SOURCE.",
+        show_default=False,
+    ),
 ]
 LayerArgument = Annotated[
     str, typer.Argument(metavar="LAYER", help="The path of a layer, such as stages.2.3.", show_default=False)

@@ -6,7 +6,6 @@ file, and raced against it. What does not hold, or is not better, is made again 
 the end it is the original.
 """
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +34,7 @@ from fusekit.optimizing.undo import HARMLESS, NOISE, is_slower, ratio, rejected
 from fusekit.report import Drawing, Event, Outcome, Report, Totals
 from fusekit.rewriting import Driver, Progress, Rewrite
 from fusekit.runtimes import runtime
-from fusekit.runtimes.file_size import file_size, operators_of
+from fusekit.runtimes.file_size import file_size, numbers_of, operators_of
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.validation import Validation
 from fusekit.version import __version__
@@ -286,9 +285,5 @@ def _surveyed(
     file: ModelFile, sizes: dict[str, tuple[int, ...]], stands_for: StandsFor = None
 ) -> tuple[Totals, Drawing]:
     """The size of a model: its nodes, the floats that it stores, its multiply-accumulates; and a drawing of it."""
-    numbers = sum(math.prod(tensor.dims) for tensor in file.graph.initializer if tensor.data_type in _FLOATS)
     size, drawing = survey(import_file(file, sizes, stands_for).graph)
-    return Totals(operators_of(file.graph), numbers, size.macs), drawing
-
-
-_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    return Totals(operators_of(file.graph), numbers_of(file.graph), size.macs), drawing

@@ -83,6 +83,18 @@ class Yardstick:
                         worked[self.names[index]].add(axis)
         return Validation(tuple(results), {name: tuple(sorted(axes)) for name, axes in worked.items()})
 
+    def given(self) -> tuple[Outputs, list[Any], list[float]]:
+        """On the given inputs: the outputs of the original; the same in float64, or as they are where there is no such
+        run; and the noise of each."""
+        probe = Probe(GIVEN, self.inputs)
+        outputs, noise, _ = self._answer(probe)
+        return outputs, self._exact[probe.key] or [value for _, value in outputs], noise
+
+    @property
+    def longest_sum(self) -> int:
+        """The number of products in the longest sum of a convolution or a product of matrices."""
+        return self._longest
+
     def _results(
         self, probe: Probe, candidate: RunnableFile, tolerance: float | None
     ) -> Iterator[tuple[Probe, ProbeResult]]:

@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from fusekit.errors import CaptureError
@@ -34,6 +34,7 @@ from fusekit.lower.table import (
     QUESTIONS,
     RULES,
     SEVERAL,
+    SPECTRA,
     SUMMING,
     THROUGH,
     TRANSFORMS,
@@ -67,7 +68,7 @@ def lowered(graph: Graph, *, matrices: bool = False) -> Graph:
     copies: dict[fx.Node, fx.Node] = {}
     result = copy.graph_copy(graph.fx, copies)
     copy.output(result)
-    new = replace(graph, fx=copy, constants=dict(graph.constants))
+    new = replace(graph, fx=copy, constants=dict(graph.constants), modules=dict(graph.modules))
     _Interpreter(new, matrices).run()
     new.lint()
     return new
@@ -93,6 +94,7 @@ class _Interpreter:
         self.values: dict[fx.Node, Any] = {}
         self.real: set[fx.Node] = set()  # nodes with complex inputs that were replaced by a real node
         self.made: set[fx.Node] = set()  # new nodes
+        self.layers: dict[str, str] = {}  # how a new layer is written, and its name
 
     def run(self) -> None:
         last = [node for node in self.graph.nodes if node.op == "placeholder"][-1:]
@@ -184,9 +186,9 @@ class _Interpreter:
             several = first.map(lambda part: call(part, *args[1:], **kwargs))
             return {i: Pair(*(None if p is None else p[i] for p in (several.re, several.im))) for i in indices}
         if self.matrices and name in TRANSFORMS:
-            value = TRANSFORMS[name](self._constant, **_by_name(node, args, kwargs))
-            if value is not NotImplemented:
-                return value
+            return TRANSFORMS[name](self._constant, **_by_name(node, args, kwargs))
+        if self.matrices and name in SPECTRA:
+            return SPECTRA[name](self._layer, *args, **_torch_names(kwargs))
         if name in WHOLE:
             whole = pytree.tree_map_only(Pair, lambda z: torch.complex(*z.full()), (args, kwargs))
             result = call(*whole[0], **whole[1])
@@ -233,6 +235,17 @@ class _Interpreter:
     def _constant(self, value: Tensor) -> fx.Proxy:
         return self._proxy(self.graph.add_constant(value, "transform"))
 
+    def _layer(self, module: nn.Module, *args: Any) -> fx.Proxy:
+        """A call of a layer; two that are written alike are one."""
+        told = repr(module)
+        if told not in self.layers:
+            name = f"fourier_{len(self.layers)}"
+            while name in self.graph.modules:
+                name = f"{name}_"
+            self.graph.modules[name], self.layers[told] = module.eval(), name
+        arguments = pytree.tree_map_only(fx.Proxy, lambda proxy: proxy.node, args)
+        return self._proxy(self.graph.fx.call_module(self.layers[told], arguments))
+
     def _join_outputs(self, node: fx.Node) -> None:
         def whole(source: fx.Node) -> Any:
             value = self.values.get(source)
@@ -265,6 +278,11 @@ def _original_of(value: Pair) -> fx.Node | None:
     re, im = value.re.node, value.im.node
     apart = (re.target, im.target) == (torch.real, torch.imag) and re.args == im.args
     return re.args[0] if apart else None  # type: ignore[return-value]
+
+
+def _torch_names(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by the names of torch's Python functions; ATen calls the input `self`."""
+    return {"input" if name == "self" else name: value for name, value in kwargs.items()}
 
 
 def _by_name(node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fusekit.lower.layers import LAYERS
 from fusekit.lower.products import PRODUCTS
 from fusekit.lower.reductions import REDUCTIONS, linear
 from fusekit.lower.shapes import ARRANGEMENT, JOINTLY, SEVERAL, SHAPES, SUMS
+from fusekit.lower.spectra import SPECTRA
 from fusekit.lower.transforms import TRANSFORMS
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "QUESTIONS",
     "RULES",
     "SEVERAL",
+    "SPECTRA",
     "SUMMING",
     "THROUGH",
     "TRANSFORMS",
@@ -57,10 +59,5 @@ ATTRIBUTES: dict[str, Rule] = {
     **dict.fromkeys(("T", "mT"), lambda z: z.map(lambda part: part.transpose(-2, -1))),
 }
 
-# Operators that ONNX has on complex numbers (DFT): called on the complex tensor, and the result is split into parts.
-WHOLE = frozenset(
-    (
-        *(f"fft_{inverse}{kind}fft{n}" for inverse in ("", "i") for kind in ("", "r", "h") for n in ("", "2", "n")),
-        *TRANSFORMS,
-    )
-)
+# Operators that a runtime with complex numbers has: called on the complex tensor, and the result is split into parts.
+WHOLE = frozenset((*SPECTRA, *TRANSFORMS))

@@ -1,4 +1,4 @@
-"""Fourier transforms as products with constant matrices, for runtimes without complex numbers.
+"""Transforms of frames as convolutions with constant filters, for runtimes without complex numbers.
 
     stft(x)[k, t]  = Σᵢ w[i] e^{-j2πki/n} x[t·hop + i]           one convolution with 2F filters of n taps, stride hop
     istft(Y)[i]    = Σₜ w[i - t·hop] (F⁻¹Y[·, t])[i - t·hop] / Σₜ w²[i - t·hop]        one transposed convolution of Y,
@@ -16,16 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusekit.lower.linear import block, split
+from fusekit.lower.linear import block
 from fusekit.lower.pair import Pair, Part
 from fusekit.lower.parts import facts_of, shape_of
 
 Rule = Callable[..., Any]
 Constant = Callable[[Tensor], Part]  # a tensor becomes a constant of the graph
-
-# Up to these lengths, a product with a constant matrix is faster than ONNX Runtime's DFT (figures: docs/lowering.md).
-LARGEST = 1024
-LARGEST_POWER_OF_TWO = 256
 
 
 def fourier(n: int, sign: int, rows: int | None = None) -> tuple[Tensor, Tensor]:
@@ -175,46 +171,4 @@ def _of_dtype(matrix: Part, dtype: torch.dtype, *tapers: Part) -> Part:
     return matrix
 
 
-def _line(kind: str) -> Rule:
-    """Rule for fft, ifft, rfft or irfft. A transform of fixed length n becomes a product of [..., n] with one matrix,
-    if that is faster; for others the rule returns NotImplemented, and they stay transforms."""
-    inverse, into, out = kind.startswith("i"), kind == "irfft", kind == "rfft"
-
-    def rule(constant: Constant, input: Any, n: Any = None, dim: int = -1, norm: str | None = None) -> Any:
-        z = Pair.of(input)
-        if n is not None and not isinstance(n, int) and not into:  # the exporter cannot pad complex tensors
-            z = z.map(lambda part: _fitted(part.movedim(dim, -1), None, n).movedim(-1, dim))
-            made = getattr(torch.fft, kind)(z.re if z.im is None else torch.complex(*z.full()), dim=dim, norm=norm)
-            return Pair(torch.real(made), torch.imag(made))
-        if not isinstance(n, int) or n > (LARGEST_POWER_OF_TWO if n & (n - 1) == 0 else LARGEST):
-            return NotImplemented
-        half = n // 2 + 1
-        taken, kept = half if into else n, half if out else n
-        power = {"ortho": 0.5, "forward": 0 if inverse else 1}.get(norm or "", 1 if inverse else 0)
-        cos, sin = (m[:taken, :kept] * n**-power for m in fourier(n, 1 if inverse else -1))
-        if into:
-            cos, sin = cos * mirrored(n), sin * mirrored(n)
-        rows = [] if z.re is None else [cos if into else torch.cat([cos, sin], 1)]
-        rows += [] if z.im is None else [-sin if into else torch.cat([-sin, cos], 1)]
-        size = shape_of(z)[dim]
-        parts = [_fitted(p.movedim(dim, -1), size, taken) for p in (z.re, z.im) if p is not None]
-        planar = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
-        result = planar @ _of_dtype(constant(torch.cat(rows)), _dtype(z))
-        if into:
-            return result.movedim(-1, dim)
-        pair = split(result, -1)
-        return pair if dim == -1 else pair.map(lambda part: part.movedim(-1, dim))
-
-    return rule
-
-
-def _fitted(part: Part, size: int | None, n: Any) -> Part:
-    """The part cropped or padded with zeros to n entries on the last axis."""
-    return part if isinstance(n, int) and size == n else F.pad(part, (0, n))[..., :n]
-
-
-TRANSFORMS: dict[str, Rule] = {
-    "stft": stft,
-    "istft": istft,
-    **{f"fft_{kind}": _line(kind) for kind in ("fft", "ifft", "rfft", "irfft")},
-}
+TRANSFORMS: dict[str, Rule] = {"stft": stft, "istft": istft}

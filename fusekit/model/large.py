@@ -16,7 +16,12 @@ def bytes_of(model: nn.Module) -> int:
     return sum(weight.nbytes for weight in (*model.parameters(), *model.buffers()))
 
 
+def is_large(size: int) -> bool:
+    """Whether copies of so many bytes are worth some time."""
+    return size > _LARGE
+
+
 def free_copies(size: int) -> None:
     """Free what only cycles hold, if copies of so many bytes are large."""
-    if size > _LARGE:
+    if is_large(size):
         gc.collect()

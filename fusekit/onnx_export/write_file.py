@@ -28,10 +28,13 @@ from fusekit.errors import CaptureError, ExportError, FusekitError, reason_of, t
 from fusekit.files import beside, place
 from fusekit.model import Freedom, Inputs, export_program, quiet
 from fusekit.model.alone import alone
+from fusekit.model.large import bytes_of, free_copies, is_large
 from fusekit.model.patches import free_steps, operators_read_once, traced_here
+from fusekit.model.spilled import spill
 from fusekit.model.torch_notes import copy_notes, note_value, user_inputs, value_at
 from fusekit.onnx_export.chunks import chunks_as_slices
 from fusekit.onnx_export.names import tidy
+from fusekit.onnx_export.streamed import write_streamed
 from fusekit.onnx_export.translations import OPERATORS
 from fusekit.runtimes.file import RunnableFile
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
@@ -93,6 +96,8 @@ def export_plain(
     _take_reals(program)
     chunks_as_slices(program)
     _write(_translate(program, opset, True), path)
+    del program
+    free_copies(bytes_of(module))
     return path
 
 
@@ -157,6 +162,7 @@ class _Exporter:
         with told_as(ExportError, "tidying the exporter's program"):
             tidy(model, shapes, outputs, self.metadata)
         _write(model, self.path)
+        spill(_weights(self.optimized, program), self.path.parent)
         inputs = self.reference.inputs
         try:
             file = _checked(self.path, inputs, inputs.names(self.optimized), self.runtime)
@@ -221,6 +227,12 @@ def _output_names(program: ExportedProgram) -> list[str]:
     return [name for name, arg in zip(names, kinds, strict=True) if not isinstance(arg, ConstantArgument)]
 
 
+def _weights(module: nn.Module, program: ExportedProgram) -> list[Tensor]:
+    """Those of the module, and the program's own names for them."""
+    named = (*program.state_dict.values(), *program.constants.values())
+    return [*module.parameters(), *module.buffers(), *(value for value in named if isinstance(value, Tensor))]
+
+
 def _root(error: BaseException) -> BaseException:
     """The first cause. The exporter wraps it in errors with general advice."""
     while error.__cause__ is not None:
@@ -229,17 +241,24 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _write(model: ir.Model, path: Path) -> None:
-    """Write one file; above the size limit of the format two, with the weights in `NAME.data` beside it."""
+    """Write one file; above the size limit of the format two, with the weights in `NAME.data` beside it.
+
+    The model loses its weights: the rules of the exporter's optimizer remember the last graph that they have seen, and
+    would keep them in memory until the next export."""
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
     try:
         if size > EXTERNAL_DATA_FROM:
             ir.save(model, path, external_data=f"{path.name}.data")
+        elif is_large(size):
+            write_streamed(model, path)
         else:
             ir.save(model, path)
     except OSError:
         raise
     except Exception as error:
         raise ExportError(f"the ONNX file could not be written: {reason_of(error)}") from error
+    for value in model.graph.initializers.values():
+        value.const_value = None
 
 
 def _checked(path: Path, inputs: Inputs, names: Sequence[str], runtime: Runtime) -> RunnableFile:

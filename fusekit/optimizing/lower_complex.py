@@ -40,7 +40,7 @@ def lower_complex(graph: Graph, inputs: Inputs, options: Options, place: str) ->
     if not error <= ERROR:
         reason = f"the real form differs by {error:.1e}"
         return [*done, Event(NAME, place, Outcome.REJECTED, error=error, reason=reason)]
-    graph.fx, graph.constants = real.fx, real.constants
+    graph.fx, graph.constants, graph.modules = real.fx, real.constants, real.modules
     run_on_fakes(graph, inputs)
     spell_and_infer(graph)
     graph.prune()

@@ -21,7 +21,8 @@ _LAYOUTS = {"use-planar-conv", "use-planar-channels-last", "use-channels-last"}
 
 @dataclass(frozen=True)
 class Options:
-    """The options described at `api.optimize`. `vetoed`: rewrites that must not be applied at these places again."""
+    """The options described at `api.optimize`. `vetoed`: rewrites that must not be applied at these places again;
+    `most`: how many rewrites may be committed, None for all."""
 
     runtime: Runtime
     stages: Sequence[Stage]
@@ -31,6 +32,7 @@ class Options:
     clock: Clock | None = None
     relays: bool = False  # whether whole regions may be converted to channels last
     vetoed: frozenset[Place] = frozenset()
+    most: int | None = None
 
     @classmethod
     def of(

@@ -36,6 +36,7 @@ class Pipeline:
     after: list[Totals] = field(default_factory=list)
     drawn: list[Drawing] = field(default_factory=list)  # the program as it was captured
     redrawn: list[Drawing] = field(default_factory=list)  # the result
+    committed: list[Event] = field(default_factory=list)  # by drivers, in order
     times: tuple[float, float] | None = None  # milliseconds of the whole model and of the result
 
     def run(self, module: nn.Module, inputs: Inputs | None, path: str = "") -> nn.Module:
@@ -73,11 +74,13 @@ class Pipeline:
         if inputs is not None:
             self.events += lower_complex(graph, inputs, options, path or "model")
         rates = options.runtime.rates
-        driver = Driver(graph, rates, options.strict, options.progress, options.clock, options.vetoed)
+        most = None if options.most is None else options.most - len(self.committed)
+        driver = Driver(graph, rates, options.strict, options.progress, options.clock, options.vetoed, most=most)
         try:
             driver.run(options.stages)
         finally:
             self.events += driver.events
+            self.committed += driver.committed
         unjoin(graph)
         if inputs is not None and options.stages:
             self.events += batch_calls(graph, inputs, rates)

@@ -2,13 +2,15 @@
 nor than the file without realizations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from fusekit.errors import ExportError, FusekitError, VerificationError
 from fusekit.files import beside, place, scratch
+from fusekit.model.large import bytes_of, is_large
 from fusekit.model.own_copy import own_copy
 from fusekit.onnx_export import export_onnx
 from fusekit.onnx_export.plain_export import plain_export
@@ -19,6 +21,7 @@ from fusekit.optimizing.undo import HARMLESS, chosen, is_slower, least_gained, r
 from fusekit.report import Event, Report
 from fusekit.runtimes.file_size import file_size
 from fusekit.runtimes.timing import Call
+from fusekit.runtimes.turns import Turns
 from fusekit.validation import Reference, Validation
 
 _ORIGINAL = "original.onnx"
@@ -34,6 +37,7 @@ class Export:
     options: Options
     dynamic: bool = True
     opset: int | None = None
+    turns: Turns = field(default_factory=Turns)
 
     def run(self) -> Validation:
         """Write the file and return the verdict on it. Attempts are written to a temporary folder; only a file that
@@ -51,8 +55,10 @@ class Export:
         if not verdict.ok or self.options.races is None or not risky or not self.options.runtime.reads_files:
             return self._sized(verdict)
         with scratch() as room:
-            own, plainer = self._own(room, verdict), self._plainer(room, verdict)
-            return self._sized(self._raced(own, plainer, verdict), None if own is None else room / _ORIGINAL)
+            with self.turns:
+                own = self._own(room, verdict)
+                verdict = self._raced(own, self._plainer(room, verdict), verdict)
+            return self._sized(verdict, None if own is None else room / _ORIGINAL)
 
     def _sized(self, verdict: Validation, own: Path | None = None) -> Validation:
         """The verdict, its report with the size of the file. Operators of files are compared only with operators of
@@ -99,7 +105,7 @@ class Export:
         while verdict.ok:
             now = self._call(self.path)
             races = {
-                whole: self.options.races.compare(other, now)
+                whole: self.options.races.compare(other, now, loading=self._is_large)
                 for whole, other in ((_OWN, own), (_PLAINER, plainer))
                 if other is not None and (whole == _OWN or chosen(_applied(verdict)))
             }
@@ -120,7 +126,15 @@ class Export:
             verdict = self._write_valid(options)
         return verdict
 
+    @property
+    def _is_large(self) -> bool:
+        return is_large(bytes_of(self.reference.model))
+
     def _call(self, path: str | Path) -> Call:
+        load = partial(self._loaded, path)
+        return self.turns.call(load) if self._is_large else load()
+
+    def _loaded(self, path: str | Path) -> Call:
         return self.options.runtime.load(path, spinning=False).bound(self.reference.inputs, self.reference.names)
 
     def _write_valid(self, options: Options) -> Validation:

@@ -94,16 +94,18 @@ class Clock:
         self.known.put(key, found)
         return found
 
-    def compare(self, before: Call, after: Call) -> tuple[float, float]:
+    def compare(self, before: Call, after: Call, *, loading: bool = False) -> tuple[float, float]:
         """Milliseconds of two whole programs, run in turn. If the second is slower, both are measured again, for
-        longer, because another process may have disturbed the first measurement."""
+        longer, because another process may have disturbed the first measurement. `loading`: each is loaded anew when it
+        is called after the other one (`runtimes/turns.py`)."""
         if self.progress is not None:
             self.progress("comparing", 0, 1)
         with self._as_configured():
             calls = {"before": before, "after": after}
-            found = interleaved(calls, ROUNDS, WHOLE_SECONDS)
+            timed = partial(interleaved, calls, warm=loading, turning=loading)
+            found = timed(ROUNDS, WHOLE_SECONDS)
             if found["after"].median > found["before"].median:
-                again = interleaved(calls, 2 * ROUNDS, 2 * WHOLE_SECONDS)
+                again = timed(2 * ROUNDS, 2 * WHOLE_SECONDS)
                 ratios = [each["after"].median / each["before"].median for each in (found, again)]
                 found = again if ratios[1] < ratios[0] else found
         return found["before"].median, found["after"].median

@@ -6,6 +6,7 @@ Knows HTML and plain records. Must not know models, graphs of torch, or how a re
 from fusekit.page.content import Check, Content, Figure, Timing
 from fusekit.page.page import page, snippet, write_page
 from fusekit.page.picture import Picture, PicturedBox, PicturedEvent
+from fusekit.page.words import Words
 
 __all__ = [
     "Check",
@@ -15,6 +16,7 @@ __all__ = [
     "PicturedBox",
     "PicturedEvent",
     "Timing",
+    "Words",
     "page",
     "snippet",
     "write_page",

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from fusekit.page.picture import Picture
+from fusekit.page.words import OF_AN_OPTIMIZATION, Words
 
 _LEAST, _MOST = -17.0, 0.0  # powers of ten at the ends of the scale of errors
 
@@ -83,6 +84,7 @@ class Content:
         facts: (name, value) of the circumstances.
         notes: messages for the user.
         picture: the graph before and after; None if it was not recorded.
+        words: what stands over the parts of the page.
     """
 
     title: str
@@ -97,3 +99,4 @@ class Content:
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     picture: Picture | None = field(default=None, repr=False)
+    words: Words = OF_AN_OPTIMIZATION

@@ -3,6 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
+from fusekit.page.words import OF_AN_OPTIMIZATION, Words
+
 
 @dataclass(frozen=True)
 class PicturedBox:
@@ -39,13 +41,14 @@ class PicturedEvent:
 
 @dataclass(frozen=True)
 class Picture:
-    """Both graphs, the events that concern their boxes, and the law of each rewrite."""
+    """Both graphs, the events that concern their boxes, the law of each rewrite, and the words to tell it with."""
 
     before: tuple[PicturedBox, ...]
     after: tuple[PicturedBox, ...]
     events: tuple[PicturedEvent, ...]
     laws: dict[str, str]
     hidden: tuple[int, int] = (0, 0)
+    words: Words = OF_AN_OPTIMIZATION
 
     def to_script(self) -> str:
         """JSON that may stand inside <script>: nothing in it can end the element or open another one."""

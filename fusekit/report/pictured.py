@@ -24,15 +24,15 @@ def pictured(drawings: tuple[Drawing, Drawing], events: Sequence[Event], laws: M
             words = (event.rewrite, str(event.outcome), change, typeset(event.price), error, event.reason)
             shown.append(PicturedEvent(*words, boxes))
     return Picture(
-        _boxes(before, found.before, {}),
-        _boxes(after, found.after, places),
+        boxes_of(before, found.before, {}),
+        boxes_of(after, found.after, places),
         tuple(shown),
         {event.rewrite: laws.get(event.rewrite, "") for event in shown},
         (before.hidden, after.hidden),
     )
 
 
-def _boxes(drawing: Drawing, region: Mapping[str, int], origins: Mapping[str, int]) -> tuple[PicturedBox, ...]:
+def boxes_of(drawing: Drawing, region: Mapping[str, int], origins: Mapping[str, int]) -> tuple[PicturedBox, ...]:
     places = {box.id: number for number, box in enumerate(drawing.boxes)}
     return tuple(
         PicturedBox(

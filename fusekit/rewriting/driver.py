@@ -42,7 +42,8 @@ class Driver:
 
     With a `clock`, contests are decided by measured times, otherwise by price. `vetoed` holds pairs (rewrite, where) of
     realizations that must not be used there, because the whole model was slower with them. `has_form` says which maps
-    can be written where the graph goes; a rewrite that makes another one is refused.
+    can be written where the graph goes; a rewrite that makes another one is refused. With `most`, it stops after so
+    many commits.
     """
 
     graph: Graph
@@ -52,8 +53,10 @@ class Driver:
     clock: Clock | None = None
     vetoed: frozenset[tuple[str, str]] = frozenset()
     has_form: Callable[[Map], bool] = has_any_form
+    most: int | None = None
 
     def __post_init__(self) -> None:
+        self.committed: list[Event] = []
         self.events: list[Event] = []
         # keyed by rewrite and region, so that a refusal by several stages is reported once
         self._refused: dict[tuple[str, tuple[fx.Node, ...]], Event] = {}
@@ -80,7 +83,7 @@ class Driver:
         queue = deque(self.graph.nodes)
         waiting = set(queue)
         done = 0
-        while queue:
+        while queue and (self.most is None or len(self.committed) < self.most):
             node = queue.popleft()
             waiting.discard(node)
             done += 1
@@ -105,6 +108,7 @@ class Driver:
             self._readings.clear()
             if event.outcome is Outcome.APPLIED:
                 self.events.append(event)
+                self.committed.append(event)
                 return attempt.touched
             if event.outcome is Outcome.REFUSED:
                 self._refused[rewrite.name, match.nodes] = event
@@ -161,6 +165,7 @@ class Driver:
             if self.strict:
                 raise VerificationError(f"{event.rewrite} at {event.where}: {event.reason}")
             return []
+        self.committed.append(event)
         self._settled.update(new for new in self.graph.nodes if new not in before)
         return winner.touched
 

@@ -1,5 +1,6 @@
 """The size of an ONNX file: how many operators run, and how many bytes it takes on the disk."""
 
+import math
 from pathlib import Path
 
 import onnx
@@ -15,6 +16,11 @@ def operators_of(graph: GraphProto) -> int:
     return len(here) + sum(operators_of(each) for each in inner if each.node)
 
 
+def numbers_of(graph: GraphProto) -> int:
+    """The entries of all floating tensors that a graph stores."""
+    return sum(math.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type in _FLOATS)
+
+
 def file_size(path: Path, size: Totals) -> Totals:
     """`size` with the operators and the bytes of this file; the files with its weights count too."""
     graph = onnx.load(str(path), load_external_data=False).graph
@@ -25,3 +31,6 @@ def file_size(path: Path, size: Totals) -> Totals:
 
 def _location(tensor: TensorProto) -> list[str]:
     return [entry.value for entry in tensor.external_data if entry.key == "location"]
+
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)

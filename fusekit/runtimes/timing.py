@@ -34,13 +34,19 @@ class Times:
 
 
 def interleaved(
-    calls: Mapping[str, Call], rounds: int = 9, seconds: float = 3.0, least: int = 3, warm: bool = False
+    calls: Mapping[str, Call],
+    rounds: int = 9,
+    seconds: float = 3.0,
+    least: int = 3,
+    warm: bool = False,
+    turning: bool = False,
 ) -> dict[str, Times]:
     """The times of each call. Each is called once to warm up; then all are called in turn, `rounds` times.
 
     There are fewer rounds, but at least `least`, if they would take longer than `seconds` in total. `warm`: call each
     once more, untimed, right before it is timed. Without that, the state in which the previous call left the caches
-    changes the time of very short calls.
+    changes the time of very short calls. `turning`: go through them forwards and backwards by turns, so that the last
+    one of a round is the first of the next: for calls that are slow to begin after another one.
     """
     for call in calls.values():
         call()
@@ -49,7 +55,7 @@ def interleaved(
     for done in range(rounds):
         if done >= least and time.perf_counter() - begin > seconds:
             break
-        for name, call in calls.items():
+        for name, call in list(calls.items())[:: -1 if turning and done % 2 == 0 else 1]:
             if warm:
                 call()
             start = time.perf_counter()

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A room imports from lines above its own; inside a line too, as long as no two rooms need each other.
 ROOMS = """
 errors version
-files
+files doctor
 page
 report
 model algebra
@@ -36,7 +36,7 @@ optimizing
 bench checkpoint sampling
 grafting
 api
-batching inspecting
+batching inspecting comparing
 cli
 """
 RANK = {room: rank for rank, line in enumerate(ROOMS.split("\n")) for room in line.split()}

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 import fusekit.nn as fnn
 import fusekit.nn.functional as FF
-from fusekit.nn import complex, hypercomplex, init, quaternion
+from fusekit.nn import complex, hypercomplex, init, quaternion, speechbrain_quaternion
 
 ROOMS: tuple[ModuleType, ...] = (fnn, complex, hypercomplex, quaternion, FF, FF.complex, FF.quaternion, init)
 PUBLIC: dict[str, Any] = {name: getattr(room, name) for room in ROOMS for name in room.__all__}
+PUBLIC |= {f"speechbrain.{name}": getattr(speechbrain_quaternion, name) for name in speechbrain_quaternion.__all__}
 MODULE = {name for base in (nn.Module, torch.autograd.Function) for name in dir(base)}
 
 LEFT_OUT = ("self", "device", "dtype", "args", "kwargs")  # said once for all layers, or of nn.Module

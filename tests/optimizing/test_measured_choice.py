@@ -70,7 +70,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         words = [word for word in times if not word.startswith("whole")]
         return {label: next((times[w] for w in words if label.startswith(w)), 1.0) for label in modules}
 
-    def compare(self: Clock, before: Any, after: Any) -> tuple[float, float]:
+    def compare(self: Clock, before: Any, after: Any, loading: bool = False) -> tuple[float, float]:
         after()
         return times["whole before"], times["whole after"]
 
@@ -212,7 +212,7 @@ def test_the_same_random_numbers_afterwards() -> None:
 def slower_with(monkeypatch: pytest.MonkeyPatch, harmful: Sequence[str]) -> None:
     """A whole that takes twice as long while one of these realizations is in it."""
 
-    def compare(self: Clock, before: Any, after: Any) -> tuple[float, float]:
+    def compare(self: Clock, before: Any, after: Any, loading: bool = False) -> tuple[float, float]:
         return 1.0, 2.0 if set(harmful) & LAST else 0.9
 
     def judged(*arguments: Any) -> Any:
@@ -286,7 +286,7 @@ def test_exported_files_are_raced_without_their_realizations_too(
     def marked(self: promise_file.Export, room: Path, verdict: fusekit.Validation) -> Any:
         return "plainer" if plainer(self, room, verdict) is not None else None
 
-    def compare(self: Clock, before: Any, after: Any) -> tuple[float, float]:
+    def compare(self: Clock, before: Any, after: Any, loading: bool = False) -> tuple[float, float]:
         raced.append(before)
         return (0.5, 0.9) if before == "plainer" else (1.0, 0.9)
 

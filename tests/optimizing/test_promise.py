@@ -43,7 +43,7 @@ def races(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def race(self: Clock, key: Any, modules: Any, inputs: Any) -> dict[str, float]:
         return {label: 0.5 if label.startswith("planar conv") else 1.0 for label in modules}
 
-    def compare(self: Clock, before: Any, after: Any) -> tuple[float, float]:
+    def compare(self: Clock, before: Any, after: Any, loading: bool = False) -> tuple[float, float]:
         rounds.append(1)
         return 1.0, 2.0
 

@@ -28,10 +28,10 @@ function tell(picture, old, now, region) {
   if (region >= 0) { const swatch = made("span", { class: "swatch" }); swatch.style.setProperty("--c", colourOf(region)); title.prepend(swatch); }
   parts.push(title);
   const count = (n) => `${n} operator${n === 1 ? "" : "s"}`;
-  if (region < 0) parts.push(made("p", { class: "hint" }, "It is as it was."));
-  else parts.push(made("p", { class: "hint" }, `Number ${region + 1}: ${count(old.length)} became ${now.length ? count(now.length) : "nothing"}.`));
+  if (region < 0) parts.push(made("p", { class: "hint" }, picture.words.same));
+  else parts.push(made("p", { class: "hint" }, `Number ${region + 1}: ${count(old.length)} ${picture.words.became} ${now.length ? count(now.length) : "nothing"}.`));
   if (applied.length) {
-    parts.push(made("h4", {}, "Laws"));
+    parts.push(made("h4", {}, picture.words.laws));
     for (const law of new Set(applied.map((event) => event.rewrite))) {
       const ours = applied.filter((event) => event.rewrite === law), errors = ours.map((event) => Number(event.error)).filter((e) => !Number.isNaN(e));
       const worst = errors.length ? `; float64 error of the check at most ${Math.max(...errors).toExponential(1)}` : "";
@@ -41,11 +41,11 @@ function tell(picture, old, now, region) {
       parts.push(made("p", { class: "hint" }, `${law}, ${ours.length} time${ours.length === 1 ? "" : "s"}${changes ? `: ${changes}` : ""}${prices ? `; price ${prices}` : ""}${worst}`));
     }
   }
-  if (region >= 0) parts.push(made("h4", {}, "Before"), boxesTable(old.map((i) => picture.before[i])));
-  if (now.length) parts.push(made("h4", {}, region >= 0 ? "After" : "Operator"), boxesTable(now.map((i) => picture.after[i])));
+  if (region >= 0) parts.push(made("h4", {}, picture.words.before), boxesTable(old.map((i) => picture.before[i])));
+  if (now.length) parts.push(made("h4", {}, region >= 0 ? picture.words.after : "Operator"), boxesTable(now.map((i) => picture.after[i])));
   if (others.length) {
-    parts.push(made("h4", {}, "Candidates that were not taken"));
-    parts.push(tableOf(["rewrite", "outcome", "price or times", "reason"], others.map((e) => [e.rewrite, e.outcome, e.price, e.reason]), [2]));
+    parts.push(made("h4", {}, picture.words.others));
+    parts.push(tableOf(picture.words.columns, others.map((e) => [e.rewrite, e.outcome, e.price, e.reason]), [2]));
   }
   return parts;
 }

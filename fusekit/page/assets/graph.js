@@ -22,14 +22,13 @@ function titleOf(box) {
 }
 
 class Pane {
-  constructor(figure, boxes, hidden, gone, choose) {
-    this.figure = figure; this.boxes = boxes; this.gone = gone; this.choose = choose;
+  constructor(figure, boxes, hidden, gone, choose, words) {
+    this.figure = figure; this.boxes = boxes; this.gone = gone; this.choose = choose; this.words = words;
     this.svg = figure.querySelector("svg");
     this.side = figure.dataset.side;
-    const words = this.side === "before" ? "Before" : "After";
     const count = boxes.filter((box) => box.operator !== "input" && box.operator !== "output").length;
     figure.querySelector("figcaption").textContent =
-      `${words}: ${count.toLocaleString("en")} operators in the program${hidden ? `; ${hidden.toLocaleString("en")} that do nothing are not drawn` : ""}`;
+      `${words[this.side]}: ${count.toLocaleString("en")} operators in the program${hidden ? `; ${hidden.toLocaleString("en")} that do nothing are not drawn` : ""}`;
     this.layout = Layout.run(boxes);
     this.readers = boxes.map(() => []);
     boxes.forEach((box, i) => box.inputs.forEach((j) => this.readers[j].push(i)));
@@ -73,7 +72,7 @@ class Pane {
     const g = drawn("g", {
       class: `node${made ? " made" : ""}${gone ? " gone" : ""}`, transform: `translate(${x},${y})`, tabindex: "-1",
       role: "button", "data-index": i,
-      "aria-label": `${titleOf(box)}${box.where ? `, ${box.where}` : ""}, ${made ? (gone ? "removed" : `rewritten, number ${box.region + 1}`) : "as it was"}`,
+      "aria-label": `${titleOf(box)}${box.where ? `, ${box.where}` : ""}, ${made ? (gone ? this.words.gone : `${this.words.made}, number ${box.region + 1}`) : this.words.kept}`,
     });
     if (made) g.style.setProperty("--c", colourOf(box.region));
     g.append(

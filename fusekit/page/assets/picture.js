@@ -21,7 +21,7 @@
   };
   for (const figure of document.querySelectorAll(".pane")) {
     const side = figure.dataset.side, hidden = picture.hidden[side === "before" ? 0 : 1];
-    panes[side] = new Pane(figure, picture[side], hidden, gone, choose);
+    panes[side] = new Pane(figure, picture[side], hidden, gone, choose, picture.words);
   }
   document.documentElement.dataset.drawn = Math.round(performance.now() - started);
 })();

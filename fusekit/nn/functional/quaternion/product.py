@@ -96,7 +96,7 @@ class QuaternionLinearFunction(torch.autograd.Function):
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         rows = grad.reshape(-1, grad.shape[-1])
         grad_x = grad @ hamilton_kernel(weight) if needs_x else None
-        grad_weight = _component_sums(rows.mT @ x.reshape(-1, x.shape[-1])) if needs_weight else None
+        grad_weight = component_sums(rows.mT @ x.reshape(-1, x.shape[-1])) if needs_weight else None
         return grad_x, grad_weight, rows.sum(0) if needs_bias else None
 
 
@@ -108,7 +108,7 @@ def quaternion_linear_lean(x: Tensor, weight: Tensor, bias: Tensor | None = None
     return QuaternionLinearFunction.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _component_sums(outer: Tensor) -> Tensor:
+def component_sums(outer: Tensor) -> Tensor:
     """[4 out, 4 in] -> [4, out, in]: the adjoint of `hamilton_kernel`."""
     b = [row.chunk(4, 1) for row in outer.chunk(4, 0)]
     return torch.stack(
