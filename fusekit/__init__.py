@@ -6,6 +6,7 @@
     result = fusekit.optimize_onnx("model.onnx", "small.onnx")  a file of anybody's, folded, run and compared
     fusekit.diff(model, "model.onnx")                           the operators and weights that differ
     fusekit.bisect(model, "model.onnx", (x,))                   the first operator after which results differ
+    fusekit.batch("models.csv", "out")                          many of them, by many processes
 
 The names below are looked up when first used: `fusekit --help` should not wait seconds for torch.
 """
@@ -28,6 +29,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from fusekit.api import export, optimize, register
+    from fusekit.batching.batch import Batch, batch
     from fusekit.checkpoint.load import load
     from fusekit.comparing import Difference, Parting
     from fusekit.comparing.bisect import bisect
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from fusekit.validation import Validation, validate
 
 __all__ = [
+    "Batch",
     "CaptureError",
     "CheckpointError",
     "Difference",
@@ -60,6 +63,7 @@ __all__ = [
     "Validation",
     "VerificationError",
     "__version__",
+    "batch",
     "bisect",
     "diff",
     "export",
@@ -72,6 +76,7 @@ __all__ = [
 
 _HOMES = {
     "api": ("export", "optimize", "register"),
+    "batching.batch": ("Batch", "batch"),
     "checkpoint.load": ("load",),
     "comparing": ("Difference", "Parting"),
     "comparing.bisect": ("bisect",),

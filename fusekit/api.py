@@ -38,7 +38,7 @@ def optimize(
     strict: bool = False,
     progress: Progress | None = None,
     tolerance: float | None = None,
-    measure: bool = True,
+    measure: bool | str = True,
     budget: float = BUDGET,
     preprocess: Preprocess | None = None,
 ) -> nn.Module:
@@ -59,7 +59,8 @@ def optimize(
         measure: time the realizations (layouts, FFT) on the target, if example inputs give the sizes, and time the
             result against the model; what is slower is undone. With False, or with FUSEKIT_MEASURE=0 in the
             environment, nothing is timed: the formulas of `fusekit/rewriting/price.py` decide. They are conservative
-            and give the same result every time.
+            and give the same result every time. With "cached", nothing is timed either, but times that this machine has
+            measured before are used: the same cache gives the same result.
         budget: seconds to spend on measurements that this machine has not made before.
         preprocess: what is done to an image before the model sees it. The result takes images as they come, and so do
             the example inputs; the preprocessing is folded into the model where that is exact.
@@ -74,7 +75,7 @@ def optimize(
     model, wrapped = unwrapped(model)
     model = _behind(preprocess, model)
     inputs = None if example_inputs is None else Inputs.of(example_inputs)
-    options = Options.of(target, passes, strict, progress, tolerance, measure and inputs is not None, budget)
+    options = Options.of(target, passes, strict, progress, tolerance, inputs is not None and measure, budget)
     result, pipeline = optimized(model, inputs, options)
     pipeline.notes += [wrapped] if wrapped else []
     if any(getattr(module, "training", False) for module in model.modules()):
@@ -99,7 +100,7 @@ def export(
     strict: bool = False,
     target: str = "onnxruntime",
     progress: Progress | None = None,
-    measure: bool = True,
+    measure: bool | str = True,
     budget: float = BUDGET,
     io: str = INTERLEAVED,
     preprocess: Preprocess | None = None,
@@ -128,7 +129,9 @@ def export(
     Raises:
         ExportError: the file could not be written or did not pass its checks.
     """
-    options = Options.of(target, passes if optimize else (), strict, progress, tolerance, measure and optimize, budget)
+    options = Options.of(
+        target, passes if optimize else (), strict, progress, tolerance, measure if optimize else False, budget
+    )
     model = _behind(preprocess, unwrapped(model)[0])
     model, inputs = between_real_ends(model, Inputs.of(example_inputs), io)
     return Export(Reference(model, inputs), path, options, dynamic, opset).run()

@@ -5,6 +5,7 @@ Each function returns the exit code. A file is written only if the numbers agree
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from rich.text import Text
 from torch import nn
 
 from fusekit import api
+from fusekit.batching.batch import batch as do_batch
+from fusekit.batching.cluster import connected
+from fusekit.batching.summary import PAGE
 from fusekit.bench import Bench, competitors, versions
 from fusekit.bench.measure import measure, running_on
 from fusekit.checkpoint import Kind, recognise
 from fusekit.checkpoint.archive.save_program import save_program
 from fusekit.checkpoint.load import load
 from fusekit.cli.console import DIFFERENT, OK, Screen, Steps, complain
-from fusekit.cli.example_inputs import Example, draw, try_out
 from fusekit.cli.options import Model, Timing
 from fusekit.errors import ExportError, FusekitError
 from fusekit.files import scratch
@@ -41,6 +44,7 @@ from fusekit.report import Report
 from fusekit.runtimes import RUNTIMES, runtimes
 from fusekit.runtimes.onnx_runtime import SILENT
 from fusekit.runtimes.pytorch import PyTorch
+from fusekit.sampling.draw import Example, draw, try_out
 from fusekit.validation import Validation
 from fusekit.validation import validate as judge
 
@@ -175,6 +179,27 @@ def bench(
             steps.begin("measuring")
             measured = measure(found, inputs, timing.rounds, timing.seconds)
     return conclude("bench", out, validation, screen, measured, page)
+
+
+def batch(manifest: Path, folder: Path, scheduler: str | None, screen: Screen, **words: Any) -> int:
+    """Do all items of a manifest. The exit code is 1 if any of them is not valid.
+
+    Args:
+        manifest: the file that lists them.
+        folder: for the results.
+        scheduler: the address of a Dask scheduler; None: processes of this machine.
+        screen: where to show results.
+        words: the other arguments of `fusekit.batch`.
+    """
+    with screen.items() as tell, ExitStack() as held:
+        client = None if scheduler is None else held.enter_context(connected(scheduler))
+        found = do_batch(manifest, folder, client=client, progress=tell, **words)
+    screen.show(found)
+    screen.emit({"command": "batch", **found.to_dict()})
+    if found.ok:
+        return OK
+    complain(f"{len(found.failures)} of {len(found.results)} items are not valid; see {found.folder / PAGE}")
+    return DIFFERENT
 
 
 def passes(screen: Screen) -> int:

@@ -9,11 +9,11 @@ from torch import nn
 
 from fusekit.cli.commands import check, open_model, parsed
 from fusekit.cli.console import DIFFERENT, OK, Screen, Steps
-from fusekit.cli.example_inputs import draw_for_file
 from fusekit.cli.options import Model
 from fusekit.comparing.bisect import bisect as parting
 from fusekit.comparing.diff import diff as differences
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
+from fusekit.sampling.draw import draw_for_file
 
 
 def diff(model: Model, other: Model, screen: Screen, *, page: Path | None = None) -> int:

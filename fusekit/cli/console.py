@@ -12,12 +12,21 @@ import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from fusekit.cli.stopped import Stopped
@@ -50,6 +59,35 @@ class Screen:
             Progress(*columns, console=console, transient=True, disable=not shown) as bar,
         ):
             yield Steps(bar, bar.add_task("starting", total=steps))
+
+    @contextlib.contextmanager
+    def items(self) -> Iterator[Callable[[Any, int, int], None]]:
+        """A function to call with (result, how many are done, of how many) after each of many items. It moves a bar on
+        stderr; if that is no terminal, it prints a line for each item that is not valid, and for every tenth part."""
+        console = Console(stderr=True)
+        counts: Counter[str] = Counter()
+        columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+        columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            self._warnings(),
+            Progress(*columns, console=console, transient=True, disable=not console.is_terminal or self.quiet) as bar,
+        ):
+            task = bar.add_task("starting", total=None)
+
+            def tell(result: Any, done: int, total: int) -> None:
+                counts[result.status] += 1
+                told = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+                bar.update(task, description=f"{told}; last {result.name}", completed=done, total=total)
+                if (
+                    bar.disable
+                    and not self.quiet
+                    and (not result.ok or done == total or done % max(1, total // 10) == 0)
+                ):
+                    reason = f": {result.reason}" if result.reason else ""
+                    print(f"{done}/{total} {result.name} {result.status}{reason}", file=sys.stderr)
+
+            yield tell
 
     def show(self, *parts: RenderableType) -> None:
         """Show tables and text; with `--quiet` or `--json`, show nothing."""

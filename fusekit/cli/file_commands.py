@@ -10,7 +10,6 @@ from fusekit.bench import file_versions
 from fusekit.bench.measure import measure, running_on
 from fusekit.cli.commands import check, conclude, parsed
 from fusekit.cli.console import OK, Screen
-from fusekit.cli.example_inputs import draw_for_file
 from fusekit.cli.options import Model, Timing
 from fusekit.files import scratch
 from fusekit.grafting import inputs_for, optimize_onnx, validate_onnx
@@ -18,6 +17,7 @@ from fusekit.inspecting.explain import explain_file
 from fusekit.inspecting.inspect import inspect_file
 from fusekit.runtimes import runtime
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
+from fusekit.sampling.draw import draw_for_file
 
 
 def optimize(model: Model, out: Path, screen: Screen, *, page: Path | None = None, **words: Any) -> int:

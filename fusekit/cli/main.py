@@ -20,12 +20,15 @@ from fusekit.cli.options import (
     Ends,
     EndsOption,
     FileTargetOption,
+    FolderArgument,
     Form,
     KeptOnnxArgument,
     LayerArgument,
+    ManifestArgument,
     MaybeOtherArgument,
     Measuring,
     Model,
+    NoMeasureOption,
     OnnxArgument,
     OptionalTargetOption,
     OtherArgument,
@@ -36,6 +39,7 @@ from fusekit.cli.options import (
     TargetOption,
     Timing,
     ToleranceOption,
+    Workers,
 )
 from fusekit.cli.sample_grammar import check_output
 from fusekit.cli.stopped import Stopped, stop_cleanly
@@ -222,6 +226,23 @@ def bench(
     words = {"tolerance": tolerance, "page": paper.path(*model.files()), **form.words(), **rules.words()}
     kept = (model, path, timing)
     _run(talk, lambda commands, screen: commands.bench(*kept, screen, **words), of_files=model.is_file)
+
+
+@_command
+def batch(
+    *,
+    manifest: ManifestArgument,
+    folder: FolderArgument,
+    workers: Workers,
+    no_measure: NoMeasureOption = False,
+    talk: Talk,
+) -> None:
+    """Export and validate many models, by many processes or on a Dask cluster. Run it again to go on."""
+    workers.check()
+    words = {**workers.words(), "measure": not no_measure}
+    _run(
+        talk, lambda commands, screen: commands.batch(Path(manifest), Path(folder), workers.scheduler, screen, **words)
+    )
 
 
 @_command

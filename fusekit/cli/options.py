@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from fusekit.cli.sample_grammar import (
-    Sample,
     check_factory,
     check_output,
     check_tolerance,
@@ -22,6 +21,7 @@ from fusekit.cli.sample_grammar import (
     parse_numbers,
 )
 from fusekit.runtimes import known
+from fusekit.sampling.grammar import Sample
 
 _SOURCE = "A .pt2 archive, package.module:factory, file.py:factory, a state dict with --factory, or an .onnx file."
 _INPUT = (
@@ -130,11 +130,14 @@ class Rules:
         return {"passes": tuple(self.only or ()) or None, "strict": self.strict}
 
 
+NoMeasureOption = Annotated[bool, typer.Option("--no-measure", help="Time nothing; estimate costs only.")]
+
+
 @dataclass(frozen=True)
 class Measuring:
     """Whether realizations are timed, and for how many seconds at most."""
 
-    no_measure: Annotated[bool, typer.Option("--no-measure", help="Time nothing; estimate costs only.")] = False
+    no_measure: NoMeasureOption = False
     budget: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Time limit for new measurements.")] = 60.0
 
     def words(self) -> dict[str, Any]:
@@ -197,6 +200,31 @@ class Paper:
         return None if self.report is None else check_output(self.report, ".html", others, option="--report")
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Who does the items of a batch."""
+
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Processes; by default as many as the cores allow.")
+    ] = None
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Threads of each worker; by default 1, on a cluster what it was given."),
+    ] = None
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Use the workers of this Dask scheduler: tcp://host:8786.")
+    ] = None
+    tries: Annotated[int, typer.Option(min=1, metavar="N", help="How often an item is begun if workers die.")] = 3
+
+    def check(self) -> None:
+        """BadParameter if the options do not fit each other."""
+        if self.scheduler is not None and self.workers is not None:
+            raise typer.BadParameter("a cluster has its own workers; expected no number", param_hint="'--workers'")
+
+    def words(self) -> dict[str, Any]:
+        return {"workers": self.workers, "threads": self.threads, "tries": self.tries}
+
+
 class Ends(str, Enum):
     """How the inputs and outputs of a file represent a complex tensor."""
 
@@ -215,6 +243,12 @@ def _known(target: str | None) -> str | None:
 OnnxArgument = Annotated[str, typer.Argument(metavar="OUT.onnx", help="The ONNX file.", show_default=False)]
 KeptOnnxArgument = Annotated[
     str | None, typer.Argument(metavar="[OUT.onnx]", help="Keep the ONNX file here.", show_default=False)
+]
+ManifestArgument = Annotated[
+    str, typer.Argument(metavar="MANIFEST", help="A .csv, .jsonl or .yaml file (docs/batch.md).", show_default=False)
+]
+FolderArgument = Annotated[
+    str, typer.Argument(metavar="FOLDER", help="For the results, and to go on from.", show_default=False)
 ]
 OtherArgument = Annotated[
     str, typer.Argument(metavar="OTHER", help="The other model: as SOURCE, with the same options.", show_default=False)

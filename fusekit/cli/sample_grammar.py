@@ -1,87 +1,39 @@
 """Parses and checks arguments of the command line before any work starts. Does not import torch, so it is fast.
 
-INPUT  = [NAME=] SIZES [:DTYPE]        x=1x3x224x224:uint8
-       | [NAME=] FILE.npy [:DTYPE]     x=photo.npy
-       | FILE.npz                      arrays by name; arr_0, arr_1 ... are positional
-SIZES  = N { x N }                     every N at least 1
+How example inputs and arguments of a factory are written: `fusekit/sampling/grammar.py`.
 """
 
-import ast
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from fusekit.errors import FusekitError
 from fusekit.files import beside, destination
-
-DTYPES = (
-    *("float32", "float64", "float16", "bfloat16", "uint8", "int8", "int16", "int32", "int64", "bool"),
-    *("complex64", "complex128"),
-)
-_LARGEST = 1 << 31  # elements; more than this is most likely a typing error
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One example input as the user wrote it: read from a file, or random with these sizes. An empty `dtype` stands for
-    the model's dtype."""
-
-    text: str
-    name: str = ""
-    sizes: tuple[int, ...] = ()
-    dtype: str = ""
-    path: Path | None = None
-
-
-def parse_input(text: str) -> Sample:
-    """Parse one example input. Raises BadParameter that says which part is wrong."""
-    name, _, rest = text.rpartition("=")
-    rest, _, dtype = rest.strip().partition(":")
-    if "=" in text and not name.isidentifier():
-        raise _bad_input(text, f"{name!r} is no parameter name")
-    if rest.endswith((".npy", ".npz")):
-        path = Path(rest)
-        if not path.is_file():
-            raise _bad_input(text, f"no such file: {rest}")
-        if dtype:
-            _check_dtype(text, dtype)
-        return Sample(text, name, dtype=dtype, path=path)
-    if not rest:
-        raise _bad_input(text, "no sizes; expected for instance 1x3x224x224")
-    if ":" in text:
-        _check_dtype(text, dtype)
-    sizes = tuple(_size(text, word) for word in rest.split("x"))
-    if math.prod(sizes) > _LARGEST:
-        raise _bad_input(text, f"{math.prod(sizes):,} elements are too many")
-    return Sample(text, name, sizes, dtype)
+from fusekit.sampling import grammar
+from fusekit.sampling.grammar import Sample
 
 
 def parse_inputs(texts: Iterable[str]) -> tuple[Sample, ...]:
-    """Parse all example inputs. Raises BadParameter also if a name is given twice."""
-    samples = tuple(parse_input(text) for text in texts)
-    names = [sample.name for sample in samples if sample.name]
-    for name in names:
-        if names.count(name) > 1:
-            raise _bad("--input", f"{name!r} is given twice")
+    """Parse all example inputs, and see that their files exist. Raises BadParameter that says what is wrong."""
+    try:
+        samples = grammar.parse_inputs(texts)
+    except FusekitError as error:
+        raise _bad("--input", str(error)) from error
+    for sample in samples:
+        if sample.path is not None and not sample.path.is_file():
+            raise _bad("--input", f"{sample.text!r}: no such file: {sample.path}")
     return samples
 
 
 def parse_arguments(texts: Iterable[str]) -> dict[str, object]:
-    """Parse arguments of the form name=value. A value is a Python literal (3, 0.5, True, None, (1, 2)), true, false or
-    none; anything else is text."""
-    arguments: dict[str, object] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise _bad("--arg", f"{text!r}; expected name=value")
-        if name in arguments:
-            raise _bad("--arg", f"{name!r} is given twice")
-        arguments[name] = _literal(value)
-    return arguments
+    """Parse arguments of the form name=value. Raises BadParameter for another form."""
+    try:
+        return grammar.parse_arguments(texts)
+    except FusekitError as error:
+        raise _bad("--arg", str(error)) from error
 
 
 def parse_numbers(option: str, text: str | None) -> float | tuple[float, ...] | None:
@@ -137,31 +89,6 @@ def _read(source: str | Path) -> Path:
     """The file behind a source, which may be `FILE#entry`."""
     path = Path(source)
     return path if path.exists() else Path(str(source).rpartition("#")[0] or str(source))
-
-
-def _size(text: str, word: str) -> int:
-    if re.fullmatch(r"[0-9]+", word) is None or int(word) < 1:
-        raise _bad_input(text, f"{word!r} is no size; expected positive numbers joined by x, such as 1x3x224x224")
-    return int(word)
-
-
-def _check_dtype(text: str, dtype: str) -> None:
-    if dtype not in DTYPES:
-        raise _bad_input(text, f"unknown dtype {dtype!r}; known are {', '.join(DTYPES)}")
-
-
-def _literal(value: str) -> object:
-    words: dict[str, object] = {"true": True, "false": False, "none": None}
-    if value.lower() in words:
-        return words[value.lower()]
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return value
-
-
-def _bad_input(text: str, why: str) -> typer.BadParameter:
-    return _bad("--input", f"{text!r}: {why}")
 
 
 def _bad(option: str, why: str) -> typer.BadParameter:

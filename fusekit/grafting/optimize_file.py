@@ -57,7 +57,7 @@ def optimize_onnx(
     strict: bool = False,
     target: str = ONNX_RUNTIME.name,
     progress: Progress | None = None,
-    measure: bool = True,
+    measure: bool | str = True,
     budget: float = BUDGET,
 ) -> Validation:
     """Fold the linear layers of the ONNX file at `path` and write the result to `out`, run and compared with it.
@@ -234,11 +234,11 @@ class _Optimization:
 
     def _raced(self) -> tuple[float, float] | None:
         """Milliseconds of the original and of the result."""
-        if self.options.clock is None:
+        if self.options.races is None:
             return None
         load = partial(self.options.runtime.load, spinning=False)
         before, after = (load(p).bound(self.yardstick.inputs, self.yardstick.names) for p in (self.path, self.stage))
-        return self.options.clock.compare(before, after)
+        return self.options.races.compare(before, after)
 
     def _not_better(self, applied: Sequence[Event], times: tuple[float, float] | None, nodes: int) -> str:
         """Why the result is not worth having; "" if it is."""

@@ -15,6 +15,7 @@ from fusekit.rewriting import Progress, Rewrite, Stage
 from fusekit.runtimes import runtime
 from fusekit.runtimes.protocol import Runtime
 
+CACHED = "cached"  # the third answer to `measure`, beside True and False
 NO_MEASURE = "FUSEKIT_MEASURE"  # environment variable; if it is 0, nothing is measured
 _LAYOUTS = {"use-planar-conv", "use-planar-channels-last", "use-channels-last"}
 
@@ -44,19 +45,28 @@ class Options:
         strict: bool,
         progress: Progress | None,
         tolerance: float | None,
-        measure: bool,
+        measure: bool | str,
         budget: float,
     ) -> "Options":
-        """Options from the arguments of the public functions. Raises FusekitError for an unknown runtime or pass, and
-        for a budget below 0."""
+        """Options from the arguments of the public functions. Raises FusekitError for an unknown runtime or pass, for
+        a budget below 0, and for a `measure` that is neither true, false nor "cached"."""
         found = runtime(target)
         if not budget >= 0:
             raise FusekitError(f"budget must be a number of seconds, 0 or more, got {budget!r}")
-        clock = Clock(found, budget, progress=progress) if measure and os.environ.get(NO_MEASURE, "1") != "0" else None
+        if isinstance(measure, str) and measure != CACHED:
+            raise FusekitError(f"measure must be True, False or {CACHED!r}, got {measure!r}")
+        clock = None
+        if measure and os.environ.get(NO_MEASURE, "1") != "0":
+            clock = Clock(found, budget, progress=progress, remembers_only=measure == CACHED)
         relays = passes is None or CHANNELS_LAST in passes
         names = passes if passes is None or isinstance(passes, str) else [p for p in passes if p != CHANNELS_LAST]
         guests = frozenset(OTHERS.names())
         return cls(found, select(names), strict, progress, tolerance, clock, relays, guests=guests)
+
+    @property
+    def races(self) -> Clock | None:
+        """The clock that times whole programs; None if nothing is to be timed."""
+        return None if self.clock is None or self.clock.remembers_only else self.clock
 
     @property
     def plainer(self) -> "Options":

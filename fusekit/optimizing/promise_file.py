@@ -52,7 +52,7 @@ class Export:
         """Write a file that passes validation; with a clock, one that is also not slower than the two other files."""
         verdict = self._write_valid(self.options)
         risky = [event for event in _applied(verdict) if event.rewrite not in HARMLESS]
-        if not verdict.ok or self.options.clock is None or not risky or not self.options.runtime.reads_files:
+        if not verdict.ok or self.options.races is None or not risky or not self.options.runtime.reads_files:
             return self._sized(verdict)
         with scratch() as room:
             with self.turns:
@@ -99,13 +99,13 @@ class Export:
 
     def _raced(self, own: Call | None, plainer: Call | None, verdict: Validation) -> Validation:
         """Undo realizations until the file is slower than neither of the two others."""
-        assert self.options.clock is not None
+        assert self.options.races is not None
         undone: list[Event] = []
         options = self.options
         while verdict.ok:
             now = self._call(self.path)
             races = {
-                whole: self.options.clock.compare(other, now, loading=self._is_large)
+                whole: self.options.races.compare(other, now, loading=self._is_large)
                 for whole, other in ((_OWN, own), (_PLAINER, plainer))
                 if other is not None and (whole == _OWN or chosen(_applied(verdict)))
             }

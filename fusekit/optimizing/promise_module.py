@@ -24,14 +24,14 @@ def optimized(model: nn.Module, inputs: Inputs | None, options: Options) -> tupl
             raise VerificationError(reason)
         pipeline.roll_back(f"{reason}; a plain copy is returned")
         return own_copy(model), pipeline
-    if reference is None or options.clock is None or options.runtime.reads_files:
+    if reference is None or options.races is None or options.runtime.reads_files:
         return result, pipeline
     return _raced(reference, options, result, pipeline)
 
 
 def _raced(reference: Reference, options: Options, result: nn.Module, pipeline: Pipeline) -> tuple[nn.Module, Pipeline]:
     """Undo realizations until the module is not slower than the model in PyTorch."""
-    clock = options.clock
+    clock = options.races
     assert clock is not None
     undone: list[Event] = []
     model, inputs = reference.model, reference.inputs

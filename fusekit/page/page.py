@@ -19,9 +19,13 @@ _SCRIPTS = ("layout.js", "graph.js", "details.js", "picture.js")
 
 def page(content: Content) -> str:
     """The whole page as text. It loads nothing from elsewhere."""
-    template = _ENVIRONMENT.get_template("page.html")
     script = "" if content.picture is None else content.picture.to_script()
-    return template.render(content=content, script=Markup(script), scripts=_SCRIPTS, version=__version__)
+    return render("page.html", content=content, script=Markup(script), scripts=_SCRIPTS)
+
+
+def render(template: str, **values: object) -> str:
+    """A template of the folder `assets`, filled in with these values."""
+    return _ENVIRONMENT.get_template(template).render(version=__version__, **values)
 
 
 def snippet(content: Content, failures: Sequence[str] = ()) -> str:

@@ -15,8 +15,8 @@ from torch import nn
 import fusekit
 from fusekit.checkpoint.load import load
 from fusekit.cli import commands
-from fusekit.cli.example_inputs import draw
-from fusekit.cli.sample_grammar import parse_arguments, parse_input
+from fusekit.sampling.draw import draw
+from fusekit.sampling.grammar import parse_arguments, parse_input
 from tests.support.cli_room import NET, ONNX, SIZES, export, inside, room, run
 
 __all__ = ["inside", "room"]  # fixtures: pytest finds them by name in this module

@@ -33,10 +33,10 @@ runtimes
 validation
 onnx_export lower
 optimizing
-bench checkpoint
+bench checkpoint sampling
 grafting
 api
-inspecting comparing testing
+batching inspecting comparing testing
 cli
 """
 RANK = {room: rank for rank, line in enumerate(ROOMS.split("\n")) for room in line.split()}

@@ -394,3 +394,30 @@ def test_an_entry_that_lies_is_caught_by_the_whole(monkeypatch: pytest.MonkeyPat
 def test_events_tell_their_times() -> None:
     event = Event("x", "y", fusekit.report.Outcome.APPLIED, 1.0, 2.0, times=(1.5, 0.5))
     assert "1.5 -> 0.5 ms" in str(Report((event,)))
+
+
+def test_the_cache_alone_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With measure="cached", times that were measured before count, and nothing is timed, the whole neither."""
+
+    def measured(self: Clock, modules: Any, inputs: Any) -> dict[str, float]:
+        return dict(zip(modules, (1.0, *(0.1 for _ in modules)), strict=False))
+
+    def timed(*_: Any) -> Any:
+        raise AssertionError("it was timed")
+
+    model = one_axis()
+    monkeypatch.setattr(Clock, "compare", timed)
+    monkeypatch.setattr(Clock, "_measured", timed)
+    assert not chosen(report_of(fusekit.optimize(model, (X,), measure="cached")).applied), "the cache is empty"
+    monkeypatch.setattr(Clock, "_measured", measured)
+    monkeypatch.setattr(Clock, "compare", lambda *_: (1.0, 1.0))
+    before = chosen(report_of(fusekit.optimize(model, (X,))).applied)
+    monkeypatch.setattr(Clock, "compare", timed)
+    monkeypatch.setattr(Clock, "_measured", timed)
+    after = chosen(report_of(fusekit.optimize(model, (X,), measure="cached")).applied)
+    assert before and [(e.rewrite, e.where) for e in before] == [(e.rewrite, e.where) for e in after]
+
+
+def test_a_third_answer_that_is_unknown() -> None:
+    with pytest.raises(FusekitError, match="measure must be True, False or 'cached', got 'no'"):
+        fusekit.optimize(one_axis(), (X,), measure="no")

@@ -25,7 +25,7 @@
 
   const filter = document.getElementById("filter");
   filter?.addEventListener("input", () => {
-    const words = filter.value.toLowerCase(), rows = [...document.getElementById("refusals").tBodies[0].rows];
+    const words = filter.value.toLowerCase(), rows = [...document.getElementById(filter.getAttribute("aria-controls")).tBodies[0].rows];
     rows.forEach((row) => { row.hidden = !row.textContent.toLowerCase().includes(words); });
     const left = rows.filter((row) => !row.hidden).length;
     document.getElementById("count").textContent = `${left} line${left === 1 ? "" : "s"}`;

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from fusekit.checkpoint.factory import brief
-from fusekit.cli.sample_grammar import Sample
 from fusekit.errors import FusekitError
 from fusekit.model.preprocess import Preprocessed
 from fusekit.runtimes.file import RunnableFile
+from fusekit.sampling.grammar import Sample
 
 Example = tuple[Any, ...] | dict[str, Any]
 
