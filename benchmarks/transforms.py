@@ -198,7 +198,7 @@ def networks(names: list[str], write: bool) -> None:
         f"{machine('torch', 'onnx', 'onnxruntime')}; one thread. `python -m benchmarks.transforms networks`",
         "",
         f"{len(done)} of {len(rows)} have a file; {faster} of these are at least as fast as eager PyTorch.",
-        "The error is that of the worst probe (in brackets: how many times the model's own). No time of the plain export:",
+        "The error is that of the worst probe (in brackets: how many times the model's own). No plain export's time:",
         "it fails, or its file does. Seconds: the whole export, measuring included.",
         "",
         "| network | inputs of the file | nodes | error | eager, ms | file, ms | plain export, ms | seconds |",

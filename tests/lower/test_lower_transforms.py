@@ -147,7 +147,8 @@ def test_items_of_a_spectrum_are_assigned() -> None:
             z = torch.fft.rfft(x)
             y = z.clone()
             y[..., :3] = z[..., 1:4] * 2j
-            return y.abs()
+            size: Tensor = y.abs()
+            return size
 
     inputs = Inputs.of(torch.randn(2, 16))
     graph = capture(Assigned().eval(), inputs).graph
