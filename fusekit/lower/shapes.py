@@ -63,6 +63,7 @@ JOINTLY: dict[str, tuple[int, ...]] = {
     "slice_scatter": (0, 1),
     "diagonal_scatter": (0, 1),
     "copy": (0, 1),
+    "with_items": (0, 2),
 }
 _NAMED = ("value", "src", "source", "values", "other")
 

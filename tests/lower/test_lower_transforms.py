@@ -141,6 +141,20 @@ def test_transforms_of_fixed_lengths(exported: bool) -> None:
     assert not any("fft" in name for name in names), "all are products"
 
 
+def test_items_of_a_spectrum_are_assigned() -> None:
+    class Assigned(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            z = torch.fft.rfft(x)
+            y = z.clone()
+            y[..., :3] = z[..., 1:4] * 2j
+            size: Tensor = y.abs()
+            return size
+
+    inputs = Inputs.of(torch.randn(2, 16))
+    graph = capture(Assigned().eval(), inputs).graph
+    assert difference(graph, lowered(graph, matrices=True), inputs) < 1e-12
+
+
 def test_transforms_of_fixed_lengths_in_a_file(tmp_path: Path) -> None:
     class Few(nn.Module):
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
