@@ -1,13 +1,12 @@
 """How two models differ: plain records, as text for a terminal, as JSON and as a page."""
 
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +16,7 @@ from fusekit.report import Box, Drawing, Event, Measure, Outcome, Totals
 from fusekit.report.measures import measures
 from fusekit.report.pictured import boxes_of, typeset
 from fusekit.report.places import grouped
+from fusekit.report.plain import plain
 from fusekit.report.text import comparison
 
 _LINES = 4  # of one kind of difference on the terminal
@@ -108,9 +108,7 @@ class Difference:
         return Group(*parts)
 
     def __str__(self) -> str:
-        buffer = io.StringIO()
-        Console(file=buffer, width=120, no_color=True, highlight=False).print(self)
-        return buffer.getvalue().rstrip()
+        return plain(self)
 
     def _headline(self) -> str:
         first, second = self.names

@@ -1,17 +1,17 @@
 """Where the results of two models part: plain records, as text for a terminal and as JSON."""
 
-import io
 import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from fusekit.report import Event
+from fusekit.report.plain import plain
 from fusekit.validation.tolerance import OutputError
 
 _SHOWN = 6  # operators of one side
@@ -94,9 +94,7 @@ class Parting:
         return Group(*parts, Text(f"{self.runs} runs of each, {self.steps} {self._steps()} halved", style="dim"))
 
     def __str__(self) -> str:
-        buffer = io.StringIO()
-        Console(file=buffer, width=120, no_color=True, highlight=False).print(self)
-        return buffer.getvalue().rstrip()
+        return plain(self)
 
     def _steps(self) -> str:
         return "rewrites" if self.way == "rewrites" else "common values"

@@ -4,12 +4,11 @@ It runs the whole optimization and throws the result away, because what happens 
 """
 
 import difflib
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +22,7 @@ from fusekit.model.alone import alone
 from fusekit.optimizing.race import BUDGET
 from fusekit.report import Box, Drawing, Event, Outcome, Report
 from fusekit.report.facts import facts_of
+from fusekit.report.plain import plain
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 
 
@@ -67,9 +67,7 @@ class Explanation:
         return Group(*parts)
 
     def __str__(self) -> str:
-        buffer = io.StringIO()
-        Console(file=buffer, width=120, no_color=True, highlight=False).print(self)
-        return buffer.getvalue().rstrip()
+        return plain(self)
 
     def _headline(self) -> str:
         if not any(event.outcome is Outcome.APPLIED for event in self.events):

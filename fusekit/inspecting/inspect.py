@@ -1,11 +1,10 @@
 """Lists the convolutions and linear layers of a model with their geometry and cost, and what the passes would do."""
 
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from torch import nn
 
@@ -22,6 +21,7 @@ from fusekit.model import Inputs
 from fusekit.model.alone import alone
 from fusekit.model.own_copy import own_copy
 from fusekit.report import Report
+from fusekit.report.plain import plain
 from fusekit.runtimes import runtime
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 
@@ -78,9 +78,7 @@ class Inspection:
         return Group(table, "", self.report)
 
     def __str__(self) -> str:
-        buffer = io.StringIO()
-        Console(file=buffer, width=160, no_color=True, highlight=False).print(self)
-        return buffer.getvalue().rstrip()
+        return plain(self, 160)
 
 
 @alone()

@@ -32,9 +32,8 @@ def _transformed(
     re, im = (z.full() if z.re is None else (z.re, z.im)) if isinstance(input, Pair) else (floating(input), None)
     given: tuple[Any, ...] = ()
     if sizes is not None:
-        counts = (
-            sizes[number] for number in range(len(dims))
-        )  # a size may be one of a tensor's, which has no length yet
+        # by number, because the sizes of a tensor that is only traced have no length
+        counts = (sizes[number] for number in range(len(dims)))
         given = tuple(None if isinstance(n, int) and n == -1 else n for n in counts)
     result = layer(Fourier(kind, dims, sign, power), re, im, *given)
     return result if kind == "to real" else Pair(result[0], result[1])

@@ -8,7 +8,6 @@ The windows multiply constants and are folded into them. The length of the signa
 torch.istft.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusekit.algebra.transforms.fourier import counted, wave
 from fusekit.lower.linear import block
 from fusekit.lower.pair import Pair, Part
 from fusekit.lower.parts import facts_of, shape_of
@@ -25,22 +25,14 @@ Constant = Callable[[Tensor], Part]  # a tensor becomes a constant of the graph
 
 
 def fourier(n: int, sign: int, rows: int | None = None) -> tuple[Tensor, Tensor]:
-    """cos and sin of sign·2πki/n as [k, i], for the first `rows` frequencies k. The products ki are reduced modulo n
-    while they are integers, so that the angles are accurate."""
-    turns = torch.outer(torch.arange(n if rows is None else rows), torch.arange(n)) % n
-    angles = turns.double() * (sign * 2 * math.pi / n)
-    cos, sin = torch.cos(angles), torch.sin(angles)
-    return torch.where(4 * turns % (2 * n) == n, 0.0, cos), torch.where(2 * turns % n == 0, 0.0, sin)
+    """cos and sin of sign·2πki/n as [k, i], for the first `rows` frequencies k."""
+    return wave(n, sign, torch.outer(torch.arange(n if rows is None else rows), torch.arange(n)))
 
 
 def mirrored(n: int) -> Tensor:
     """[n//2 + 1, 1]: how often each frequency of a one-sided spectrum counts for a real signal: twice, except for
     frequencies 0 and n/2, which are their own mirror images."""
-    times = torch.full((n // 2 + 1, 1), 2.0, dtype=torch.float64)
-    times[0] = 1
-    if n % 2 == 0:
-        times[-1] = 1
-    return times
+    return counted(n)[:, None]
 
 
 def stft(

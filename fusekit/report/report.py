@@ -1,11 +1,10 @@
 """The report of an optimization: immutable events and their totals, printed as text or written as JSON."""
 
-import io
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.text import Text
 
 from fusekit.page import snippet, write_page
@@ -13,6 +12,7 @@ from fusekit.report.drawing import Drawing
 from fusekit.report.event import Event, Outcome
 from fusekit.report.html import NOTHING, Beside, content
 from fusekit.report.measures import Measure, measures
+from fusekit.report.plain import plain
 from fusekit.report.text import comparison, headline, screen, table
 from fusekit.report.totals import Totals
 
@@ -98,9 +98,7 @@ class Report:
         return Group(*parts, *([comparison(rows)] if rows else []), *([table(self.events)] if self.events else []))
 
     def __str__(self) -> str:
-        buffer = io.StringIO()
-        Console(file=buffer, width=120, no_color=True, highlight=False).print(self)
-        return buffer.getvalue().rstrip()
+        return plain(self)
 
     def _notes(self) -> list[Text]:
         return [Text(f"fusekit: {note}", style="bold yellow") for note in self.notes]

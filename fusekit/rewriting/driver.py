@@ -59,7 +59,6 @@ class Driver:
     left_out: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.committed: list[Event] = []
         self.events: list[Event] = []
         # keyed by rewrite and region, so that a refusal by several stages is reported once
         self._refused: dict[tuple[str, tuple[fx.Node, ...]], Event] = {}
@@ -111,13 +110,17 @@ class Driver:
             self._readings.clear()
             if event.outcome is Outcome.APPLIED:
                 self.events.append(event)
-                self.committed.append(event)
                 return attempt.touched
             if event.outcome is Outcome.REFUSED:
                 self._refused[rewrite.name, match.nodes] = event
                 continue
             self._reject(event)
         return []
+
+    @property
+    def committed(self) -> list[Event]:
+        """The rewrites that were carried out, in order."""
+        return [event for event in self.events if event.outcome is Outcome.APPLIED]
 
     def _reject(self, event: Event) -> None:
         """Record that a rewrite failed. A pass of ours may be right elsewhere; about one of others nothing is known."""
@@ -182,7 +185,6 @@ class Driver:
             self._reject(event)
             return []
         self.events.append(event)
-        self.committed.append(event)
         self._settled.update(new for new in self.graph.nodes if new not in before)
         return winner.touched
 

@@ -1,6 +1,5 @@
 """The result of `validate`: a verdict with all measured errors, printed as text or written as JSON."""
 
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -8,13 +7,14 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from fusekit.page import Check, Timing, snippet
 from fusekit.report import Beside, Report
 from fusekit.report.html import content
+from fusekit.report.plain import plain
 from fusekit.validation.tolerance import OutputError
 
 REFUSED = "the reference cannot run it"
@@ -186,9 +186,7 @@ class Validation:
         return None if self._worst is None else (self.reference_error, self.error)
 
     def __str__(self) -> str:
-        buffer = io.StringIO()
-        Console(file=buffer, width=120, no_color=True, highlight=False).print(self)
-        return buffer.getvalue().rstrip()
+        return plain(self)
 
     def _headline(self) -> str:
         axes = ", ".join(f"{name}{list(axes)}" for name, axes in self.dynamic_axes.items() if axes)

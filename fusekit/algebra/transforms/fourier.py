@@ -110,7 +110,7 @@ def _smooth(least: int) -> list[int]:
 def matrix(axis: Axis) -> Tensor:
     """A [rows, columns] in float64."""
     if axis.kind == "to real":
-        return axis.scale * matrix(axis.forward).mT * _counted(axis.n)
+        return axis.scale * matrix(axis.forward).mT * counted(axis.n).repeat(2)
     cos, sin = wave(axis.n, axis.sign, torch.outer(torch.arange(axis.kept), torch.arange(axis.n)))
     real = torch.cat([cos, sin])
     return axis.scale * (real if axis.kind == "of real" else torch.cat([real, torch.cat([-sin, cos])], 1))
@@ -153,7 +153,7 @@ def _mirrored(axis: Axis, first: int) -> Factored:
     k = (torch.arange(rows)[:, None] + first * torch.arange(second)).flatten()
     k = torch.where(k > axis.n // 2, axis.n - k, k)
     times = torch.bincount(k, minlength=axis.kept)
-    weight = (_counted(axis.n)[: axis.kept] / times)[k].reshape(rows, 1, second)
+    weight = (counted(axis.n) / times)[k].reshape(rows, 1, second)
     source = torch.stack([k, k + axis.kept]).reshape(2, rows, second).transpose(0, 1).flatten()
     level = forward.second.mT * torch.cat([weight, weight], 2)
     return Factored(axis.scale * forward.first.mT, level, tuple(source.tolist()))
@@ -178,10 +178,11 @@ def wave(n: int, sign: int, turns: Tensor) -> tuple[Tensor, Tensor]:
     return cos, torch.where(2 * turns % n == 0, 0.0, torch.sin(angles))
 
 
-def _counted(n: int) -> Tensor:
-    """[2 (n // 2 + 1)]: how often each entry of a one-sided spectrum counts for real samples."""
+def counted(n: int) -> Tensor:
+    """[n // 2 + 1]: how often each frequency of a one-sided spectrum counts for real samples: twice, except for
+    frequencies 0 and n/2, which are their own mirror images."""
     times = torch.full((n // 2 + 1,), 2.0, dtype=torch.float64)
     times[0] = 1
     if n % 2 == 0:
         times[-1] = 1
-    return torch.cat([times, times])
+    return times
