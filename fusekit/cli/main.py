@@ -42,7 +42,7 @@ from fusekit.cli.options import (
     Workers,
 )
 from fusekit.cli.sample_grammar import check_output
-from fusekit.cli.stopped import Stopped, stop_cleanly
+from fusekit.cli.stopped import Stopped, reason, stop_cleanly
 from fusekit.version import __version__
 
 
@@ -279,7 +279,7 @@ def _run(talk: Talk, work: Callable[[Any, Screen], int], *, of_files: bool = Fal
     try:
         code = int(work(import_module(commands), screen))
     except (Exception, SystemExit, KeyboardInterrupt, Stopped) as error:
-        code = complain(error, screen.verbose)
+        code = complain(reason(error), screen.verbose)
     raise typer.Exit(code)
 
 

@@ -26,6 +26,16 @@ def stop_cleanly() -> None:
             signal.signal(number, _stop)
 
 
+def reason(problem: BaseException) -> BaseException:
+    """Why a command ended with `problem`: the signal, if one came. A library may have swallowed its exception; what
+    fails then is that the temporary folders are gone."""
+    return _arrived[0] if _arrived else problem
+
+
+_arrived: list[Stopped] = []
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     remove_all()  # first, because a library may swallow the exception and go on
-    raise Stopped(number)
+    _arrived.append(Stopped(number))
+    raise _arrived[-1]

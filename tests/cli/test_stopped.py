@@ -54,6 +54,31 @@ def test_a_signal_leaves_nothing_behind(name: str, room: Path) -> None:
     assert [str(path) for path in (room / "out").rglob("*")] == []
 
 
+SWALLOWS = """
+import signal
+from fusekit.cli import main
+from fusekit.cli.stopped import Stopped
+
+def work(commands, screen):
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except Stopped:
+        pass  # as a library may
+    raise FileNotFoundError("a folder that is gone")
+
+main.stop_cleanly()
+try:
+    main._run(main.Talk(False, False, 0, False), work)
+except main.typer.Exit as end:
+    raise SystemExit(end.exit_code)
+"""
+
+
+def test_a_signal_that_a_library_swallowed_is_the_reason_all_the_same() -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWS], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "error: stopped by SIGTERM\n")
+
+
 @pytest.mark.parametrize("words", [("export", "nets:small", "out/m.onnx"), ("optimize", "nets:small", "out/m.pt2")])
 def test_a_full_disk_is_one_line_and_the_old_file_stays(words: tuple[str, ...], room: Path) -> None:
     (room / words[2]).write_text("old")
