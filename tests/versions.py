@@ -112,7 +112,7 @@ def main(words: list[str]) -> int:
     given = parser.parse_args(words)
     row = run(given.versions, given.python, given.folder or ROOT / "out" / "versions" / given.versions)
     write(row)
-    return row["failed"]
+    return int(row["failed"])
 
 
 if __name__ == "__main__":
