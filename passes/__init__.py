@@ -74,6 +74,8 @@ _PARTS = (FoldParts(), MergeParts(), JoinParts())
 
 STAGES: tuple[Stage, ...] = (
     Stage(CANONICALIZE, (DropIdentity(), FoldConstants())),
+    # while the affine map is still there, with its formula: folded into weights, it is rounded
+    Stage("fold-pads", (FoldAffineValuePad(),)),
     Stage("fold", _NEAR),
     # with nothing left between them, rows of convolutions are seen whole
     Stage("fold-rows", (*_FAR, *_NEAR)),
