@@ -12,7 +12,14 @@ from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_edge import FoldAffineEdge, FoldCircular, FoldConvEdge
 from fusekit.passes.fold_nearest import FoldNearest, UpsampleLast, UpsampleLastAffine
-from fusekit.passes.fold_pad import FoldAffineValuePad, FoldConvValuePad, FoldCut, FoldCutIn, FoldPad, FoldPickingValuePad
+from fusekit.passes.fold_pad import (
+    FoldAffineValuePad,
+    FoldConvValuePad,
+    FoldCut,
+    FoldCutIn,
+    FoldPad,
+    FoldPickingValuePad,
+)
 from fusekit.passes.fold_permuted import (
     FoldAffinePermuted,
     FoldAffinePermutedIn,

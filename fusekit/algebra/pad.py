@@ -138,7 +138,7 @@ class ValuePad(Map):
 
 
 def _is_nothing_beside(rest: Tensor, shift: Tensor) -> bool:
-    """Whether a difference of shifts, in float64, is rounding: a model may compute the same shift by another formula."""
+    """Whether a difference of shifts, in float64, is rounding: a model may compute a shift by another formula."""
     largest = float(shift.abs().max()) if shift.numel() else 0.0
     return bool(torch.all(rest.abs() <= 1e-13 * largest))
 

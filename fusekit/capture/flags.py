@@ -172,7 +172,7 @@ def _is_near(precise: Tensor, value: Tensor) -> bool:
     """Whether a value is another one rounded as often as a formula of a few steps rounds."""
     if precise.shape != value.shape or not value.is_floating_point():
         return False
-    bound = 64 * torch.finfo(value.dtype).eps * float(precise.abs().max()) if precise.numel() else 0.0
+    bound = 64 * torch.finfo(value.dtype).eps * float(precise.detach().abs().max()) if precise.numel() else 0.0
     return bool(((precise - value).abs() <= bound).all())
 
 

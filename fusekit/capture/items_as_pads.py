@@ -2,8 +2,8 @@
 
     y = pad_0(x);  y[:, :, :1] = v        is y = pad_v ∘ pad_0'(x), the first row being padded with v, the rest with 0
 
-Strips are taken one after the other, as they were written, so that the last one has the corners. A strip is a pad of its
-own only where what it overwrites is known to be there: within the pad of zeros. All else stays an assignment.
+Strips are taken one after the other, as they were written, so that the last one has the corners. A strip is a pad of
+its own only where what it overwrites is known to be there: within the pad of zeros. All else stays an assignment.
 """
 
 from collections.abc import Callable, Iterator
@@ -135,7 +135,9 @@ def _slices(index: Any, rank: int) -> Iterator[Any]:
 
 def _plain(each: Any) -> Any:
     """A slice that is all of an axis as `slice(None)`, however it is written."""
-    return _ALL if isinstance(each, slice) and each in (slice(0, None), slice(None, None, 1), slice(0, None, 1)) else each
+    return (
+        _ALL if isinstance(each, slice) and each in (slice(0, None), slice(None, None, 1), slice(0, None, 1)) else each
+    )
 
 
 def _bounds(each: Any) -> tuple[bool, int] | None:

@@ -96,6 +96,11 @@ def _read_channels(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
 
 SPELLING = Spelling(
     written={Pad: _write_zeros, EdgePad: _write_edge, AppendOnes: _write_ones, ValuePad: _write_value},
-    read={aten.pad.default: _read, aten.constant_pad_nd.default: _read, circular_pad: _read_circular, pad_channels: _read_channels},
+    read={
+        aten.pad.default: _read,
+        aten.constant_pad_nd.default: _read,
+        circular_pad: _read_circular,
+        pad_channels: _read_channels,
+    },
     called=dict.fromkeys(_LAYERS, _call),
 )
