@@ -57,6 +57,8 @@ class FoldPickingValuePad(Rewrite):
     def propose(self, c: Conv, pad: ValuePad, picking: Picking) -> Composition:
         if len(pad.padding) > c.n:
             raise Inapplicable(f"the pad reaches beyond the {c.n} spatial axes")
+        if pad.constants():
+            raise Inapplicable("a channel that is picked twice may be padded with two values")
         return Composition((c @ picking, pad))
 
 
