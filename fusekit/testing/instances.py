@@ -79,10 +79,14 @@ def chains(draw: st.DrawFn, kinds: tuple[type[Map], ...]) -> tuple[tuple[Map, ..
             stride = [t * s for t, s in zip(stride, every, strict=True)]
             sizes = [s + t for s, t in zip(sizes, stride, strict=True)]
         elif kind is ValuePad:
-            shift = next((m.shift for m in inner_first if isinstance(m, Affine)), torch.zeros(1)).flatten()
+            shifts = (m.shift if isinstance(m, Affine) else m.bias for m in inner_first if isinstance(m, Affine | Conv))
+            shift = next((shift.flatten() for shift in shifts if shift is not None), torch.zeros(1))
             of_zero = draw(st.booleans())  # at least in the first channel
             amounts = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(n))
-            inner_first.append(ValuePad(amounts, float(shift[0]) if of_zero else draw(st.floats(-3, 3))))
+            value: float | Tensor = float(shift[0]) if of_zero else draw(st.floats(-3, 3))
+            if draw(st.booleans()):  # for each channel
+                value = shift.expand(channels) if of_zero and len(shift) in (1, channels) else gaussian(draw, channels)
+            inner_first.append(ValuePad(amounts, value))
         elif kind is Normalization:
             weight, bias = gaussian(draw, channels), gaussian(draw, channels) if draw(st.booleans()) else None
             group = n > 0 or draw(st.booleans())
