@@ -128,8 +128,11 @@ class Page:
 
     def end(self) -> None:
         assert self.code == 0, f"{self.name}: the last command failed\n{self.printed}"
+
+    def forget(self) -> None:
+        """Forget the modules of this folder: another page may have a net.py of its own."""
         for name in [name for name, value in sys.modules.items() if _stands_here(value)]:
-            del sys.modules[name]  # another page may have a net.py of its own
+            del sys.modules[name]
 
 
 def _stands_here(module: object) -> bool:
