@@ -151,7 +151,13 @@ def laws() -> str:
     ]
     for family, rewrites in families.items():
         title, _, words = inspect.getdoc(family).partition("\n")  # type: ignore[union-attr]
-        lines += [f"## {title.rstrip('.')}", "", plain(words.strip("\n").rstrip()), "", "| pass | law | stages | options |"]
+        lines += [
+            f"## {title.rstrip('.')}",
+            "",
+            plain(words.strip("\n").rstrip()),
+            "",
+            "| pass | law | stages | options |",
+        ]
         lines += ["|---|---|---|---|"]
         for rewrite in rewrites:
             told = " ".join((inspect.getdoc(type(rewrite)) or "").split("\n\n")[0].split())
