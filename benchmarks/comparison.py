@@ -1,4 +1,4 @@
-"""What other tools make of small graphs: `python -m benchmarks.comparison > table.md`.
+"""What other tools make of small graphs: `FUSEKIT_MEASURE=0 python -m benchmarks.comparison > table.md`.
 
 Each graph is the smallest one in which a law applies. The table shows the operators that each tool leaves, with its
 default settings. It is pasted into docs/benchmarks/comparison.md. Needs the extra `bench`; a tool that is not installed

@@ -163,9 +163,8 @@ def laws() -> str:
             told = " ".join((inspect.getdoc(type(rewrite)) or "").split("\n\n")[0].split())
             options = ", ".join(f"`{field.name}={getattr(rewrite, field.name)}`" for field in fields(rewrite))
             where = ", ".join(stages[rewrite.name])
-            lines.append(
-                f"| [`{rewrite.name}`][{type(rewrite).__module__}.{type(rewrite).__name__}] | {_cell(told)} | {where} | {options} |"
-            )
+            name = f"[`{rewrite.name}`][{type(rewrite).__module__}.{type(rewrite).__name__}]"
+            lines.append(f"| {name} | {_cell(told)} | {where} | {options} |")
         lines += ["", f"Source: `passes/{family.__name__.rpartition('.')[2]}.py`", ""]
     return "\n".join(lines)
 
