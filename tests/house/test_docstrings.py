@@ -13,6 +13,7 @@ import pytest
 
 import fusekit
 from fusekit import algebra, nn, passes, runtimes
+from fusekit.nn import functional, init
 from fusekit.runtimes.open_vino import OpenVino
 from fusekit.runtimes.protocol import Runtime
 
@@ -98,7 +99,7 @@ def raises_on_purpose(function: Any) -> bool:
 
 def test_what_raises_names_its_errors() -> None:
     """In its own docstring or in that of its class."""
-    layers = {name: value for room in (nn, nn.functional, nn.init) for name, value in named(room).items()}
+    layers = {name: value for room in (nn, functional, init) for name, value in named(room).items()}
     functions = {**FUNCTIONS, **{name: value for name, value in layers.items() if inspect.isfunction(value)}}
     words = {name: inspect.getdoc(value) or "" for name, value in functions.items() if raises_on_purpose(value)}
     for name, value, member in methods():
