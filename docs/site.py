@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import griffe
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -150,7 +151,7 @@ def laws() -> str:
         "",
     ]
     for family, rewrites in families.items():
-        title, _, words = inspect.getdoc(family).partition("\n")  # type: ignore[union-attr]
+        title, _, words = (family.__doc__ or "").partition("\n")
         lines += [
             f"## {title.rstrip('.')}",
             "",
@@ -174,9 +175,17 @@ def _cell(law: str) -> str:
 
 
 def plain(words: str) -> str:
-    """A docstring as Markdown: stars of formulas and shapes are no emphasis. Indented lines are code as they are."""
-    lines = words.split("\n")
-    return "\n".join(line if line.startswith("    ") else _starred(line) for line in lines)
+    """A docstring as Markdown: stars of formulas and shapes are no emphasis. Indented paragraphs stay code."""
+    parts = words.split("\n\n")
+    return "\n\n".join(part if part.startswith("    ") else _starred(part) for part in parts)
+
+
+class Stars(griffe.Extension):
+    """The same for the docstrings that mkdocstrings reads."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        if obj.docstring is not None:
+            obj.docstring.value = plain(obj.docstring.value)
 
 
 def _starred(line: str) -> str:
