@@ -209,6 +209,7 @@ class _Optimization:
             applied = [event for event in events if event.outcome is Outcome.APPLIED]
             self._clear()
             self.file.write(result.proto, self.stage)
+            result = replace(result, path=self.stage)  # weights that moved out lie beside it
             if self.file.passes_checker:
                 onnx.checker.check_model(str(self.stage), full_check=True)
             verdict = self.yardstick.judge(self.stage, options.tolerance, sizes=self.sizes)

@@ -160,6 +160,21 @@ def test_other_domains_functions_and_quantization_are_left_alone(tmp_path: Path)
     assert operators(found) == operators(proto) and not verdict.report.applied
 
 
+def test_external_weights_that_stay_do_not_hinder_what_folds(tmp_path: Path) -> None:
+    """As torch.onnx writes files by default: the last convolution keeps its weights, which lie beside the file."""
+    path = tmp_path / "model.onnx"
+    nodes = [
+        node("Conv", "x w b", "c"),
+        node("BatchNormalization", "c s t m v", "d"),
+        node("Relu", "d", "e"),
+        node("Conv", "e k", "y"),
+    ]
+    graph = model(nodes, {"w": drawn(8, 8, 3, 3), "b": drawn(8), "k": drawn(4, 8, 3, 3), **norm(8, "")}, IMAGE, OUT)
+    onnx.save(graph, str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert fusekit.optimize_onnx(path, tmp_path / "small.onnx", measure=False).ok
+    assert operators(onnx.load(tmp_path / "small.onnx")) == ["Conv", "Relu", "Conv"]
+
+
 def test_external_data_comes_along(tmp_path: Path) -> None:
     (tmp_path / "from").mkdir()
     (tmp_path / "to").mkdir()
