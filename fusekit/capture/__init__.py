@@ -20,7 +20,7 @@ from fusekit.capture.infer import norms_of_unknown_rank, run_on_fakes, spell_and
 from fusekit.capture.inplace import make_functional
 from fusekit.capture.loops import replace_loops
 from fusekit.capture.materialise import materialise
-from fusekit.capture.queries import ask_sources
+from fusekit.capture.queries import ask_sources, drop_casts
 from fusekit.capture.sizes_asked import ask_sources_for_sizes
 from fusekit.capture.symbolic import TraceFailed
 from fusekit.errors import CaptureError
@@ -99,6 +99,7 @@ def _symbolic(model: nn.Module, inputs: Inputs | None, untraced: list[str] | Non
         if open_norms:
             guard_ranks(graph)
     ask_sources(graph)
+    drop_casts(graph)
     ask_sources_for_sizes(graph)
     graph.prune()
     return graph

@@ -62,7 +62,7 @@ class Inputs:
 
     @classmethod
     def declared(cls, model: torch.nn.Module) -> "Inputs | None":
-        """The inputs that a model of PyTorch Lightning declares as its `example_input_array`; None if there are none."""
+        """The inputs that a model of PyTorch Lightning declares as `example_input_array`; None if there are none."""
         declared = getattr(model, "example_input_array", None)
         return None if declared is None else cls.of(declared)
 
