@@ -95,7 +95,7 @@ def test_lightning_checkpoint(told: Told, tmp_path: Path) -> None:
         fusekit.load(Net, weights=path)
 
 
-FACTORIES = '''
+FACTORIES = """
 import transformers as T
 
 def resnet():
@@ -111,7 +111,7 @@ def regnet():
 
 def mobilenet():
     return T.MobileNetV2ForImageClassification(T.MobileNetV2Config(depth_multiplier=0.35, image_size=64))
-'''
+"""
 
 
 @pytest.mark.neighbour("transformers", "`from_pretrained` folders: optimize, load, `fusekit export --weights FOLDER`")
