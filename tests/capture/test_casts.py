@@ -51,7 +51,7 @@ def scaled_first(m: Adapted, x: Tensor) -> Tensor:
 def test_a_cast_to_what_no_convolution_reads_stays() -> None:
     """Integers times 0.5 are no integers; the cast back rounds."""
     model = randomize(Adapted(scaled_first)).eval()
-    model.norm = nn.Identity()  # type: ignore[assignment]
+    model.norm = nn.Identity()
     whole = (X * 20).long()
     fast = fusekit.optimize(model, (X,), passes=())  # or 0.5 would be folded into the weight
     assert model(whole).dtype == torch.int64
@@ -72,5 +72,5 @@ def test_inputs_that_the_model_declares(tmp_path: object) -> None:
     model = randomize(Adapted(cast)).eval()
     with pytest.raises(fusekit.FusekitError, match="needs example inputs"):
         fusekit.export(model, f"{tmp_path}/model.onnx")
-    model.example_input_array = X  # type: ignore[assignment]
+    model.example_input_array = X
     assert fusekit.export(model, f"{tmp_path}/model.onnx").ok

@@ -26,9 +26,9 @@ def optimized(model: nn.Module, told: Told) -> Any:
 
 @pytest.mark.neighbour("torch", "`torch.compile` of the result, and of the model before")
 def test_compile(told: Told) -> None:
-    compiled = torch.compile(net())
+    compiled: Any = torch.compile(net())
     expected = net()(X)
-    fast = fusekit.optimize(compiled, (X,))
+    fast: Any = fusekit.optimize(compiled, (X,))
     assert layers(fast) == FEWEST
     assert "torch.compile" in " ".join(fast.report.notes)
     told(folded(net(), fast, fast(X), expected))
@@ -50,7 +50,7 @@ def test_prune(told: Told) -> None:
 
 class Scaled(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
-        return weight / (weight.norm() + 1)
+        return weight / (weight.norm() + 1)  # type: ignore[no-any-return]
 
 
 @pytest.mark.neighbour("torch", "`torch.nn.utils.parametrize`, weight_norm, spectral_norm, orthogonal")

@@ -1,6 +1,7 @@
 """Quantization in PyTorch, after fusekit. Before it, the weights are integers already, and no law holds for them."""
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ MOST_OF_INT8 = 0.05
 AFTER = "quantize the result of `optimize`: what is quantized before cannot be folded, and is refused."
 
 
-def fast() -> torch.nn.Module:
+def fast() -> Any:
     model = fusekit.optimize(net(), (X,))
     assert layers(model) == FEWEST
     return model
