@@ -45,6 +45,11 @@ class Table:
         figures = "; ".join(str(value) for name, value in report.user_properties if name == "told")
         line: Any = declared[0]
         self.lines.setdefault(line, []).append((report.outcome, figures))
+        self.write()  # after each test: a run that is stopped leaves what it has seen
+
+    def write(self) -> None:
+        machine = f"{processor()}, Python {platform.python_version()}, onnx {version('onnx')}"
+        PAGE.write_text(HEAD.format(machine=machine) + "\n".join(self.rows()) + "\n", encoding="utf-8")
 
     def rows(self) -> list[str]:
         rows = []
@@ -72,8 +77,6 @@ def main() -> int:
     table = Table()
     files = sorted(map(str, (ROOT / "tests" / "neighbours").glob("test_*.py")), reverse=True)  # torch's own first
     code = pytest.main([*files, "--neighbours", "-p", "no:cacheprovider"], plugins=[table])
-    machine = f"{processor()}, Python {platform.python_version()}, onnx {version('onnx')}"
-    PAGE.write_text(HEAD.format(machine=machine) + "\n".join(table.rows()) + "\n", encoding="utf-8")
     return int(code)
 
 
