@@ -48,6 +48,7 @@ def optimize(
         model: any nn.Module. It is not changed.
         example_inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments. Optional. With them,
             shapes and dtypes are known, more can be captured and folded, and the result is compared with the model.
+            Without them, the model's `example_input_array` is used if it has one (PyTorch Lightning).
         target: the runtime to optimize for: "torch", "onnxruntime", "openvino", or one that another package registers
             (`fusekit passes` lists them).
         passes: names or instances of the rewrites to use; all by default (`fusekit passes` lists them).
@@ -74,7 +75,10 @@ def optimize(
         raise FusekitError(f"expected an nn.Module to optimize, got {type(model).__name__}")
     model, wrapped = unwrapped(model)
     model = _behind(preprocess, model)
-    inputs = None if example_inputs is None else Inputs.of(example_inputs)
+    if example_inputs is None and preprocess is None:
+        inputs = Inputs.declared(model)
+    else:
+        inputs = None if example_inputs is None else Inputs.of(example_inputs)
     options = Options.of(target, passes, strict, progress, tolerance, inputs is not None and measure, budget)
     result, pipeline = optimized(model, inputs, options)
     pipeline.notes += [wrapped] if wrapped else []
@@ -90,7 +94,7 @@ def optimize(
 def export(
     model: nn.Module,
     path: str | Path,
-    example_inputs: object,
+    example_inputs: object = None,
     *,
     optimize: bool = True,
     dynamic: bool = True,
@@ -111,7 +115,7 @@ def export(
     ONNX Runtime and the validation; otherwise an old file stays as it was.
 
     Args:
-        model, example_inputs: as for `optimize`.
+        model, example_inputs: as for `optimize`, but there must be inputs: given, or declared by the model.
         optimize: False exports the model as it is.
         dynamic: let batch and spatial sizes vary where the model allows it; the Validation says which of them do.
         opset: the ONNX opset version; by default the one that torch's exporter chooses.
@@ -132,8 +136,11 @@ def export(
     options = Options.of(
         target, passes if optimize else (), strict, progress, tolerance, measure if optimize else False, budget
     )
-    model = _behind(preprocess, unwrapped(model)[0])
-    model, inputs = between_real_ends(model, Inputs.of(example_inputs), io)
+    model = unwrapped(model)[0]
+    inputs = Inputs.declared(model) if example_inputs is None and preprocess is None else Inputs.of(example_inputs)
+    if inputs is None:
+        raise FusekitError("export needs example inputs: a tensor, a tuple or a dict; the model declares none")
+    model, inputs = between_real_ends(_behind(preprocess, model), inputs, io)
     return Export(Reference(model, inputs), path, options, dynamic, opset).run()
 
 
