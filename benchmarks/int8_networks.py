@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -212,10 +213,16 @@ NETWORKS: dict[str, Network] = {
 }
 
 
-def trained(name: str) -> tuple[nn.Module, Images]:
-    """The network of this name, trained, in eval mode, with its images."""
+def trained(name: str, weights: Path) -> tuple[nn.Module, Images]:
+    """The network of this name, trained, in eval mode, with its images. Weights are kept in the folder `weights` and
+    taken from there the next time."""
     torch.manual_seed(0)
-    network = NETWORKS[name]
+    network, file = NETWORKS[name], weights / f"{name}.pt"
     model, images = network.build(), network.images()
-    network.train(model, images)
+    if file.exists():
+        model.load_state_dict(torch.load(file, weights_only=True))
+    else:
+        network.train(model, images)
+        weights.mkdir(parents=True, exist_ok=True)
+        torch.save(model.state_dict(), file)
     return model.eval(), images

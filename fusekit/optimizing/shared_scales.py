@@ -167,7 +167,7 @@ class SharedScales:
             return type(module) in _MAX_POOL_LAYERS and not hooked and not module.return_indices
         if node.target in _PRELUS:
             return seen.axis == 1 and self.graph.constant(node.args[1]) is not None
-        return node.target in _MAX_POOLS and "return_indices" not in node.kwargs
+        return node.target in _MAX_POOLS and not node.kwargs.get("return_indices")
 
     def _concatenated(self, node: fx.Node) -> Channels | None:
         a = bind(node)
