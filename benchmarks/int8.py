@@ -1,6 +1,6 @@
 """What 8 bits cost, unfolded, folded, and folded and equalized: writes docs/benchmarks/int8.md and int8.csv.
 
-    python -m benchmarks.int8 [--weights out/int8]
+    python -m benchmarks.int8 [--weights out/int8] [--only NETWORK ...]
 
 Each trained network is written as an ONNX file in four forms and quantized by ONNX Runtime: static, QDQ, activations
 in uint8, weights in int8, minimum and maximum of 320 training images. The score is that of the test images. The files
@@ -8,6 +8,7 @@ with one scale for each tensor of weights are timed in turn, on one thread.
 """
 
 import argparse
+import csv
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -128,16 +129,20 @@ def page(found: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.int8")
     parser.add_argument("--weights", type=Path, default=Path("out/int8"))
+    parser.add_argument("--only", nargs="*", default=list(NETWORKS), help="measure these; other rows stay")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    found: list[dict[str, Any]] = []
-    for name, network in NETWORKS.items():
+    file = WHERE / "int8.csv"
+    found: list[dict[str, Any]] = list(csv.DictReader(file.open())) if file.exists() else []
+    for name in given.only:
         with tempfile.TemporaryDirectory() as room:
-            found += rows(name, network, Path(room), given.weights)
-        write_csv(WHERE / "int8.csv", found)
+            measured = list(rows(name, NETWORKS[name], Path(room), given.weights))
+        found = [row for row in found if row["network"] != name] + measured
+        found.sort(key=lambda row: list(NETWORKS).index(row["network"]))
+        write_csv(file, found)
         (WHERE / "int8.md").write_text(page(found), encoding="utf-8")
-        for row in found[-4:]:
+        for row in measured:
             print(", ".join(map(str, row.values())), flush=True)
 
 
