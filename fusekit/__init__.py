@@ -1,6 +1,7 @@
 """fusekit: an exact algebraic optimizer for convolutional networks.
 
     fast = fusekit.optimize(model)                              an nn.Module that computes the same, faster
+    even = fusekit.equalize(model, images)                      the same function, ready to be quantized to int8
     result = fusekit.export(model, "model.onnx", (x,))          the same as ONNX, run and compared
     fusekit.validate(model, "model.onnx", (x,))                 compared again
     result = fusekit.optimize_onnx("model.onnx", "small.onnx")  a file of anybody's, folded, run and compared
@@ -28,7 +29,7 @@ if not (_here / "passes").is_dir() and (_here.parent / "passes").is_dir():
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from fusekit.api import export, optimize, register
+    from fusekit.api import equalize, export, optimize, register
     from fusekit.batching.batch import Batch, batch
     from fusekit.checkpoint.load import load
     from fusekit.comparing import Difference, Parting
@@ -66,6 +67,7 @@ __all__ = [
     "batch",
     "bisect",
     "diff",
+    "equalize",
     "export",
     "load",
     "optimize",
@@ -75,7 +77,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("export", "optimize", "register"),
+    "api": ("equalize", "export", "optimize", "register"),
     "batching.batch": ("Batch", "batch"),
     "checkpoint.load": ("load",),
     "comparing": ("Difference", "Parting"),
