@@ -141,7 +141,8 @@ class _Comparing:
             rows = slice(place, place + 1) if has_axis else slice(None)
             named = zip(answer.outputs, given, answer.noise, strict=True)
             for (name, own, exact), (_, ours), noise in named:
-                self.errors.append(self._error(number, name, *(_rows(t, rows) for t in (ours, own, exact)), noise))
+                ours, own, exact = (_rows(tensor, rows) for tensor in (ours, own, exact))
+                self.errors.append(self._error(number, name, ours, own, exact, noise))
 
     def _one_by_one(self, group: Sequence[tuple[int, Sample]], fixed: int) -> None:
         for each in group:

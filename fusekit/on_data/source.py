@@ -1,13 +1,14 @@
 """Where a reference comes from, in words that can be sent to another process; and what it answers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from fusekit.batching.item import in_folder
 from fusekit.checkpoint.factory import importable
 from fusekit.checkpoint.load import load
 from fusekit.errors import FusekitError
@@ -28,7 +29,7 @@ class Source:
     Args:
         source, factory, weights, arguments, unsafe: as for `fusekit.load`; or `source` is an ONNX file.
         preprocess: the arguments of `fusekit.Preprocess`, put before the model; None: nothing.
-        root: the folder in which modules of the user are looked for; "": where Python looks.
+        root: the folder that paths start from, and in which modules are looked for; "": the current one.
     """
 
     source: str
@@ -44,12 +45,21 @@ class Source:
         """Whether it is an ONNX file, by its name."""
         return self.source.endswith(".onnx")
 
+    def placed(self) -> "Source":
+        """The same with absolute paths, for a process that works in another folder."""
+        root = Path(self.root or ".").resolve()
+        own = {name: text and in_folder(root, text) for name, text in vars(self).items() if name in _PATHS}
+        return replace(self, root=str(root), **own)
+
     def module(self) -> nn.Module:
         """The model, loaded. Raises CheckpointError if it cannot be."""
         words = {"factory": self.factory, "weights": self.weights, "arguments": self.arguments, "unsafe": self.unsafe}
         with importable(Path(self.root or ".").resolve()):
             model = load(self.source, **words)  # type: ignore[arg-type]
         return Preprocess(**self.preprocess)(model) if self.preprocess else model
+
+
+_PATHS = ("source", "factory", "weights")
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ def validate_on_data(
         raise FusekitError(
             "other processes cannot take a module; give the reference in words, such as 'file.py:factory'"
         )
+    source = source if isinstance(source, nn.Module) else source.placed()
     opened = open_data_set(data, runtime(target).load(candidate).inputs)
     folder = None if save is None else _made(Path(save))
     count = len(opened)
