@@ -48,8 +48,9 @@ class Source:
     def placed(self) -> "Source":
         """The same with absolute paths, for a process that works in another folder."""
         root = Path(self.root or ".").resolve()
-        own = {name: text and in_folder(root, text) for name, text in vars(self).items() if name in _PATHS}
-        return replace(self, root=str(root), **own)
+        factory = self.factory and in_folder(root, self.factory)
+        weights = self.weights and in_folder(root, self.weights)
+        return replace(self, source=in_folder(root, self.source), factory=factory, weights=weights, root=str(root))
 
     def module(self) -> nn.Module:
         """The model, loaded. Raises CheckpointError if it cannot be."""
@@ -57,9 +58,6 @@ class Source:
         with importable(Path(self.root or ".").resolve()):
             model = load(self.source, **words)  # type: ignore[arg-type]
         return Preprocess(**self.preprocess)(model) if self.preprocess else model
-
-
-_PATHS = ("source", "factory", "weights")
 
 
 @dataclass(frozen=True)
