@@ -63,8 +63,8 @@ class Options:
         relays = passes is None or CHANNELS_LAST in passes
         names = passes if passes is None or isinstance(passes, str) else [p for p in passes if p != CHANNELS_LAST]
         guests = frozenset(OTHERS.names())
-        words = {"guests": guests, "chosen": passes is not None}
-        return cls(found, select(names), strict, progress, tolerance, clock, relays, **words)
+        words = (found, select(names), strict, progress, tolerance, clock, relays)
+        return cls(*words, guests=guests, chosen=passes is not None)
 
     @property
     def races(self) -> Clock | None:
