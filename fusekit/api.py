@@ -5,18 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from fusekit.errors import ExportError, FusekitError, told_as
+from fusekit.errors import ExportError, FusekitError, called_as, told_as
 from fusekit.extensions import Registered, Registry
+from fusekit.files.staged import destination
 from fusekit.grafting.meaning import FileReaders
 from fusekit.ir.operators import OPERATORS
 from fusekit.ir.spellings import Spelling
 from fusekit.model import Inputs, plain_modes
 from fusekit.model.alone import alone
+from fusekit.model.given import model_of, path_of
 from fusekit.model.preprocess import Preprocess
 from fusekit.model.unwrapped import unwrapped
 from fusekit.onnx_export import INTERLEAVED, between_real_ends
+from fusekit.onnx_export.write_file import check_opset
 from fusekit.optimizing import Export, Options, optimized
 from fusekit.optimizing.laws import OTHERS
 from fusekit.optimizing.race import BUDGET
@@ -25,7 +29,10 @@ from fusekit.runtimes import RUNTIMES
 from fusekit.runtimes.protocol import Runtime
 from fusekit.validation import Reference, Validation
 
+_EXPORT = "fusekit.export(model, 'model.onnx', (x,))"
 
+
+@called_as("fusekit.optimize(model, (x,))")
 @told_as(FusekitError, "optimizing the model")
 @alone()
 @plain_modes()
@@ -70,9 +77,7 @@ def optimize(
         vary in it too.
     """
     started = time.perf_counter()
-    if not isinstance(model, nn.Module):
-        raise FusekitError(f"expected an nn.Module to optimize, got {type(model).__name__}")
-    model, wrapped = unwrapped(model)
+    model, wrapped = unwrapped(model_of(model, "to optimize"))
     model = _behind(preprocess, model)
     inputs = None if example_inputs is None else Inputs.of(example_inputs)
     options = Options.of(target, passes, strict, progress, tolerance, inputs is not None and measure, budget)
@@ -84,6 +89,7 @@ def optimize(
     return result
 
 
+@called_as(_EXPORT)
 @told_as(ExportError, "exporting the model")
 @alone()
 @plain_modes()
@@ -129,9 +135,19 @@ def export(
     Raises:
         ExportError: the file could not be written or did not pass its checks.
     """
+    model, path = model_of(model, "to export"), path_of(path, f"expected for instance {_EXPORT}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ExportError("the model is TorchScript; expected the Python module that it was made from")
+    if not isinstance(dynamic, bool):
+        told = "dynamic must be True (all sizes vary that the model allows) or False (none)"
+        raise ExportError(f"{told}, got {dynamic!r}; single axes cannot be chosen")
+    check_opset(opset)
+    destination(path)
     options = Options.of(
         target, passes if optimize else (), strict, progress, tolerance, measure if optimize else False, budget
     )
+    if not options.runtime.reads_files:
+        raise ExportError(f"{options.runtime.title} does not run ONNX files: choose a target that does")
     model = _behind(preprocess, unwrapped(model)[0])
     model, inputs = between_real_ends(model, Inputs.of(example_inputs), io)
     return Export(Reference(model, inputs), path, options, dynamic, opset).run()
@@ -142,7 +158,8 @@ def _behind(preprocess: Preprocess | None, model: nn.Module) -> nn.Module:
     if preprocess is None:
         return model
     if not isinstance(preprocess, Preprocess):
-        raise FusekitError(f"preprocess must be a fusekit.Preprocess, got {type(preprocess).__name__}")
+        told = "expected for instance fusekit.Preprocess(mean=0.5)"
+        raise FusekitError(f"preprocess must be a fusekit.Preprocess, got {type(preprocess).__name__}; {told}")
     return preprocess(model)
 
 

@@ -5,6 +5,7 @@ the structure of the model comes from the user's own code, and a pickled module 
 what was expected and what was found; exceptions of torch, pickle and zip are converted to CheckpointError.
 """
 
+import importlib.util
 import os
 import pickle
 import re
@@ -13,14 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 
 from fusekit.checkpoint.archive.load_program import load_program
 from fusekit.checkpoint.factory import brief, build, importable, is_factory_name
 from fusekit.checkpoint.file_kind import Kind, recognise
+from fusekit.checkpoint.shards import is_sharded, read_safetensors, read_shards
 from fusekit.checkpoint.state_dict import describe, fill, unwrap
 from fusekit.errors import CheckpointError
 from fusekit.model.patches import unwarned
@@ -52,6 +52,10 @@ def load(
     A state dict that is one of several entries of a file is written `FILE#entry`. Its keys and shapes must be exactly
     those of the model. Raises CheckpointError, with a reason in one line.
     """
+    for what, given in (("source", source), ("weights", weights)):
+        if not (isinstance(given, str | os.PathLike) or callable(given) or (what == "weights" and given is None)):
+            hint = "expected the name of a file; a loaded state dict is given to model.load_state_dict(...)"
+            raise CheckpointError(f"the {what} is a {type(given).__name__}: {hint}")
     if callable(source) or _names_factory(source):
         if factory is not None:
             raise CheckpointError("two factories were given: the source itself and `factory`; expected one")
@@ -61,10 +65,14 @@ def load(
         raise CheckpointError("the source is empty; expected a checkpoint file or package.module:factory")
     path, _ = split_entry(source)
     if not path.exists() and not path.suffix:
-        raise CheckpointError(f"{path}: no such file, and no package.module:factory (mind the colon)")
+        told = "expected a file, or package.module:factory such as torchvision.models:resnet18 (mind the colon)"
+        raise CheckpointError(f"{path}: no such file; {told}")
+    module, name = path.stem, path.suffix[1:]
+    if not path.exists() and _is_importable(module.partition(".")[0]) and name.isidentifier():
+        raise CheckpointError(f"{path}: no such file; did you mean {module}:{name}? (mind the colon)")
     if path.suffix == ".py":
         raise CheckpointError(f"{path} is a Python file; name what builds the model after a colon: {path}:factory")
-    kind = recognise(path).kind
+    kind = Kind.SAFETENSORS if is_sharded(path) else recognise(path).kind
     if weights is not None:
         raise CheckpointError(f"{path} has its own weights, but `weights` was given too; expected only one of them")
     if kind is Kind.PROGRAM:
@@ -90,6 +98,12 @@ def split_entry(file: str | os.PathLike[str]) -> tuple[Path, str | None]:
         text, _, entry = text.rpartition("#")
         return Path(text), entry
     return Path(text), None
+
+
+def _is_importable(name: str) -> bool:
+    with importable(Path.cwd()), suppress(ValueError, ImportError):
+        return name.isidentifier() and importlib.util.find_spec(name) is not None
+    return False
 
 
 def _names_factory(source: str | os.PathLike[str]) -> bool:
@@ -125,16 +139,23 @@ def _ready(model: nn.Module) -> nn.Module:
 
 def _content(file: str | os.PathLike[str], unsafe: bool) -> Mapping[str, torch.Tensor] | nn.Module:
     path, entry = split_entry(file)
+    if is_sharded(path):
+        return unwrap(read_shards(path), str(path), entry)
     identity = recognise(path)
     if identity.kind is Kind.SAFETENSORS:
-        try:
-            return unwrap(safetensors.torch.load_file(path), str(path), entry)
-        except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{path} is a damaged or truncated safetensors file ({brief(error)})") from error
+        return unwrap(read_safetensors(path), str(path), entry)
     if identity.kind is Kind.TORCHSCRIPT:
         raise CheckpointError(
-            f"{path} is a TorchScript archive; expected the state dict of the Python module behind it"
+            f"{path} is a TorchScript archive; expected the state dict of the Python module behind it: "
+            "torch.save(model.state_dict(), 'weights.pt')"
         )
+    if identity.kind is Kind.ONNX:
+        raise CheckpointError(
+            f"{path} is an ONNX model; expected one of PyTorch, or its weights: an ONNX file is folded with "
+            f"`fusekit optimize {path.name} small.onnx` (fusekit.optimize_onnx)"
+        )
+    if identity.kind is Kind.PROGRAM:
+        raise CheckpointError(f"{path} is a torch.export archive, a whole model: give it as SOURCE, without a factory")
     if identity.kind not in (Kind.TORCH, Kind.LEGACY):
         raise CheckpointError(
             f"{path} is {identity.what}; expected a .pt2 program, or weights as .safetensors or a torch.save state dict"
