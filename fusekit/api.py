@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from fusekit.errors import ExportError, FusekitError, called_as, told_as
@@ -135,10 +134,9 @@ def export(
     Raises:
         ExportError: the file could not be written or did not pass its checks.
     """
-    model, path = model_of(model, "to export"), path_of(path, f"expected for instance {_EXPORT}")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ExportError("the model is TorchScript; expected the Python module that it was made from")
-    if not isinstance(dynamic, bool):
+    path = path_of(path, f"expected for instance {_EXPORT}")
+    model = model_of(model, "to export", scripts=False)
+    if dynamic not in (True, False):
         told = "dynamic must be True (all sizes vary that the model allows) or False (none)"
         raise ExportError(f"{told}, got {dynamic!r}; single axes cannot be chosen")
     check_opset(opset)

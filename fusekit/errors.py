@@ -58,9 +58,11 @@ def called_as(example: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
                 unknown = next((name for name in kwargs if name not in signature.parameters), "")
-                hint = closest(unknown, signature.parameters) if unknown else ""
-                told = f"{function.__name__}() {str(error).removeprefix('got an ')}"
-                raise FusekitError(f"{told}{hint or f'; expected for instance {example}'}") from error
+                hint = f"; expected for instance {example}"
+                if unknown:
+                    hint = closest(unknown, signature.parameters)
+                    hint = hint or f"; its arguments are {', '.join(signature.parameters)}"
+                raise FusekitError(f"{function.__name__}() {error}{hint}") from error
             return function(*args, **kwargs)
 
         return called

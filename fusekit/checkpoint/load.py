@@ -54,8 +54,8 @@ def load(
     """
     for what, given in (("source", source), ("weights", weights)):
         if not (isinstance(given, str | os.PathLike) or callable(given) or (what == "weights" and given is None)):
-            hint = "expected the name of a file; a loaded state dict is given to model.load_state_dict(...)"
-            raise CheckpointError(f"the {what} is a {type(given).__name__}: {hint}")
+            told = f"{what}: expected the name of a file, got {type(given).__name__}"
+            raise CheckpointError(f"{told}; what is loaded already goes into model.load_state_dict(...)")
     if callable(source) or _names_factory(source):
         if factory is not None:
             raise CheckpointError("two factories were given: the source itself and `factory`; expected one")
@@ -64,6 +64,8 @@ def load(
     if not os.fspath(source).strip():
         raise CheckpointError("the source is empty; expected a checkpoint file or package.module:factory")
     path, _ = split_entry(source)
+    if is_factory_name(str(path).removesuffix("()")):
+        raise CheckpointError(f"{path}: name what builds the model without brackets: {str(path).removesuffix('()')}")
     if not path.exists() and not path.suffix:
         told = "expected a file, or package.module:factory such as torchvision.models:resnet18 (mind the colon)"
         raise CheckpointError(f"{path}: no such file; {told}")

@@ -1,4 +1,4 @@
-"""Reads safetensors: one file, or a folder as hubs of models have it, with all weights in one file or in several parts."""
+"""Reads safetensors: one file, or a folder as hubs of models have it, with the weights in one file or in several."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def read_shards(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{index} cannot be read as an index of safetensors ({brief(error)})") from error
     found: dict[str, torch.Tensor] = {}
     for part in parts:
-        if Path(part).name != part or not (folder / part).is_file():
+        if not isinstance(part, str) or Path(part).name != part or not (folder / part).is_file():
             raise CheckpointError(f"{index} names {part!r}, which is not in its folder: copy or download it again")
         found |= read_safetensors(folder / part)
     if lost := [key for key in places if key not in found]:

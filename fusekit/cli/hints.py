@@ -19,11 +19,12 @@ _OPTIONS = {
 
 def helped(told: str) -> str:
     """Typer's message, with what to do next if it does not say so itself."""
+    told = told.replace("Value error, ", "")
     if found := re.match(r"No such command '(.*?)'\.(?! Did)", told):
         name = found[1]
         hint = "`fusekit --help` lists the commands"
         if re.search(r"[.:/]", name):
-            hint = f"a command comes first, such as `fusekit inspect {name}`"
+            hint = f"A command comes first, such as `fusekit inspect {name}`"
         return f"{told} {_COMMANDS.get(name, hint)}"
     if found := re.match(r"No such option: (\S+)", told):
         if found[1] in _OPTIONS:

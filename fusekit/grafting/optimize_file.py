@@ -92,7 +92,7 @@ def optimize_onnx(
     path, out = (path_of(each, f"expected for instance {_CALL}") for each in (path, out))
     options = Options.of(target, passes, strict, progress, tolerance, measure, budget)
     if not options.runtime.reads_files:
-        raise FusekitError(f"target must be a runtime that reads files, got {target!r}")
+        raise FusekitError(f"target must be a runtime that reads files, such as onnxruntime, got {target!r}")
     file = ModelFile.read(path)
     file = file if opset is None else converted(file, opset)
     with beside(out) as stage, scratch() as room:
@@ -146,7 +146,8 @@ def converted(file: ModelFile, opset: int) -> ModelFile:
     try:
         return ModelFile(file.path, version_converter.convert_version(file.proto, opset), made=True)
     except Exception as error:
-        raise ExportError(f"onnx cannot convert {file.path.name} to opset {opset}: {reason_of(error)}") from error
+        why = reason_of(error).rpartition(" failed: ")[2]
+        raise ExportError(f"onnx cannot convert {file.path.name} from opset {file.opset} to {opset}: {why}") from error
 
 
 StandsFor = dict[str, tuple[str, ...]] | None

@@ -5,19 +5,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from fusekit.errors import FusekitError
 
 
-def model_of(given: Any, purpose: str) -> nn.Module:
+def model_of(given: Any, purpose: str, *, scripts: bool = True) -> nn.Module:
     """The model, if it is one. Else raises FusekitError that says what came and how to get a model from it.
 
     Args:
         given: what was passed.
         purpose: what for, as the end of "expected an nn.Module ...", such as "to optimize".
+        scripts: whether it may be TorchScript.
     """
+    if isinstance(given, torch.jit.ScriptModule) and not scripts:
+        raise FusekitError("the model is TorchScript; expected the Python module that it was made from")
     if isinstance(given, nn.Module):
         return given
     raise FusekitError(f"expected an nn.Module {purpose}, got {_told(given)}")

@@ -57,7 +57,8 @@ class Preprocess:
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", str(self.dtype).removeprefix("torch."))
         for name in ("order", "layout", "output_layout"):
-            object.__setattr__(self, name, str(getattr(self, name)).upper())
+            upper = str(getattr(self, name)).upper()
+            object.__setattr__(self, name, upper if upper in (*LAYOUTS, *ORDERS) else getattr(self, name))
         for name, known in (("order", ORDERS), ("layout", LAYOUTS), ("output_layout", LAYOUTS), ("dtype", DTYPES)):
             if getattr(self, name) not in known:
                 given = getattr(self, name)

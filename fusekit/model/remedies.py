@@ -9,28 +9,30 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from fusekit.errors import reason_of
 from fusekit.model.inputs import Inputs
 
 _GUARD = "Guard failed: "
 
 
-def remedy(model: nn.Module, inputs: Inputs, error: BaseException) -> str:
-    """The end of the message that `model` failed on the `inputs` with this `error`: "; " and what to do, or "".
+def why_not(model: nn.Module, inputs: Inputs, error: BaseException) -> str:
+    """Why `model` failed on the `inputs`, from the `error` that it raised, and what to do. It is called again."""
+    condition = str(error)
+    if condition.startswith(_GUARD):
+        fixed = condition.removeprefix(_GUARD)
+        return f"the archive was exported only for {fixed}: give such inputs, or export it again with dynamic_shapes"
+    return f"{reason_of(error)}{_wrong_call(model, inputs) or _wrong_tensors(model, inputs)}"
 
-    `model` is called; nothing is called with more elements than before.
-    """
-    if str(error).startswith(_GUARD):
-        return "; the archive was exported with this condition: give such inputs, or export it again with other sizes"
-    if told := _wrong_call(model, inputs):
-        return told
-    for changed, how in _changes(model, inputs):
-        with suppress(Exception), torch.no_grad():
-            changed.call(model)
-            return f"; it does run {how}: {sizes(changed)}"
+
+def _wrong_tensors(model: nn.Module, inputs: Inputs) -> str:
     devices = {str(tensor.device) for tensor in (*model.parameters(), *model.buffers())}
     others = {str(tensor.device) for tensor in inputs.tensors()}
     if devices and others - devices:
         return f"; the model is on {', '.join(devices)}, the inputs are on {', '.join(others)}: put both on one device"
+    for changed, how in _changes(model, inputs):
+        with suppress(Exception), torch.no_grad():
+            changed.cloned().call(model)
+            return f"; it does run {how}: {sizes(changed)}"
     return ""
 
 
@@ -83,6 +85,8 @@ def _changes(model: nn.Module, inputs: Inputs) -> Iterator[tuple[Inputs, str]]:
 
 
 def _to(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    if dtype is torch.int64:  # most likely indices, of which 0 is always one
+        return lambda x: torch.zeros_like(x, dtype=dtype)
     return lambda x: x.to(dtype)
 
 

@@ -19,7 +19,7 @@ from fusekit.checkpoint.factory import brief
 from fusekit.errors import FusekitError, closest
 from fusekit.model import Inputs
 from fusekit.model.preprocess import Preprocessed
-from fusekit.model.remedies import remedy
+from fusekit.model.remedies import why_not
 from fusekit.runtimes.file import RunnableFile
 from fusekit.sampling.grammar import Sample
 
@@ -79,8 +79,8 @@ def try_out(model: nn.Module, example: Example) -> None:
     except Exception as error:
         given = example.items() if isinstance(example, dict) else enumerate(example)
         told = ", ".join(f"{name}: {_spell(value)}" for name, value in given)
-        failed = f"the model does not run on these inputs ({told}): {brief(error)}"
-        raise FusekitError(f"{failed}{remedy(model, Inputs.of(example), error)}") from error
+        why = why_not(model, Inputs.of(example), error)
+        raise FusekitError(f"the model does not run on these inputs ({told}): {why}") from error
 
 
 def _bind(model: nn.Module, positional: list[torch.Tensor], named: dict[str, torch.Tensor]) -> Example:

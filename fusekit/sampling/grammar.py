@@ -21,8 +21,16 @@ DTYPES = (
     *("complex64", "complex128"),
 )
 _SHORT = {  # what torch calls them too
-    "half": "float16", "float": "float32", "double": "float64", "short": "int16", "int": "int32", "long": "int64",
-    "fp16": "float16", "fp32": "float32", "fp64": "float64", "bf16": "bfloat16",
+    "half": "float16",
+    "float": "float32",
+    "double": "float64",
+    "short": "int16",
+    "int": "int32",
+    "long": "int64",
+    "fp16": "float16",
+    "fp32": "float32",
+    "fp64": "float64",
+    "bf16": "bfloat16",
 }
 _LARGEST = 1 << 31  # elements; more than this is most likely a typing error
 

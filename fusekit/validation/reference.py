@@ -20,7 +20,7 @@ from fusekit.model import Inputs, evaluation_copy, on_copy, quiet, run_float64
 from fusekit.model.float64 import WIDENED
 from fusekit.model.given import model_of
 from fusekit.model.lent import lent_weights
-from fusekit.model.remedies import remedy
+from fusekit.model.remedies import why_not
 from fusekit.validation.probes import GIVEN, Probe
 from fusekit.validation.tolerance import Outputs, is_float, longest_sum, outputs_of, relative_error
 
@@ -65,8 +65,8 @@ class Reference:
             answer = Answer(original, probe.inputs, run(original, probe.inputs))
         except Exception as error:
             if probe.name == GIVEN:
-                told = f"the reference itself fails on the example inputs: {reason_of(error)}"
-                raise FusekitError(f"{told}{remedy(original, probe.inputs, error)}") from error
+                told = why_not(original, probe.inputs, error)
+                raise FusekitError(f"the reference itself fails on the example inputs: {told}") from error
             answer = Answer(original, Inputs(), [], reason_of(error))
         size = 0 if probe.name == GIVEN else answer.size
         if size <= self._room:
