@@ -156,8 +156,10 @@ def _behind(preprocess: Preprocess | None, model: nn.Module) -> nn.Module:
     if preprocess is None:
         return model
     if not isinstance(preprocess, Preprocess):
-        told = "expected for instance fusekit.Preprocess(mean=0.5)"
-        raise FusekitError(f"preprocess must be a fusekit.Preprocess, got {type(preprocess).__name__}; {told}")
+        raise FusekitError(
+            f"preprocess must be a fusekit.Preprocess, got {type(preprocess).__name__}; "
+            "expected for instance fusekit.Preprocess(mean=0.5)"
+        )
     return preprocess(model)
 
 
