@@ -237,7 +237,12 @@ def bench(
     --fail-below, compare two ONNX files: exit code 1 if the second one is slower."""
     model.check(fed=not model.is_file and gate.fail_below is None)
     if gate.fail_below is not None:
-        unused = {"--pass": rules.only, "--strict": rules.strict, "--opset": form.opset, "--static": form.static}
+        unused: dict[str, object] = {
+            "--pass": rules.only,
+            "--strict": rules.strict,
+            "--opset": form.opset,
+            "--static": form.static,
+        }
         unused |= {"--tolerance": tolerance, "--compile": timing.compiled, "--report": paper.report}
         gate.check(model, out, unused)
         pair = (model, Path(str(out)), gate.fail_below, timing)
