@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from fusekit.cli.console import BAD, Screen, complain
 from fusekit.cli.flatten import flatten
+from fusekit.cli.hints import helped
 from fusekit.cli.options import (
     Ends,
     EndsOption,
@@ -72,7 +73,9 @@ class OneLineGroup(TyperGroup):
             told = getattr(error, "format_message", None)
             if told is None:
                 raise
-            code = complain(told()) if told() else BAD  # without any arguments, the help was shown and is enough
+            code = (
+                complain(helped(told())) if told() else BAD
+            )  # without any arguments, the help was shown and is enough
         if standalone_mode:
             sys.exit(code or 0)
         return code

@@ -22,6 +22,7 @@ from fusekit.cli.sample_grammar import (
     parse_inputs,
     parse_numbers,
 )
+from fusekit.errors import closest
 from fusekit.runtimes import known
 from fusekit.sampling.grammar import Sample
 
@@ -160,7 +161,8 @@ class Form:
         """BadParameter if anything is said of a form where no ONNX file is written."""
         if self.opset is not None or self.static:
             option = "--static" if self.static else "--opset"
-            raise typer.BadParameter("only ONNX files have it; SOURCE is none", param_hint=f"'{option}'")
+            told = "only ONNX files have it; SOURCE is none (`fusekit export` makes one)"
+            raise typer.BadParameter(told, param_hint=f"'{option}'")
 
 
 @dataclass(frozen=True)
@@ -319,7 +321,7 @@ class Ends(str, Enum):
 def _known(target: str | None) -> str | None:
     """The name of a runtime, if it is known. Raises BadParameter if not."""
     if target is not None and target not in known():
-        raise typer.BadParameter(f"{target!r} is not one of {', '.join(known())}.")
+        raise typer.BadParameter(f"{target!r} is not one of {', '.join(known())}{closest(target, known())}")
     return target
 
 

@@ -1,10 +1,11 @@
 """The options of an optimization: the arguments of the public functions, checked and converted."""
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from fusekit.errors import FusekitError
+from fusekit.errors import FusekitError, closest
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.optimizing.laws import OTHERS, passes, stages
 from fusekit.optimizing.race import Clock
@@ -52,8 +53,10 @@ class Options:
         """Options from the arguments of the public functions. Raises FusekitError for an unknown runtime or pass, for
         a budget below 0, and for a `measure` that is neither true, false nor "cached"."""
         found = runtime(target)
-        if not budget >= 0:
+        if not (isinstance(budget, int | float) and budget >= 0):
             raise FusekitError(f"budget must be a number of seconds, 0 or more, got {budget!r}")
+        if tolerance is not None and not (isinstance(tolerance, int | float) and 0 < tolerance < math.inf):
+            raise FusekitError(f"tolerance must be a positive number such as 1e-5, got {tolerance!r}")
         if isinstance(measure, str) and measure != CACHED:
             raise FusekitError(f"measure must be True, False or {CACHED!r}, got {measure!r}")
         clock = None
@@ -110,5 +113,6 @@ def select(chosen: Sequence[str | Rewrite] | None) -> list[Stage]:
     unknown = [p for p in named if isinstance(p, str) and p not in known]
     if unknown:
         broken = OTHERS.broken.get(str(unknown[0]))
-        raise FusekitError(broken or f"no pass named {unknown[0]!r}; there are {', '.join(known)}")
+        hint = closest(str(unknown[0]), [*known, CHANNELS_LAST])
+        raise FusekitError(broken or f"no pass named {unknown[0]!r}{hint or '; `fusekit passes` lists them'}")
     return stages({p if isinstance(p, str) else p.name: known[p] if isinstance(p, str) else p for p in named})

@@ -56,7 +56,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "size negative": (export(NET, ONNX, "--input", "-1x3"), "-1"),
     "size fraction": (export(NET, ONNX, "--input", "1x3x8.5x8"), "8.5"),
     "size huge": (export(NET, ONNX, "--input", "99999x99999x99999"), "too many"),
-    "sizes by commas": (export(NET, ONNX, "--input", "1,3,8,8"), "joined by x"),
+    "sizes by semicolons": (export(NET, ONNX, "--input", "1;3;8;8"), "joined by x"),
     "trailing x": (export(NET, ONNX, "--input", "1x3x"), "size"),
     "empty input": (export(NET, ONNX, "--input", ""), "--input"),
     "only a dtype": (export(NET, ONNX, "--input", ":uint8"), "sizes"),

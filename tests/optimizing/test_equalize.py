@@ -1,6 +1,7 @@
 """Scales of channels: the law, what is refused and why, and that ranges become narrow."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -143,10 +144,10 @@ class Residual(nn.Module):
 
 def test_sums_and_concatenations_share_scales() -> None:
     model = Residual()
-    even = equalized(model)
+    even: Any = equalized(model)
     assert {"a", "b", "c", "d"} <= set(applied(even))
     torch.testing.assert_close(even(images()), model(images()), rtol=1e-11, atol=1e-11)
-    ratios = [(m.weight / e.weight).detach() for m, e in ((model.a, even.a), (model.b, even.b))]  # type: ignore[union-attr]
+    ratios = [(m.weight / e.weight).detach() for m, e in ((model.a, even.a), (model.b, even.b))]
     # the scale of a's output channel; behind b it is the same one, times that of b's input
     s = ratios[0][:, 0, 0, 0]
     torch.testing.assert_close(ratios[1][:, :, 0, 0], s[:, None] / s[None, :], rtol=1e-9, atol=0.0)
