@@ -86,7 +86,7 @@ def speed(model: Model, new: Path, bound: float, timing: Timing, screen: Screen)
         if all(version.call is None for version in found):
             raise FusekitError(f"{old} does not run: {found[0].failure}")
         steps.begin("measuring")
-        measured = measure(found, inputs, timing.rounds, timing.seconds)
+        measured = measure(found, inputs, timing.rounds, timing.seconds, turning=True)
     decided = verdicts(measured, bound)
     slower = [verdict for verdict in decided if not verdict.ok]
     screen.show(measured, "", *decided)

@@ -2,17 +2,22 @@
 does sixty times the work of the other."""
 
 import json
+import math
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fusekit.bench import Bench
-from fusekit.bench.contenders import Side
+from fusekit.bench.contenders import Side, Version
 from fusekit.bench.gate import Outcome, decide, verdicts
-from fusekit.bench.measure import Row, over
+from fusekit.bench.measure import Row, measure, over
+from fusekit.model import Inputs
+from fusekit.runtimes import timing
 from fusekit.runtimes.timing import Times
 from tests.support.cli_room import run
 from tests.support.onnx_files import drawn, model, node, saved
@@ -97,6 +102,19 @@ def test_every_runtime_is_decided_by_its_own_noise() -> None:
     measured = Bench(tuple(rows), {"one": 1.0, "two": 1.5}, 3, 1, 1)
     told = [(each.runtime, each.outcome, each.ok) for each in verdicts(measured, 0.95)]
     assert told == [("one", Outcome.SLOWER, False), ("two", Outcome.WITHIN_NOISE, True)]
+
+
+def test_a_place_in_the_round_makes_nobody_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]  # seconds, on a machine that becomes slower from call to call
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def call() -> None:
+        now[0] = 1.1 * now[0] + 0.01
+
+    found = [Version("one", "old", Side.ORIGINAL, call), Version("one", "new", Side.OTHER, call)]
+    inputs = Inputs.of(torch.zeros(1))
+    ratios = [measure(found, inputs, 4, math.inf, turning=turning).rows[1].speedup for turning in (False, True)]
+    assert ratios == [pytest.approx(1 / 1.1), pytest.approx((1.1 + 1 / 1.1) / 2)]
 
 
 # --- the command --------------------------------------------------------------------------------------------------
