@@ -83,7 +83,7 @@ def speed(model: Model, new: Path, bound: float, timing: Timing, screen: Screen)
         for before, after in zip(found[::2], found[1::2], strict=True):
             if before.call is not None and after.call is None:
                 raise FusekitError(f"{new} does not run in {after.runtime} as {old} does: {after.failure}")
-        if all(version.call is None for version in found):
+        if all(before.call is None for before in found[::2]):
             raise FusekitError(f"{old} does not run: {found[0].failure}")
         steps.begin("measuring")
         measured = measure(found, inputs, timing.rounds, timing.seconds, turning=True)
