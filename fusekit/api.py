@@ -150,6 +150,7 @@ def export(
     example_inputs: object = None,
     *,
     optimize: bool = True,
+    equalize: bool = False,
     dynamic: bool = True,
     opset: int | None = None,
     tolerance: float | None = None,
@@ -170,6 +171,8 @@ def export(
     Args:
         model, example_inputs: as for `optimize`, but there must be inputs: given, or declared by the model.
         optimize: False exports the model as it is.
+        equalize: also narrow the ranges of channels, as `equalize` does, for a file that will be quantized. The example
+            inputs must then be real ones. `passes=()` equalizes without folding.
         dynamic: let batch and spatial sizes vary where the model allows it; the Validation says which of them do.
         opset: the ONNX opset version; by default the one that torch's exporter chooses.
         tolerance: bound on the relative error; by default derived from the model's own rounding error (`validate`).
@@ -198,6 +201,9 @@ def export(
     )
     if not options.runtime.reads_files:
         raise ExportError(f"{options.runtime.title} does not run ONNX files: choose a target that does")
+    if equalize and not optimize:
+        raise FusekitError("optimize=False exports the model as it is; to equalize without folding, give passes=()")
+    options = options.equalized if equalize else options
     model = unwrapped(model)[0]
     inputs = Inputs.declared(model) if example_inputs is None and preprocess is None else Inputs.of(example_inputs)
     if inputs is None:

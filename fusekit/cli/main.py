@@ -20,6 +20,7 @@ from fusekit.cli.hints import helped
 from fusekit.cli.options import (
     Ends,
     EndsOption,
+    EqualizeOption,
     FileTargetOption,
     FolderArgument,
     Form,
@@ -105,14 +106,17 @@ def export(
     measuring: Measuring,
     form: Form,
     io: EndsOption = Ends.interleaved,
+    equalize: EqualizeOption = False,
     tolerance: ToleranceOption = None,
     paper: Paper,
     talk: Talk,
 ) -> None:
     """Load, optimize, export to ONNX, and validate against the original."""
     model.check()
+    if equalize:
+        model.must_be_real()
     path = check_output(out, ".onnx", model.files())
-    choices = {"target": target, **rules.words(), **measuring.words()}
+    choices = {"target": target, "equalize": equalize, **rules.words(), **measuring.words()}
     page = paper.path(*model.files())
     ends = {"page": page, "io": io.value, "tolerance": tolerance, **form.words()}
     _run(talk, lambda commands, screen: commands.export(model, path, screen, **choices, **ends))

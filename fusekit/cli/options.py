@@ -99,6 +99,13 @@ class Model(Images):
         """Whether it is an ONNX file, by its name; what is in it is looked at when it is read."""
         return self.source.endswith(".onnx")
 
+    def must_be_real(self) -> None:
+        """BadParameter if an example input is random, where ranges of values are measured on it."""
+        for sample in self.samples:
+            if sample.path is None:
+                told = "--equalize measures ranges on it; expected real inputs in a .npy or .npz file"
+                raise typer.BadParameter(f"{told}, got {sample.text!r}", param_hint="'--input'")
+
     def like(self, source: str) -> "Model":
         """The same options for another source."""
         return replace(self, source=source)
@@ -366,6 +373,9 @@ def _target(what: str) -> Any:
 OptionalTargetOption = Annotated[str | None, _target("to optimize for (by default the usual one)")]
 TargetOption = Annotated[str, _target("to optimize for")]
 FileTargetOption = Annotated[str, _target("that runs the file")]
+EqualizeOption = Annotated[
+    bool, typer.Option("--equalize", help="Narrow the ranges of channels, for int8 (docs/int8.md). Needs real inputs.")
+]
 EndsOption = Annotated[Ends, typer.Option("--io", help="Form of complex inputs and outputs.")]
 ToleranceOption = Annotated[
     float | None,

@@ -38,6 +38,7 @@ class Options:
     most: int | None = None
     guests: frozenset[str] = frozenset()
     equalizes: bool = False  # whether ranges of channels are narrowed
+    chosen: bool = False  # whether the passes were named, in place of all
 
     @classmethod
     def of(
@@ -65,7 +66,8 @@ class Options:
         relays = passes is None or CHANNELS_LAST in passes
         names = passes if passes is None or isinstance(passes, str) else [p for p in passes if p != CHANNELS_LAST]
         guests = frozenset(OTHERS.names())
-        return cls(found, select(names), strict, progress, tolerance, clock, relays, guests=guests)
+        words = (found, select(names), strict, progress, tolerance, clock, relays)
+        return cls(*words, guests=guests, chosen=passes is not None)
 
     @property
     def races(self) -> Clock | None:
@@ -92,7 +94,13 @@ class Options:
     @property
     def equalized(self) -> "Options":
         """These options, for a network that will be quantized: ranges of channels are narrowed, and there are no
-        realizations, because quantizers know only plain layers."""
+        realizations, because quantizers know only plain layers. Raises FusekitError if one was asked for by name."""
+        asked = [p.name for stage in self.stages if stage.name == CHOOSE for p in stage.passes]
+        if self.chosen and (self.relays or asked):
+            name = CHANNELS_LAST if self.relays else asked[0]
+            raise FusekitError(
+                f"{name} is a realization, and quantizers know only plain layers: equalize without this pass"
+            )
         return replace(self.plainer, equalizes=True)
 
     def without(self, events: Iterable[Event]) -> "Options":

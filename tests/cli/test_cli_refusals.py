@@ -97,6 +97,11 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     # choices
     "unknown pass": (export(NET, ONNX, *SIZES, "--pass", "fold-everything"), "fold-everything"),
     "unknown target": (export(NET, ONNX, *SIZES, "--target", "abacus"), "abacus"),
+    "equalize on noise": (export(NET, ONNX, *SIZES, "--equalize"), "expected real inputs in a .npy or .npz file"),
+    "equalize and realize": (
+        export(NET, ONNX, "--input", "photo.npy", "--equalize", "--pass", "use-channels-last"),
+        "use-channels-last is a realization",
+    ),
     "opset zero": (export(NET, ONNX, *SIZES, "--opset", "0"), "--opset"),
     "budget below zero": (export(NET, ONNX, *SIZES, "--budget", "-1"), "--budget"),
     "budget text": (export(NET, ONNX, *SIZES, "--budget", "much"), "--budget"),

@@ -195,3 +195,36 @@ def test_bad_arguments_are_told_in_a_line() -> None:
         fusekit.equalize(nn.ReLU(), None)
     with pytest.raises(fusekit.FusekitError, match="expected an nn.Module"):
         fusekit.equalize(3, torch.ones(1))  # type: ignore[arg-type]
+    with pytest.raises(fusekit.FusekitError, match="use-planar-conv is a realization"):
+        fusekit.equalize(Wide(nn.ReLU()), images().float(), passes=["use-planar-conv"])
+
+
+def test_export_equalizes_only_if_asked(tmp_path: Path) -> None:
+    model, x, file = Wide(nn.ReLU()).eval(), images().float(), tmp_path / "even.onnx"
+    plain = fusekit.export(model, file, x, passes=())
+    assert plain.ok and plain.report is not None and all(event.rewrite != NAME for event in plain.report.events)
+    file.unlink()
+    with pytest.raises(fusekit.FusekitError, match="give passes="):
+        fusekit.export(model, file, x, optimize=False, equalize=True)
+    assert list(tmp_path.iterdir()) == []
+    even = fusekit.export(model, file, x, passes=(), equalize=True)
+    assert even.ok and even.report is not None
+    assert [event.where for event in even.report.applied if event.rewrite == NAME] == ["first", "last"]
+
+
+class Branching(nn.Module):
+    """Its code cannot be captured: it depends on a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = Wide(nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.wide(x)
+        return y if float(x.sum()) > 0 else -y
+
+
+def test_nothing_to_narrow_is_told() -> None:
+    assert "no channel between two layers" in reasons(equalized(nn.Sequential(nn.ReLU())))
+    branching = equalized(Branching())
+    assert applied(branching) == [] and "cannot be captured as a whole" in reasons(branching)
