@@ -3,7 +3,8 @@
     python -m benchmarks.neighbours            # all of them
     python -m benchmarks.neighbours -k timm    # these tests only: as pytest selects them
 
-The rows of packages that a run does not see stay as they are. A line's verdict is that of its tests: what a test declares holds only if it passed.
+The rows of packages that a run does not see stay as they are. A line's verdict is that of its tests: what a test
+declares holds only if it passed.
 """
 
 import os
