@@ -5,6 +5,7 @@
     result = fusekit.export(model, "model.onnx", (x,))          the same as ONNX, run and compared
     fusekit.validate(model, "model.onnx", (x,))                 compared again
     result = fusekit.optimize_onnx("model.onnx", "small.onnx")  a file of anybody's, folded, run and compared
+    fusekit.validate_on_data(model, "model.onnx", "images")     on every sample of a data set
     fusekit.diff(model, "model.onnx")                           the operators and weights that differ
     fusekit.bisect(model, "model.onnx", (x,))                   the first operator after which results differ
     fusekit.batch("models.csv", "out")                          many of them, by many processes
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     )
     from fusekit.grafting.optimize_file import optimize_onnx
     from fusekit.model.preprocess import Preprocess
+    from fusekit.on_data import OnData
+    from fusekit.on_data.validate import validate_on_data
     from fusekit.report import Event, Outcome, Report
     from fusekit.validation import Validation, validate
 
@@ -57,6 +60,7 @@ __all__ = [
     "ExportError",
     "FusekitError",
     "Inapplicable",
+    "OnData",
     "Outcome",
     "Parting",
     "Preprocess",
@@ -74,6 +78,7 @@ __all__ = [
     "optimize_onnx",
     "register",
     "validate",
+    "validate_on_data",
 ]
 
 _HOMES = {
@@ -86,6 +91,8 @@ _HOMES = {
     "errors": ("CaptureError", "CheckpointError", "ExportError", "FusekitError", "Inapplicable", "VerificationError"),
     "grafting.optimize_file": ("optimize_onnx",),
     "model.preprocess": ("Preprocess",),
+    "on_data": ("OnData",),
+    "on_data.validate": ("validate_on_data",),
     "report": ("Event", "Outcome", "Report"),
     "validation.judge": ("validate",),
     "validation.verdict": ("Validation",),

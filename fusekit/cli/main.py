@@ -16,9 +16,11 @@ from typer.core import TyperGroup
 
 from fusekit.cli.console import BAD, Screen, complain
 from fusekit.cli.flatten import flatten
+from fusekit.cli.hints import helped
 from fusekit.cli.options import (
     Ends,
     EndsOption,
+    EqualizeOption,
     FileTargetOption,
     FolderArgument,
     Form,
@@ -29,6 +31,7 @@ from fusekit.cli.options import (
     Measuring,
     Model,
     NoMeasureOption,
+    OnDataSet,
     OnnxArgument,
     OptionalTargetOption,
     OtherArgument,
@@ -70,7 +73,9 @@ class OneLineGroup(TyperGroup):
             told = getattr(error, "format_message", None)
             if told is None:
                 raise
-            code = complain(told()) if told() else BAD  # without any arguments, the help was shown and is enough
+            code = (
+                complain(helped(told())) if told() else BAD
+            )  # without any arguments, the help was shown and is enough
         if standalone_mode:
             sys.exit(code or 0)
         return code
@@ -100,14 +105,17 @@ def export(
     measuring: Measuring,
     form: Form,
     io: EndsOption = Ends.interleaved,
+    equalize: EqualizeOption = False,
     tolerance: ToleranceOption = None,
     paper: Paper,
     talk: Talk,
 ) -> None:
     """Load, optimize, export to ONNX, and validate against the original."""
     model.check()
+    if equalize:
+        model.must_be_real()
     path = check_output(out, ".onnx", model.files())
-    choices = {"target": target, **rules.words(), **measuring.words()}
+    choices = {"target": target, "equalize": equalize, **rules.words(), **measuring.words()}
     page = paper.path(*model.files())
     ends = {"page": page, "io": io.value, "tolerance": tolerance, **form.words()}
     _run(talk, lambda commands, screen: commands.export(model, path, screen, **choices, **ends))
@@ -198,14 +206,24 @@ def validate(
     candidate: OnnxArgument,
     target: FileTargetOption = "onnxruntime",
     tolerance: ToleranceOption = None,
+    on: OnDataSet,
+    paper: Paper,
     talk: Talk,
 ) -> None:
-    """Compare a checkpoint, or an ONNX file, with an ONNX file made of it. Exit code 1 if the numbers differ."""
-    model.check(fed=not model.is_file)
+    """Compare a checkpoint, or an ONNX file, with an ONNX file made of it, also on a data set. Exit code 1 if the
+    numbers differ."""
+    on.check(model)
+    model.check(fed=not model.is_file and on.data is None)
     if not Path(candidate).exists():
         raise typer.BadParameter(f"{candidate}: no such file", param_hint="'OUT.onnx'")
+    page = paper.path(*model.files(), candidate)
+    if on.data is not None:
+        its = {"target": target, "tolerance": tolerance, "page": page, "scheduler": on.scheduler, **on.words()}
+        _run(
+            talk, lambda commands, screen: commands.validate(model, Path(candidate), screen, **its), room="data_command"
+        )
     words = (model, Path(candidate), target)
-    _run(talk, lambda commands, screen: commands.validate(*words, screen, tolerance), of_files=model.is_file)
+    _run(talk, lambda commands, screen: commands.validate(*words, screen, tolerance, page), of_files=model.is_file)
 
 
 @_command

@@ -39,7 +39,9 @@ class ModelFile:
         path = Path(path)
         identity = recognise(path)
         if identity.kind is not Kind.ONNX:
-            raise CheckpointError(f"{path} is {identity.what}; expected an ONNX model")
+            hint = "; `fusekit export` (fusekit.export) makes one of a PyTorch model"
+            told = hint if identity.kind is not Kind.OTHER else ""
+            raise CheckpointError(f"{path} is {identity.what}; expected an ONNX model{told}")
         size = path.stat().st_size
         if size > LARGEST:
             raise CheckpointError(
@@ -129,7 +131,7 @@ class ModelFile:
 
     def write(self, proto: ModelProto, path: Path) -> None:
         """A model made of this one, at `path`; weights that lay beside this one, or have no room in the file, in
-        `NAME.data` beside the new one. ExportError where there is no room."""
+        `NAME.data` beside the new one, and `proto` says so afterwards. ExportError where there is no room."""
         external = [tensor for tensor in tensors_of(proto) if uses_external_data(tensor)]
         size = proto.ByteSize()
         moved = external

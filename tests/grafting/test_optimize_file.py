@@ -275,3 +275,17 @@ def test_the_command_line(tmp_path: Path) -> None:
         "original",
         "fusekit",
     }
+
+
+def test_weights_outside_that_stay_outside(tmp_path: Path) -> None:
+    """One convolution is folded and one is kept, both with their weights beside the file, as torch writes them."""
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 4, 1), torch.nn.ReLU(), torch.nn.Conv2d(4, 5, 3)
+    ).eval()
+    torch.onnx.export(layers, (torch.randn(1, 3, 9, 9),), tmp_path / "a.onnx", external_data=True, verbose=False)
+    assert (tmp_path / "a.onnx.data").exists()
+    (tmp_path / "out").mkdir()
+    verdict = fusekit.optimize_onnx(tmp_path / "a.onnx", tmp_path / "out" / "b.onnx", measure=False)
+    assert verdict.ok and verdict.report is not None and verdict.report.applied
+    assert fusekit.validate(layers, tmp_path / "out" / "b.onnx", (torch.randn(1, 3, 9, 9),)).ok
