@@ -1,8 +1,10 @@
 """Runs the tests of tests/neighbours with the packages that are installed, and writes what they say as a table.
 
-    python -m benchmarks.neighbours
+    python -m benchmarks.neighbours            # all of them
+    python -m benchmarks.neighbours -k timm    # these tests only: as pytest selects them
 
-A line's verdict is that of its tests: what a test declares holds only if it passed.
+The rows of packages that a run does not see stay as they are. A line's verdict is that of its tests: what a test
+declares holds only if it passed.
 """
 
 import os
@@ -35,7 +37,8 @@ relative to its largest value.
 class Table:
     """A plugin of pytest: collects the lines that tests declare."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: list[str]) -> None:
+        self.kept = kept  # rows of an earlier run
         self.lines: dict[tuple[str, str, str, str], list[tuple[str, str]]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -49,7 +52,9 @@ class Table:
 
     def write(self) -> None:
         machine = f"{processor()}, Python {platform.python_version()}, onnx {version('onnx')}"
-        PAGE.write_text(HEAD.format(machine=machine) + "\n".join(self.rows()) + "\n", encoding="utf-8")
+        seen = {package for package, *_ in self.lines}
+        rows = [row for row in self.kept if package_of(row) not in seen] + self.rows()
+        PAGE.write_text(HEAD.format(machine=machine) + "\n".join(rows) + "\n", encoding="utf-8")
 
     def rows(self) -> list[str]:
         rows = []
@@ -72,13 +77,22 @@ def version(package: str) -> str:
     return ""
 
 
-def main() -> int:
+def rows_of(page: str) -> list[str]:
+    """The rows of a table, without its head."""
+    return [line for line in page.splitlines() if line.startswith("| ") and package_of(line) != "package"]
+
+
+def package_of(row: str) -> str:
+    return row.split("|")[1].strip()
+
+
+def main(words: list[str]) -> int:
     os.environ.setdefault("FUSEKIT_MEASURE", "0")
-    table = Table()
+    table = Table(rows_of(PAGE.read_text(encoding="utf-8")) if words else [])
     files = sorted(map(str, (ROOT / "tests" / "neighbours").glob("test_*.py")), reverse=True)  # torch's own first
-    code = pytest.main([*files, "--neighbours", "-p", "no:cacheprovider"], plugins=[table])
+    code = pytest.main([*files, *words, "--neighbours", "-p", "no:cacheprovider"], plugins=[table])
     return int(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -21,7 +21,8 @@ from torch.utils import _pytree as pytree
 from fusekit.errors import CaptureError, reason_of
 
 _OF_GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL")
-_LIBRARIES = frozenset((*sys.stdlib_module_names, "torch", "numpy", "fusekit")) - {"__main__"}
+# tqdm: its thread notes the time every few seconds, and would look like state that the forward changes.
+_LIBRARIES = frozenset((*sys.stdlib_module_names, "torch", "numpy", "tqdm", "fusekit")) - {"__main__"}
 _OWN = ("_modules", "_parameters", "_buffers")
 
 

@@ -244,6 +244,16 @@ def test_a_race_counts_in_no_one_s_buffers() -> None:
     assert int(model.k) == 1  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("module", "seen"), [("tqdm.std", False), ("a_library", True)])
+def test_the_clock_of_a_progress_bar_is_no_state(module: str, seen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`from_pretrained` shows one: its thread goes on while a forward is traced."""
+    monkeypatch.setattr(Config, "__module__", module)
+    monkeypatch.setattr(CONFIG, "woken", 0, raising=False)
+    before = state_of(Stateful(lambda own, y: y + CONFIG.uses))
+    CONFIG.woken = 1  # type: ignore[attr-defined]
+    assert (before.changed() is not None) is seen
+
+
 def test_a_forward_without_state_is_traced() -> None:
     """What it reads, deep as it may be, is no state: nothing is refused."""
 

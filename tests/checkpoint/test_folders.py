@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from fusekit.checkpoint.load import load
+from fusekit.validation import validate
 from tests.support.checkpoint_room import here, net, refused, same
+from tests.support.cli_room import run
 
 __all__ = ["here", "net"]
 FACTORY = "nets_for_loading:Net"
@@ -40,6 +42,20 @@ def test_one_file(net: nn.Module, here: Path, name: str) -> None:
         safetensors.torch.save_file(net.state_dict(), here / "folder" / name)
     assert same(load(FACTORY, weights="folder"), net)
     assert same(load("folder", factory=FACTORY), net)
+
+
+def test_a_folder_on_the_command_line(net: nn.Module, here: Path) -> None:
+    (here / "folder").mkdir()
+    words = ("export", FACTORY, "out.onnx", "--weights", "folder", "--input", "2x3x8x8", "--no-measure")
+    outcome = run(*words)  # the folder is empty
+    assert outcome.code == 2
+    assert outcome.stderr.startswith("error: ") and outcome.stderr.count("\n") == 1
+    assert "expected model.safetensors" in outcome.stderr
+    assert not (here / "out.onnx").exists()
+    safetensors.torch.save_file(net.state_dict(), here / "folder" / "model.safetensors")
+    outcome = run(*words)
+    assert outcome.code == 0, outcome.stderr
+    assert validate(net.eval(), "out.onnx", torch.randn(2, 3, 8, 8)).ok  # with the weights of the folder
 
 
 def test_shards(net: nn.Module, here: Path) -> None:

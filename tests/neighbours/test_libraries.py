@@ -99,7 +99,7 @@ def mobilenet():
 
 
 @pytest.mark.neighbour("transformers", "`from_pretrained` folders: optimize, load, `fusekit export --weights FOLDER`")
-@pytest.mark.parametrize(("name", "left"), [("resnet", 7), ("convnext", 9), ("regnet", 14), ("mobilenet", 53)])
+@pytest.mark.parametrize(("name", "left"), [("resnet", 9), ("convnext", 9), ("regnet", 14), ("mobilenet", 53)])
 def test_transformers(name: str, left: int, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
     (tmp_path / "hugging_factories.py").write_text(FACTORIES)
@@ -115,7 +115,7 @@ def test_transformers(name: str, left: int, told: Told, tmp_path: Path, monkeypa
         expected = saved(x).logits
         fast = fusekit.optimize(model, (x,))
         told(f"{name}: {folded(model, fast, fast(x).logits, expected)}")
-        assert layers(fast) <= left
+        assert layers(fast) == left  # convolutions and linear layers: no batch norm
         for folder in ("whole", "shards"):
             loaded: Any = fusekit.load(source, weights=folder)
             assert torch.equal(loaded(x).logits, expected)

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import fusekit
+from tests.support.compare import report_of
 from tests.support.neighbour_networks import FEWEST, Net, Told, error, folded, images, layers, net
 
 X = images()
@@ -127,7 +128,9 @@ def test_script(told: Told, tmp_path: Path) -> None:
     traced = torch.jit.trace(fast, X)
     told(folded(net(), fast, traced(X), expected))
     scripted = torch.jit.script(net())
-    assert torch.equal(fusekit.optimize(scripted, (X,))(X), expected)
+    whole = fusekit.optimize(scripted, (X,))
+    assert torch.equal(whole(X), expected)
+    assert any("TorchScript" in event.reason for event in report_of(whole).refused)
     mixed = net()
     mixed.blocks[1] = torch.jit.script(mixed.blocks[1])
     assert error(fusekit.optimize(mixed, (X,))(X), expected) < 1e-5
