@@ -43,7 +43,8 @@ def cuts(logits: np.ndarray) -> list[int]:
     return [int(end) for _, end in scenes[:-1]]
 
 
-def main(console: Console) -> int:
+def main() -> int:
+    console = Console(width=None if sys.stdout.isatty() else 120)
     clip = torch.from_numpy(np.concatenate([pan(getattr(data, name)()) for name in PHOTOGRAPHS]))[None]
     truth = [FRAMES * shot - 1 for shot in range(1, len(PHOTOGRAPHS))]
     model = TransNetV2(device="cpu")
@@ -75,4 +76,4 @@ def main(console: Console) -> int:
 if __name__ == "__main__":
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    sys.exit(main(Console(width=None if sys.stdout.isatty() else 120)))
+    sys.exit(main())
