@@ -12,7 +12,14 @@ from fusekit.passes.fold_constants import FoldConstants
 from fusekit.passes.fold_conv import FoldConv
 from fusekit.passes.fold_edge import FoldAffineEdge, FoldCircular, FoldConvEdge
 from fusekit.passes.fold_nearest import FoldNearest, UpsampleLast, UpsampleLastAffine
-from fusekit.passes.fold_pad import FoldAffineValuePad, FoldCut, FoldCutIn, FoldPad, FoldPickingValuePad
+from fusekit.passes.fold_pad import (
+    FoldAffineValuePad,
+    FoldConvValuePad,
+    FoldCut,
+    FoldCutIn,
+    FoldPad,
+    FoldPickingValuePad,
+)
 from fusekit.passes.fold_permuted import (
     FoldAffinePermuted,
     FoldAffinePermutedIn,
@@ -54,7 +61,7 @@ _AFFINE = (
 )
 # what moves entries and computes nothing
 _MOVES = (
-    *(FoldPad(), FoldPickingValuePad(), FoldCutIn(), FoldCut(), FoldPickingIn(), FoldPicking()),
+    *(FoldPad(), FoldPickingValuePad(), FoldConvValuePad(), FoldCutIn(), FoldCut(), FoldPickingIn(), FoldPicking()),
     *(UnfoldPermuted(), FoldPermutes()),
 )
 _NEAR = (*_AFFINE, *_MOVES, MeanFirst())
@@ -74,6 +81,8 @@ _PARTS = (FoldParts(), MergeParts(), JoinParts())
 
 STAGES: tuple[Stage, ...] = (
     Stage(CANONICALIZE, (DropIdentity(), FoldConstants())),
+    # while the affine map is still there, with its formula: folded into weights, it is rounded
+    Stage("fold-pads", (FoldAffineValuePad(),)),
     Stage("fold", _NEAR),
     # with nothing left between them, rows of convolutions are seen whole
     Stage("fold-rows", (*_FAR, *_NEAR)),
@@ -131,6 +140,7 @@ __all__ = [
     "FoldConv",
     "FoldConvBorder",
     "FoldConvEdge",
+    "FoldConvValuePad",
     "FoldCut",
     "FoldCutIn",
     "FoldFlattened",

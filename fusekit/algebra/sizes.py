@@ -7,7 +7,7 @@ raises, and then nothing is known.
 """
 
 from collections.abc import Callable
-from typing import Any, Never, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 Shape: TypeAlias = tuple[int, ...]
 Sizes: TypeAlias = tuple[int | None, ...]  # None: not known
@@ -21,7 +21,7 @@ class _Unknown:
     def _stays(self, *others: object) -> "_Unknown":
         return self
 
-    def _decides(self, *others: object) -> Never:
+    def _decides(self, *others: object) -> NoReturn:
         raise Undecided
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __floordiv__ = __rfloordiv__ = _stays

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from fusekit.capture.exported import export
-from fusekit.capture.flags import guard_ranks, trace_with_flags
+from fusekit.capture.flags import constants_in_float64, guard_ranks, trace_with_flags
 from fusekit.capture.infer import norms_of_unknown_rank, run_on_fakes, spell_and_infer
 from fusekit.capture.inplace import make_functional
+from fusekit.capture.items_as_pads import is_of_constants, write_items_as_pads
 from fusekit.capture.loops import replace_loops
 from fusekit.capture.materialise import materialise
 from fusekit.capture.queries import ask_sources
@@ -98,6 +99,11 @@ def _symbolic(model: nn.Module, inputs: Inputs | None, untraced: list[str] | Non
         spell_and_infer(graph)  # of arithmetic it is now known whether it is that of tensors
         if open_norms:
             guard_ranks(graph)
+    if any(is_of_constants(graph, node) for node in graph.nodes):
+        precise = constants_in_float64(graph, model, untraced or (), inputs)
+        write_items_as_pads(graph, lambda node: precise.get(str(node.target), graph.constant(node)))
+    else:
+        write_items_as_pads(graph, graph.constant)
     ask_sources(graph)
     ask_sources_for_sizes(graph)
     graph.prune()

@@ -16,7 +16,8 @@ from torch import Tensor, fx, nn
 from fusekit.capture.symbolic import DRAWS, StateChanged, TraceFailed, trace
 from fusekit.ir import Graph, Known, note
 from fusekit.ir.facts import facts
-from fusekit.model import Inputs, on_copy
+from fusekit.model import Inputs, evaluation_copy, on_copy
+from fusekit.model.float64 import widened
 from fusekit.model.random_numbers import watched
 from fusekit.nn import ShapeGuard
 
@@ -150,6 +151,29 @@ def _spelled(graph: Graph, values: dict[str, Any]) -> list[str]:
         told = module.conditions if isinstance(module, ShapeGuard) else ()
         lines.append(f"{node.op} {node.target} {arguments} {told}")
     return lines
+
+
+def constants_in_float64(
+    graph: Graph, model: nn.Module, opaque: Iterable[str], inputs: Inputs | None
+) -> dict[str, Tensor]:
+    """What forward computes from the model's parameters alone, in float64, by its name in the graph; nothing where a
+    trace in float64 fails, or is another program."""
+    computed = set(graph.constants) - {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+    try:
+        wide = trace_with_flags(evaluation_copy(model).double(), opaque, inputs and inputs.map(widened))
+    except Exception:  # a model that asks for its dtype
+        return {}
+    found = {name: wide.constants[name] for name in computed if name in wide.constants}
+    alike = all(_is_near(value, graph.constants[name]) for name, value in found.items())
+    return {name: value.detach() for name, value in found.items()} if alike else {}
+
+
+def _is_near(precise: Tensor, value: Tensor) -> bool:
+    """Whether a value is another one rounded as often as a formula of a few steps rounds."""
+    if precise.shape != value.shape or not value.is_floating_point():
+        return False
+    bound = 64 * torch.finfo(value.dtype).eps * float(precise.detach().abs().max()) if precise.numel() else 0.0
+    return bool(((precise - value).abs() <= bound).all())
 
 
 def guard_ranks(graph: Graph) -> None:

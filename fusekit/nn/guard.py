@@ -39,7 +39,11 @@ class ShapeGuard(nn.Module):
         self._check: Callable[..., None] = scope["check"]
 
     def forward(self, *inputs: Any) -> None:
-        self._check(*inputs)
+        try:
+            self._check(*inputs)
+        except ZeroDivisionError:  # a condition divides by a size of the input
+            told = " and ".join(self.told)
+            raise ValueError(f"this program was captured for inputs with {told}, and not for a size of 0") from None
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_check"}

@@ -275,4 +275,7 @@ def _placed(y: Tensor, plan: MatrixPlan, batch: int, tiles: Sequence[int], sizes
     for i, (axis, size) in enumerate(zip(plan.axes, sizes, strict=True)):
         if not axis.frames.one_shot or axis.kept != size:
             y = y.narrow((1 if plan.channels_last else 2) + i, 0, size)
-    return (y.movedim(-1, 1) if plan.channels_last else _swapped(y)).contiguous()
+    y = y.movedim(-1, 1) if plan.channels_last else _swapped(y)
+    if any(map(_is_free, y.shape)):  # `contiguous` would ask whether it is, and hold callers to the answer
+        return y.clone(memory_format=torch.contiguous_format)
+    return y.contiguous()

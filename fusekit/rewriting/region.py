@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from fusekit.algebra import Combination, Fork, Map, Rates, Shape, Work
+from fusekit.algebra.pad import pad_channels
 from fusekit.errors import Inapplicable
 from fusekit.ir import Graph, known, where
 from fusekit.ir.facts import facts, sources_of
@@ -29,7 +30,11 @@ class Region:
         constants, which keeps its dtypes. Raises Inapplicable if the dtypes differ."""
         if not self.match.sources:
             return None
-        values = [self.graph.constants[str(node.target)] for node in constants_of(self.match.nodes)]
+        values = [
+            self.graph.constants[str(node.target)]
+            for node in constants_of(self.match.nodes)
+            if not all(user.target is pad_channels for user in node.users)  # cast to whatever is padded
+        ]
         dtypes = {v.dtype for v in values if v.ndim and (v.is_floating_point() or v.is_complex())}
         dtypes |= {known for source in self.match.sources if (known := facts(source).dtype) is not None}
         if len(dtypes) > 1:

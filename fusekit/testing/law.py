@@ -15,7 +15,8 @@ from fusekit.errors import Inapplicable
 from fusekit.rewriting import Rewrite
 from fusekit.rewriting.channel_paths import AlikeParts, PartsOf
 from fusekit.rewriting.pattern import AfterConcat, Compose, Concat, Deferred, Expression, Sum
-from fusekit.testing.instances import after_concats, alike_parts, branches, expressions, instances, parts_of
+from fusekit.testing.branching import after_concats, alike_parts, branches, expressions, parts_of
+from fusekit.testing.instances import instances
 from fusekit.testing.strategies import relative_error
 
 TOLERANCE = 1e-11  # of the norm-wise relative error in float64; rounding gives about 1e-15

@@ -95,7 +95,8 @@ def _cut(draw: st.DrawFn, n: int) -> Cut:
 
 
 def _value_pad(draw: st.DrawFn, n: int) -> ValuePad:
-    return ValuePad(tuple((draw(st.integers(0, 2)), draw(st.integers(0, 1))) for _ in range(n)), 1.5)
+    value: float | Tensor = gaussian(draw, 4) if draw(st.booleans()) else 1.5
+    return ValuePad(tuple((draw(st.integers(0, 2)), draw(st.integers(0, 1))) for _ in range(n)), value)
 
 
 def _normalization(draw: st.DrawFn, n: int) -> Normalization:

@@ -1,13 +1,17 @@
 """Items assigned in a forward: a tensor like the one before, with inputs and without; or left to torch.export."""
 
+from collections.abc import Callable
 from typing import Any
 
+import hypothesis.strategies as st
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from hypothesis import given, settings
+from torch import Tensor, nn
 
 import fusekit
+from tests.support.architectures import randomize
 from tests.support.capture_room import OTHER, Forward, X, both_ways, folds, host, prepared
 from tests.support.compare import assert_same, normal, report_of
 
@@ -89,3 +93,70 @@ def test_what_others_see_is_left_to_torch(forward: Forward) -> None:
     result = fusekit.optimize(model, X, measure=False)
     assert report_of(result).capture != "symbolic trace"
     assert torch.allclose(result(X.clone()), model(X.clone()), rtol=0, atol=1e-9)
+
+
+class NormAndPad(nn.Module):
+    """A batch norm, its border what it makes of zeros, and a window: the branch of a diverse branch block."""
+
+    def __init__(self, assign: Callable[[Tensor, Tensor], None]) -> None:
+        super().__init__()
+        self.one, self.norm, self.three = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 3)
+        self.assign = assign
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm: Any = self.norm
+        y = F.pad(norm(self.one(x)), [1] * 4)
+        v = norm.bias - norm.running_mean * norm.weight / (norm.running_var + norm.eps).sqrt()
+        self.assign(y, v + norm.weight * self.one.bias / (norm.running_var + norm.eps).sqrt())
+        return self.three(y)  # type: ignore[no-any-return]
+
+
+def _by_slices(y: Tensor, v: Tensor) -> None:
+    v = v.view(1, -1, 1, 1)
+    y[:, :, 0:1, :], y[:, :, -1:, :], y[:, :, :, 0:1], y[:, :, :, -1:] = v, v, v, v
+
+
+def _by_ellipsis(y: Tensor, v: Tensor) -> None:
+    v = v[:, None, None]
+    y[..., :1], y[..., -1:], y[..., :1, :], y[:, :, -1:] = v, v, v, v
+
+
+def _by_numbers(y: Tensor, v: Tensor) -> None:
+    v = v[:, None]
+    y[:, :, 0], y[:, :, -1], y[..., 0], y[..., -1] = v, v, v, v
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("assign", [_by_slices, _by_ellipsis, _by_numbers], ids=lambda f: f.__name__)
+def test_a_border_of_the_shift_folds_away(assign: Callable[[Tensor, Tensor], None], dtype: torch.dtype) -> None:
+    model = randomize(NormAndPad(assign)).to(dtype).eval()
+    for example in ((), (torch.randn(2, 3, 6, 6, dtype=dtype),)):
+        result = fusekit.optimize(model, *example, measure=False)
+        assert sum(isinstance(m, nn.Conv2d) for m in result.modules()) == 1, str(report_of(result))
+        x = torch.randn(3, 3, 5, 9, dtype=dtype)
+        assert torch.allclose(result(x), model(x), rtol=0, atol=2e-5 if dtype is torch.float32 else 1e-10)
+
+
+_STRIPS = [(axis, side) for axis in (2, 3) for side in (0, 1)]
+
+
+@settings(max_examples=12, deadline=None, database=None)
+@given(st.data())
+def test_strips_in_any_order_and_of_any_width(data: st.DataObject) -> None:
+    """Values that differ, strips that overlap at the corners or reach beyond the pad, some written twice."""
+    pad = [data.draw(st.integers(0, 2)) for _ in range(4)]
+    strips = data.draw(st.lists(st.tuples(st.sampled_from(_STRIPS), st.integers(1, 3), st.integers(-1, 2)), max_size=5))
+    scales = torch.randn(3, 1, 1, dtype=torch.float64)
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        y = F.pad(m.norm(m.conv(x)), pad)
+        for (axis, side), width, value in strips:
+            index = [slice(None)] * 4
+            index[axis] = slice(-width, None) if side else slice(width)
+            y[tuple(index)] = value if value > 0 else m.weights * value
+        return m.b(y)  # type: ignore[no-any-return]
+
+    model = prepared(host(forward))
+    model.weights = nn.Parameter(scales)
+    for result in both_ways(model):
+        assert report_of(result).capture == "symbolic trace"

@@ -34,7 +34,7 @@ def _pad(sheet: Sheet, pad: Pad, place: Place) -> None:
 
 
 def _value_pad(sheet: Sheet, pad: ValuePad, place: Place) -> None:
-    _padded(sheet, place, pad.padding, "constant", pad.value)
+    _padded(sheet, place, pad.padding, "constant", float(pad.value))
 
 
 def _edge_pad(sheet: Sheet, pad: EdgePad, place: Place) -> None:
@@ -54,5 +54,5 @@ EMITTERS: Emitters = {
     AppendOnes: Emitter(_ones),
     EdgePad: Emitter(_edge_pad, _is_one_pad),
     Pad: Emitter(_pad),
-    ValuePad: Emitter(_value_pad),
+    ValuePad: Emitter(_value_pad, lambda pad, opset: isinstance(pad.value, float | int)),
 }

@@ -7,11 +7,11 @@ import math
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from fusekit.algebra import AppendOnes, EdgePad, Identity, Pad, ValuePad
 from fusekit.algebra.edge import circular_pad
-from fusekit.algebra.pad import flat_padding
+from fusekit.algebra.pad import flat_padding, pad_channels
 from fusekit.ir.facts import known, note
 from fusekit.ir.graph import Graph
 from fusekit.ir.reading import Arguments, Reading
@@ -51,6 +51,9 @@ def _write_zeros(graph: Graph, value: Pad, source: fx.Node, name: str) -> list[f
 
 
 def _write_value(graph: Graph, value: ValuePad, source: fx.Node, name: str) -> list[fx.Node]:
+    if isinstance(value.value, Tensor):
+        constant = graph.add_constant(value.value, f"{name}.border" if name else "border")
+        return [constant, graph.fx.call_function(pad_channels, (source, value.padding, constant))]
     call = (source, flat_padding(value.padding), value.value)
     return [graph.fx.call_function(aten.constant_pad_nd.default, call)]
 
@@ -84,8 +87,20 @@ def _read_circular(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
     return Reading(EdgePad("circular", stages), source)  # type: ignore[arg-type]
 
 
+def _read_channels(graph: Graph, node: fx.Node, a: Arguments) -> Reading | None:
+    source, padding, given = node.args
+    value = graph.constant(given)
+    pairs = tuple((low, high) for low, high in padding)  # type: ignore[union-attr, misc]
+    return None if value is None else Reading(ValuePad(pairs, value), source)  # type: ignore[arg-type]
+
+
 SPELLING = Spelling(
     written={Pad: _write_zeros, EdgePad: _write_edge, AppendOnes: _write_ones, ValuePad: _write_value},
-    read={aten.pad.default: _read, aten.constant_pad_nd.default: _read, circular_pad: _read_circular},
+    read={
+        aten.pad.default: _read,
+        aten.constant_pad_nd.default: _read,
+        circular_pad: _read_circular,
+        pad_channels: _read_channels,
+    },
     called=dict.fromkeys(_LAYERS, _call),
 )
