@@ -1,7 +1,7 @@
-"""Trains a small super-resolution network, doubles a photograph it has not seen, and exports it before and after.
+"""Trains a small super-resolution network, doubles a photograph it has not seen, and compares it before and after.
 
 Each block is trained wide (3x3 to 256 channels, 1x1 back, and a residual), but is linear: it equals one small 3x3
-convolution (ExpandNet, SESR). fusekit finds that by itself. `python examples/super_resolution.py [STEPS]`
+convolution (ExpandNet, SESR). fusekit finds that for all blocks but the last. The number of steps is an argument.
 """
 
 import sys
