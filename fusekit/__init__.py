@@ -1,9 +1,11 @@
 """fusekit: an exact algebraic optimizer for convolutional networks.
 
     fast = fusekit.optimize(model)                              an nn.Module that computes the same, faster
+    even = fusekit.equalize(model, images)                      the same function, ready to be quantized to int8
     result = fusekit.export(model, "model.onnx", (x,))          the same as ONNX, run and compared
     fusekit.validate(model, "model.onnx", (x,))                 compared again
     result = fusekit.optimize_onnx("model.onnx", "small.onnx")  a file of anybody's, folded, run and compared
+    fusekit.validate_on_data(model, "model.onnx", "images")     on every sample of a data set
     fusekit.diff(model, "model.onnx")                           the operators and weights that differ
     fusekit.bisect(model, "model.onnx", (x,))                   the first operator after which results differ
     fusekit.batch("models.csv", "out")                          many of them, by many processes
@@ -28,7 +30,7 @@ if not (_here / "passes").is_dir() and (_here.parent / "passes").is_dir():
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from fusekit.api import export, optimize, register
+    from fusekit.api import equalize, export, optimize, register
     from fusekit.batching.batch import Batch, batch
     from fusekit.checkpoint.load import load
     from fusekit.comparing import Difference, Parting
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     )
     from fusekit.grafting.optimize_file import optimize_onnx
     from fusekit.model.preprocess import Preprocess
+    from fusekit.on_data import OnData
+    from fusekit.on_data.validate import validate_on_data
     from fusekit.report import Event, Outcome, Report
     from fusekit.validation import Validation, validate
 
@@ -56,6 +60,7 @@ __all__ = [
     "ExportError",
     "FusekitError",
     "Inapplicable",
+    "OnData",
     "Outcome",
     "Parting",
     "Preprocess",
@@ -66,16 +71,18 @@ __all__ = [
     "batch",
     "bisect",
     "diff",
+    "equalize",
     "export",
     "load",
     "optimize",
     "optimize_onnx",
     "register",
     "validate",
+    "validate_on_data",
 ]
 
 _HOMES = {
-    "api": ("export", "optimize", "register"),
+    "api": ("equalize", "export", "optimize", "register"),
     "batching.batch": ("Batch", "batch"),
     "checkpoint.load": ("load",),
     "comparing": ("Difference", "Parting"),
@@ -84,6 +91,8 @@ _HOMES = {
     "errors": ("CaptureError", "CheckpointError", "ExportError", "FusekitError", "Inapplicable", "VerificationError"),
     "grafting.optimize_file": ("optimize_onnx",),
     "model.preprocess": ("Preprocess",),
+    "on_data": ("OnData",),
+    "on_data.validate": ("validate_on_data",),
     "report": ("Event", "Outcome", "Report"),
     "validation.judge": ("validate",),
     "validation.verdict": ("Validation",),

@@ -1,4 +1,4 @@
-"""The public functions `optimize`, `export` and `register`. `validate` is in `validation/judge.py`."""
+"""The public functions `optimize`, `equalize`, `export` and `register`. `validate` is in `validation/judge.py`."""
 
 import time
 from collections.abc import Sequence
@@ -48,6 +48,7 @@ def optimize(
         model: any nn.Module. It is not changed.
         example_inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments. Optional. With them,
             shapes and dtypes are known, more can be captured and folded, and the result is compared with the model.
+            Without them, the model's `example_input_array` is used if it has one (PyTorch Lightning).
         target: the runtime to optimize for: "torch", "onnxruntime", "openvino", or one that another package registers
             (`fusekit passes` lists them).
         passes: names or instances of the rewrites to use; all by default (`fusekit passes` lists them).
@@ -74,12 +75,64 @@ def optimize(
         raise FusekitError(f"expected an nn.Module to optimize, got {type(model).__name__}")
     model, wrapped = unwrapped(model)
     model = _behind(preprocess, model)
-    inputs = None if example_inputs is None else Inputs.of(example_inputs)
+    if example_inputs is None and preprocess is None:
+        inputs = Inputs.declared(model)
+    else:
+        inputs = None if example_inputs is None else Inputs.of(example_inputs)
     options = Options.of(target, passes, strict, progress, tolerance, inputs is not None and measure, budget)
     result, pipeline = optimized(model, inputs, options)
     pipeline.notes += [wrapped] if wrapped else []
     if any(getattr(module, "training", False) for module in model.modules()):
         pipeline.notes.append("the model is in training mode; it was optimized as in eval mode (call model.eval())")
+    result.report = pipeline.report(time.perf_counter() - started)  # type: ignore[assignment]
+    return result
+
+
+@told_as(FusekitError, "equalizing the model")
+@alone()
+@plain_modes()
+def equalize(
+    model: nn.Module,
+    example_inputs: object,
+    *,
+    target: str = "onnxruntime",
+    passes: Sequence[str | Rewrite] | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+    tolerance: float | None = None,
+) -> nn.Module:
+    """A module that computes the same function as `model` in eval mode, folded, with narrow ranges of channels: what
+    to quantize to 8 bits.
+
+    Where act(s x) = s act(x), output channel c of a layer is divided by s_c and input channel c of its readers is
+    multiplied by s_c (Nagel et al., ICCV 2019):
+
+        W'_oi = W_oi s_i / s_o,  b'_o = b_o / s_o;   W is [C_out, C_in, *window], b and s_o are [C_out], s_i is [C_in]
+
+    log s_c is the mean of the logarithms of the channel's ranges: of the weights before it, of the activations, and,
+    with a minus, of the weights behind it. Outputs of the network keep their scale. Realizations are not used.
+
+    Args:
+        model: any nn.Module. It is not changed.
+        example_inputs: as for `optimize`, but needed. Ranges of activations are measured on them, so give real images.
+        target, passes, strict, progress, tolerance: as for `optimize`. `passes=()` equalizes without folding.
+
+    Returns:
+        A module with a `.report`. Write it with `fusekit.export(module, path, x, optimize=False)`.
+
+    Raises:
+        FusekitError: `model` is no module, or an argument is wrong.
+        VerificationError: with `strict`, if the result does not compute the same.
+    """
+    started = time.perf_counter()
+    if not isinstance(model, nn.Module):
+        raise FusekitError(f"expected an nn.Module to equalize, got {type(model).__name__}")
+    if example_inputs is None:
+        raise FusekitError("equalize needs example inputs, such as a batch of real images; got None")
+    model, wrapped = unwrapped(model)
+    options = Options.of(target, passes, strict, progress, tolerance, False, BUDGET).equalized
+    result, pipeline = optimized(model, Inputs.of(example_inputs), options)
+    pipeline.notes += [wrapped] if wrapped else []
     result.report = pipeline.report(time.perf_counter() - started)  # type: ignore[assignment]
     return result
 
@@ -90,7 +143,7 @@ def optimize(
 def export(
     model: nn.Module,
     path: str | Path,
-    example_inputs: object,
+    example_inputs: object = None,
     *,
     optimize: bool = True,
     dynamic: bool = True,
@@ -111,7 +164,7 @@ def export(
     ONNX Runtime and the validation; otherwise an old file stays as it was.
 
     Args:
-        model, example_inputs: as for `optimize`.
+        model, example_inputs: as for `optimize`, but there must be inputs: given, or declared by the model.
         optimize: False exports the model as it is.
         dynamic: let batch and spatial sizes vary where the model allows it; the Validation says which of them do.
         opset: the ONNX opset version; by default the one that torch's exporter chooses.
@@ -132,8 +185,11 @@ def export(
     options = Options.of(
         target, passes if optimize else (), strict, progress, tolerance, measure if optimize else False, budget
     )
-    model = _behind(preprocess, unwrapped(model)[0])
-    model, inputs = between_real_ends(model, Inputs.of(example_inputs), io)
+    model = unwrapped(model)[0]
+    inputs = Inputs.declared(model) if example_inputs is None and preprocess is None else Inputs.of(example_inputs)
+    if inputs is None:
+        raise FusekitError("export needs example inputs: a tensor, a tuple or a dict; the model declares none")
+    model, inputs = between_real_ends(_behind(preprocess, model), inputs, io)
     return Export(Reference(model, inputs), path, options, dynamic, opset).run()
 
 

@@ -23,6 +23,10 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--neighbours", action="store_true", help="also run tests/neighbours, with the packages there are")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     output: Any = getattr(session.config, "workeroutput", None)  # of one of several processes
     if output is not None:

@@ -63,7 +63,8 @@ class Combination:
     def source_shapes(self, shape: Shape, channels: int | None = None) -> list[Shape]:
         """A shape for every source such that all branches yield one size: the first source with maps has this spatial
         shape, the other ones what fits it, and sources that are branches themselves what the others yield, or those of
-        so many `channels` of a concatenation that are left."""
+        so many `channels` of a concatenation that are left. Raises Inapplicable if no branch tells how many channels it
+        reads."""
         widths = self._widths(channels)
         known: dict[int, Shape] = {}
         yielded: Shape | None = None
@@ -142,6 +143,8 @@ class Combination:
         """A sum of paths as ONE convolution, of the one source or of the concatenation of all.
 
         Σ_t m_t(x_s(t)) = (Σ_t m_t S_s(t))(concat(x_0, ..., x_k))          S_j: the channels of x_j
+
+        Raises Inapplicable if a path is no convolution.
         """
         sums: dict[int, Conv] = {}
         for term in self.terms:
@@ -176,7 +179,7 @@ class Combination:
 
     def merged_concat(self) -> "Combination":
         """Neighbouring terms of one source as one convolution each, their kernels stacked, where their windows are so
-        alike that few zeros are needed."""
+        alike that few zeros are needed. Raises Inapplicable if no windows are so alike."""
         merged: list[Term] = []
         for term in self.terms:
             stacked = None

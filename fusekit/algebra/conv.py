@@ -295,7 +295,7 @@ class Conv(Windowed, Map):
 
     def plus(self, other: "Conv", *, agreeing: bool = False) -> "Conv":
         """c1 + c2, c2 = `other`; `agreeing`: wherever it is asked for, the two are of one size, though at other sizes
-        of the input they might not be."""
+        of the input they might not be. Raises Inapplicable if their output channels or geometries do not agree."""
         if self.out_channels != other.out_channels:
             raise Inapplicable(f"{self.out_channels} and {other.out_channels} output channels do not add")
         a, b = self._on_one_window(other, math.gcd(self.groups, other.groups), agreeing=agreeing)

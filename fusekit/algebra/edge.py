@@ -53,7 +53,8 @@ class EdgePad(Map):
         return tuple(self.before(len(self.stages), axis) for axis in range(len(self.stages[0])))
 
     def before_pointwise(self, inner: Conv) -> "EdgePad":
-        """The pad e with self ∘ inner = inner ∘ e, for an inner convolution that sees one position at a time."""
+        """The pad e with self ∘ inner = inner ∘ e, for an inner convolution that sees one position at a time. Raises
+        Inapplicable if the inner convolution sees more."""
         if not inner.is_pointwise():
             raise Inapplicable(f"{self.mode} padding repeats the inner convolution's output, not its input")
         return self

@@ -30,7 +30,9 @@ class Interleaved(Map):
         return x.flatten(-2).unsqueeze(1)
 
     def absorbed(self, outer: Conv, order: Permute) -> Conv:
-        """The convolution c' with outer ∘ order = c' ∘ self, for an order that moves the channels first."""
+        """The convolution c' with outer ∘ order = c' ∘ self, for an order that moves the channels first. Raises
+        Inapplicable for another order, for a convolution with groups or dilated columns, and for more channels than
+        pay."""
         rank = self.n + 2
         if order.axes != (0, rank - 1, *range(1, rank - 1)) or outer.n != self.n:
             raise Inapplicable("the axes are not put in the order of channels first")

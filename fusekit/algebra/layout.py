@@ -61,7 +61,8 @@ class Relaid(Map):
 
     def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
         """The copies that channels last needs, and the better kernel that a depthwise convolution of one axis may find
-        as one of a plane; what layouts are worth otherwise, no formula knows."""
+        as one of a plane; what layouts are worth otherwise, no formula knows. Raises Inapplicable if the runtime lays
+        out its tensors itself, or there is no batch."""
         if self.channels_last and rates.owns_layout:
             raise Inapplicable("the runtime lays out its tensors itself")
         if self.channels_last and len(shape) != self.conv.n + 2:

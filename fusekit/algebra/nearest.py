@@ -47,7 +47,7 @@ class Nearest(Map):
 
     def absorbed(self, outer: Conv) -> Conv:
         """The transposed convolution T = outer ∘ U, for an outer convolution of stride 1 that pads no more than its
-        window reaches."""
+        window reaches. Raises Inapplicable for any other."""
         if outer.transposed or outer.n != len(self.factors) or any(step != 1 for step in outer.stride):
             raise Inapplicable("only a convolution of stride 1 of what is upsampled is a transposed convolution")
         sides = zip(outer.reach, outer.padding, strict=True)

@@ -58,7 +58,8 @@ class PixelShuffle(_Rearrangement):
         return (*batch, channels // self.factor**2, height * self.factor, width * self.factor)
 
     def lifted(self, outer: Affine | Conv) -> Affine | Conv:
-        """The map m with outer ∘ P = P ∘ m: every channel becomes r² channels with the same coefficients."""
+        """The map m with outer ∘ P = P ∘ m: every channel becomes r² channels with the same coefficients. Raises
+        Inapplicable if m is neither affine on the channels nor a dense 1x1 convolution."""
         times = self.factor**2
         if isinstance(outer, Affine):
             if outer.axis not in (None, -3):
@@ -150,7 +151,8 @@ class GlobalMean(_Rearrangement):
         return (*shape[: -self.n], *(1,) * (self.n if self.keeps else 0))
 
     def passed(self, inner: Conv) -> Conv:
-        """The map c with mean ∘ inner = c ∘ mean, for a pointwise inner convolution."""
+        """The map c with mean ∘ inner = c ∘ mean, for a pointwise inner convolution. Raises Inapplicable if it is not
+        pointwise."""
         if not inner.is_pointwise() or inner.n != self.n:
             raise Inapplicable("only a pointwise convolution commutes with the mean over all positions")
         if self.keeps:
@@ -204,7 +206,8 @@ class Permute(_Rearrangement):
         return replace(inner, axis=self.axes.index(inner.axis + rank) - rank)
 
     def pointwise(self, outer: Conv) -> Conv:
-        """The convolution W with outer ∘ P = P ∘ W, for a linear layer behind channels that were moved last."""
+        """The convolution W with outer ∘ P = P ∘ W, for a linear layer behind channels that were moved last. Raises
+        Inapplicable for any other order or layer."""
         rank = len(self.axes)
         if outer.n != 0 or self.axes != (0, *range(2, rank), 1):
             raise Inapplicable("only a linear layer of channels that were moved last is a pointwise convolution")
@@ -253,7 +256,8 @@ class Flatten(_Rearrangement):
 
     def absorbed(self, outer: Conv, inner: Conv) -> Conv:
         """The linear map L' with outer ∘ flatten ∘ inner = L' ∘ flatten, for a pointwise inner convolution:
-        L'[o, i P + p] = Σ_m L[o, m P + p] W[m, i], b' = b + Σ L[o, m P + p] b1[m], whatever the P positions are."""
+        L'[o, i P + p] = Σ_m L[o, m P + p] W[m, i], b' = b + Σ L[o, m P + p] b1[m], whatever the P positions are. Raises
+        Inapplicable if the features are not the channels of P positions, in this order."""
         _require_linear(outer)
         if inner.n == 0:
             raise Inapplicable("a linear layer has its channels last, and is flattened in another order")
@@ -268,7 +272,8 @@ class Flatten(_Rearrangement):
         return Conv(kernel, bias, (), (), ())
 
     def with_affine(self, outer: Conv, inner: Affine) -> Conv:
-        """The linear map L' with outer ∘ flatten ∘ inner = L' ∘ flatten, for a map of each channel, axis 1."""
+        """The linear map L' with outer ∘ flatten ∘ inner = L' ∘ flatten, for a map of each channel, axis 1. Raises
+        Inapplicable if it acts on another axis."""
         _require_linear(outer)
         if inner.axis is None:
             return outer @ inner
@@ -279,7 +284,8 @@ class Flatten(_Rearrangement):
         return self.absorbed(outer, pointwise)
 
     def unflattened(self, outer: Conv) -> Conv:
-        """The convolution C with outer ∘ flatten = flatten ∘ C on maps of the fixed sizes: one window, one output."""
+        """The convolution C with outer ∘ flatten = flatten ∘ C on maps of the fixed sizes: one window, one output.
+        Raises Inapplicable if the sizes are not fixed."""
         _require_linear(outer)
         if self.sizes is None:
             raise Inapplicable("only a pointwise convolution passes through a flattening whose size is not fixed")

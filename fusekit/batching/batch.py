@@ -21,7 +21,7 @@ from fusekit.batching.local import in_processes
 from fusekit.batching.manifest import read_manifest
 from fusekit.batching.result import Result
 from fusekit.batching.summary import PAGE, write_summary
-from fusekit.batching.work import Task
+from fusekit.batching.work import Task, work
 from fusekit.errors import CheckpointError, FusekitError
 
 TRIES = 3
@@ -135,7 +135,7 @@ def batch(
         why = crowded(client, threads) if measure else ""
 
         def pool(tasks: list[Task]) -> Iterator[Result]:
-            return on_cluster(tasks, client, tries)
+            return on_cluster(tasks, client, tries, work)
     else:
         threads = threads or 1
         cores = len(usable())
@@ -143,7 +143,7 @@ def batch(
         why = _crowded(number, threads, cores)
 
         def pool(tasks: list[Task]) -> Iterator[Result]:
-            return in_processes(tasks, number, tries)
+            return in_processes(tasks, number, tries, work)
 
     place = Path(folder).resolve()
     template = Task(items[0], start.resolve(), place, None, threads, measure, why)

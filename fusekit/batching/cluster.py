@@ -7,14 +7,13 @@ sent to it again.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
 from fusekit.batching.cores import usable
-from fusekit.batching.result import DIED, FAILED, Result
-from fusekit.batching.work import Task, work
+from fusekit.batching.job import EndedT, Job, JobT
+from fusekit.batching.result import DIED, FAILED
 from fusekit.errors import FusekitError, reason_of
 
 _MISSING = "a Dask cluster needs the packages dask and distributed: pip install 'fusekit-fx[dask]'"
@@ -34,8 +33,8 @@ def connected(address: str, timeout: float = 30.0) -> Iterator[Any]:
 
 
 def on_cluster(
-    tasks: Iterable[Task], client: Any, tries: int, doing: Callable[[Task, int | None], Result] = work
-) -> Iterator[Result]:
+    tasks: Iterable[JobT], client: Any, tries: int, doing: Callable[[JobT, int | None], EndedT]
+) -> Iterator[EndedT]:
     """The results of the tasks as they end, computed by the workers of a `distributed.Client`.
 
     A task that is lost with its scheduler is sent again, at most `tries` times in all. `doing`: what is done with a
@@ -45,8 +44,8 @@ def on_cluster(
     distributed = _distributed()
     run = uuid4().hex[:8]  # a key of its own, since a cluster keeps results by their keys
 
-    def sent(task: Task, number: int) -> Any:
-        key = f"fusekit-{task.item.name}-{run}-{number}"
+    def sent(task: JobT, number: int) -> Any:
+        key = f"fusekit-{task.name}-{run}-{number}"
         try:
             return client.submit(_in_worker, doing, task, key=key, pure=False)
         except Exception as error:
@@ -65,9 +64,9 @@ def on_cluster(
                     running[again] = task, number + 1
                     ended.add(again)
                 else:
-                    yield _ended(task, DIED, f"it was lost with the scheduler, {number} times", number)
+                    yield task.ended(DIED, f"it was lost with the scheduler, {number} times", number)
             elif future.status == "finished":
-                yield replace(future.result(), tries=number)
+                yield future.result().tried(number)
             else:
                 yield _failed(task, future.exception(), number, distributed)
             future.release()
@@ -96,19 +95,15 @@ def _too_many(threads: int, cores: int) -> str:
     return f"the workers of one machine have {threads} threads on {cores} core{'s' * (cores > 1)}"
 
 
-def _in_worker(doing: Callable[[Task, int | None], Result], task: Task) -> Result:
+def _in_worker(doing: Callable[[JobT, int | None], EndedT], task: JobT) -> EndedT:
     return doing(task, _distributed().get_worker().state.nthreads)
 
 
-def _failed(task: Task, error: Any, number: int, distributed: Any) -> Result:
+def _failed(task: Job, error: Any, number: int, distributed: Any) -> Any:
     if isinstance(error, distributed.scheduler.KilledWorker):
         deaths = error.allowed_failures + 1
-        return _ended(task, DIED, f"its worker died, {deaths} times", deaths)
-    return _ended(task, FAILED, reason_of(error), number)
-
-
-def _ended(task: Task, status: str, reason: str, number: int) -> Result:
-    return replace(Result.waiting(task.item), status=status, reason=reason, tries=number, key=task.key)
+        return task.ended(DIED, f"its worker died, {deaths} times", deaths)
+    return task.ended(FAILED, reason_of(error), number)
 
 
 def _distributed() -> Any:

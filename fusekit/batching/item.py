@@ -84,10 +84,10 @@ class Item:
         output = root / self.output if self.output else folder / "models" / f"{self.name}.onnx"
         return replace(
             self,
-            source=_in(root, self.source),
+            source=in_folder(root, self.source),
             output=str(output),
-            factory=_in(root, self.factory),
-            weights=_in(root, self.weights),
+            factory=in_folder(root, self.factory),
+            weights=in_folder(root, self.weights),
             inputs=tuple(_input_in(root, text) for text in self.inputs),
         )
 
@@ -172,7 +172,7 @@ def _parsed(column: str, parse: Callable[[Any], Any], value: Any) -> Any:
         raise BadCell(column, str(error)) from error
 
 
-def _in(root: Path, text: str) -> str:
+def in_folder(root: Path, text: str) -> str:
     """The text with its path made absolute. A name of a module stays, since Python looks it up."""
     if not text or (is_factory_name(text) and ".py:" not in text):
         return text

@@ -12,20 +12,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from fusekit.batching.result import DIED, FAILED, Result
-from fusekit.batching.work import Task, work
+from fusekit.batching.job import EndedT, JobT
+from fusekit.batching.result import DIED, FAILED
 from fusekit.errors import reason_of
 from fusekit.files import remove_all
 
-Work = Callable[[Task], Result]
 _PATIENCE = 5.0  # seconds for a process to end by itself
 
 
-def in_processes(tasks: Iterable[Task], workers: int, tries: int, doing: Work = work) -> Iterator[Result]:
+def in_processes(tasks: Iterable[JobT], workers: int, tries: int, doing: Callable[[JobT], EndedT]) -> Iterator[EndedT]:
     """The results of the tasks as they end, computed by so many `workers` at once.
 
     A task whose process dies is begun again in a new one, at most `tries` times in all. `doing`: what is done with a
@@ -34,7 +33,7 @@ def in_processes(tasks: Iterable[Task], workers: int, tries: int, doing: Work = 
     waiting = deque((task, 1) for task in tasks)
     free = [_Lane() for _ in range(min(workers, len(waiting)))]
     lanes = list(free)
-    running: dict[Future[Result], tuple[_Lane, Task, int]] = {}
+    running: dict[Future[EndedT], tuple[_Lane, JobT, int]] = {}
     try:
         while waiting or running:
             while waiting and free:
@@ -46,15 +45,15 @@ def in_processes(tasks: Iterable[Task], workers: int, tries: int, doing: Work = 
                 free.append(lane)
                 error = future.exception()
                 if error is None:
-                    yield replace(future.result(), tries=number)
+                    yield future.result().tried(number)
                 elif not isinstance(error, BrokenProcessPool):
-                    yield _ended(task, FAILED, reason_of(error), number)
+                    yield task.ended(FAILED, reason_of(error), number)
                 else:
                     lane.renew()
                     if number < tries:
                         waiting.append((task, number + 1))
                     else:
-                        yield _ended(task, DIED, f"its worker died, {number} time{'s' * (number > 1)}", number)
+                        yield task.ended(DIED, f"its worker died, {number} time{'s' * (number > 1)}", number)
         for lane in lanes:
             lane.dismiss()
     finally:
@@ -62,10 +61,6 @@ def in_processes(tasks: Iterable[Task], workers: int, tries: int, doing: Work = 
             lane.close()
         for lane in lanes:
             lane.join()
-
-
-def _ended(task: Task, status: str, reason: str, number: int) -> Result:
-    return replace(Result.waiting(task.item), status=status, reason=reason, tries=number, key=task.key)
 
 
 @dataclass
@@ -76,7 +71,7 @@ class _Lane:
     _line: Any = None
     _pid: int | None = None
 
-    def begin(self, doing: Work, task: Task) -> Future[Result]:
+    def begin(self, doing: Callable[[JobT], EndedT], task: JobT) -> Future[EndedT]:
         try:
             return self._started().submit(doing, task)
         except BrokenProcessPool:  # it died while it had nothing to do

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from fusekit.batching.item import Item
@@ -69,6 +69,10 @@ class Result:
     def speedup(self) -> float | None:
         """How many times faster the file is; None if it was not timed."""
         return self.ms_before / self.ms_after if self.ms_before and self.ms_after else None
+
+    def tried(self, number: int) -> "Result":
+        """The same, with the `number` of times that the item was begun."""
+        return replace(self, tries=number)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields in their order, for JSON and for tables."""

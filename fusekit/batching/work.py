@@ -66,6 +66,14 @@ class Task:
         """The page of the item, relative to the folder."""
         return f"reports/{self.item.name}.html"
 
+    @property
+    def name(self) -> str:
+        return self.item.name
+
+    def ended(self, status: str, reason: str, number: int) -> Result:
+        """What became of it, if no worker could say."""
+        return replace(Result.waiting(self.item), status=status, reason=reason, tries=number, key=self.key)
+
     def fingerprint(self) -> Fingerprint:
         """What the item's file depends on, as things stand now."""
         return fingerprint(self.item, self.root, {"threads": self.threads, "measure": self.measure})

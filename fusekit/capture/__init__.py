@@ -21,7 +21,7 @@ from fusekit.capture.inplace import make_functional
 from fusekit.capture.items_as_pads import is_of_constants, write_items_as_pads
 from fusekit.capture.loops import replace_loops
 from fusekit.capture.materialise import materialise
-from fusekit.capture.queries import ask_sources
+from fusekit.capture.queries import ask_sources, drop_casts
 from fusekit.capture.sizes_asked import ask_sources_for_sizes
 from fusekit.capture.symbolic import TraceFailed
 from fusekit.errors import CaptureError
@@ -105,6 +105,7 @@ def _symbolic(model: nn.Module, inputs: Inputs | None, untraced: list[str] | Non
     else:
         write_items_as_pads(graph, graph.constant)
     ask_sources(graph)
+    drop_casts(graph)
     ask_sources_for_sizes(graph)
     graph.prune()
     return graph

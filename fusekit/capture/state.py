@@ -10,7 +10,7 @@ import argparse
 import itertools
 import random
 import zlib
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -127,8 +127,9 @@ class State:
         if isinstance(value, nn.Module):
             return self._of_module(value)
         if isinstance(value, dict):
-            self._undo.append(partial(_refill_dict, value, dict(value)))
-            return [(self._of(k, depth), self._of(v, depth)) for k, v in value.items()]
+            held = _entries(value)
+            self._undo.append(partial(_refill_dict, value, held))
+            return [(self._of(k, depth), self._of(v, depth)) for k, v in held.items()]
         if isinstance(value, list | deque):
             self._undo.append(partial(_refill_list, value, list(value)))
             return [self._of(v, depth) for v in value]
@@ -234,10 +235,22 @@ def _set_back(cls: type, name: str, value: Any) -> None:
         setattr(cls, name, value)
 
 
+def _plain(container: dict[Any, Any]) -> Any:
+    return OrderedDict if isinstance(container, OrderedDict) else dict
+
+
+def _entries(container: dict[Any, Any]) -> dict[Any, Any]:
+    """What a dict holds. A class of dicts may answer with other values: transformers has one that holds classes and
+    answers with instances."""
+    return {key: dict.__getitem__(container, key) for key in _plain(container).__iter__(container)}
+
+
 def _refill_dict(container: dict[Any, Any], held: dict[Any, Any]) -> None:
-    if [(k, id(v)) for k, v in container.items()] != [(k, id(v)) for k, v in held.items()]:
-        container.clear()
-        container.update(held)
+    if [(k, id(v)) for k, v in _entries(container).items()] != [(k, id(v)) for k, v in held.items()]:
+        kind = _plain(container)
+        kind.clear(container)
+        for key, value in held.items():
+            kind.__setitem__(container, key, value)
 
 
 def _refill_list(container: Any, held: list[Any]) -> None:

@@ -21,6 +21,7 @@ from torch import nn
 from fusekit.checkpoint.archive.load_program import load_program
 from fusekit.checkpoint.factory import brief, build, importable, is_factory_name
 from fusekit.checkpoint.file_kind import Kind, recognise
+from fusekit.checkpoint.folder import weight_files
 from fusekit.checkpoint.state_dict import describe, fill, unwrap
 from fusekit.errors import CheckpointError
 from fusekit.model.patches import unwarned
@@ -42,7 +43,8 @@ def load(
         source: one of
             - a torch.export archive,
             - a factory (`package.module:name`, `file.py:name` or a callable),
-            - a state dict (`.safetensors`, `.pt`, ...) for the model that `factory` builds,
+            - a state dict (`.safetensors`, `.pt`, ...) for the model that `factory` builds, or a folder that
+              `save_pretrained` has written, with the weights in one file or in shards,
             - a pickled module, if `unsafe`.
         factory: builds the model for a state dict.
         weights: a state dict to load into the model of a factory given as `source`.
@@ -64,7 +66,8 @@ def load(
         raise CheckpointError(f"{path}: no such file, and no package.module:factory (mind the colon)")
     if path.suffix == ".py":
         raise CheckpointError(f"{path} is a Python file; name what builds the model after a colon: {path}:factory")
-    kind = recognise(path).kind
+    folder = path.is_dir() and factory is not None
+    kind = Kind.OTHER if folder else recognise(path).kind
     if weights is not None:
         raise CheckpointError(f"{path} has its own weights, but `weights` was given too; expected only one of them")
     if kind is Kind.PROGRAM:
@@ -125,6 +128,8 @@ def _ready(model: nn.Module) -> nn.Module:
 
 def _content(file: str | os.PathLike[str], unsafe: bool) -> Mapping[str, torch.Tensor] | nn.Module:
     path, entry = split_entry(file)
+    if path.is_dir():
+        return _content_of_folder(path, entry, unsafe)
     identity = recognise(path)
     if identity.kind is Kind.SAFETENSORS:
         try:
@@ -140,6 +145,20 @@ def _content(file: str | os.PathLike[str], unsafe: bool) -> Mapping[str, torch.T
             f"{path} is {identity.what}; expected a .pt2 program, or weights as .safetensors or a torch.save state dict"
         )
     return unwrap(_unpickle(path, unsafe), str(path), entry)
+
+
+def _content_of_folder(folder: Path, entry: str | None, unsafe: bool) -> Mapping[str, torch.Tensor] | nn.Module:
+    files = weight_files(folder)
+    if len(files) == 1:
+        return _content(files[0] if entry is None else f"{files[0]}#{entry}", unsafe)
+    state: dict[str, torch.Tensor] = {}
+    for file in files:
+        part = _content(file, unsafe=False)  # a shard of a pickled module would be no shard
+        assert isinstance(part, Mapping)
+        if twice := next((name for name in part if name in state), None):
+            raise CheckpointError(f"{file} holds {twice}, which another file of {folder} holds too")
+        state.update(part)
+    return state
 
 
 def _unpickle(path: Path, unsafe: bool) -> object:

@@ -1,7 +1,9 @@
 """Loads a state dict into a model. All keys, shapes and kinds of number (real, complex, integer) must agree.
 
-Training scripts often wrap a state dict. Only two kinds of wrapping are removed, because they are unambiguous: an outer
-dict with a key from a short list, and a prefix of all keys whose removal (or addition) gives exactly the model's keys.
+Training scripts often wrap a state dict. Only three kinds of wrapping are removed, because they are unambiguous: an
+outer dict with a key from a short list; a prefix of all keys whose removal (or addition) gives exactly the model's
+keys; and what stands beside the only prefix under which all keys of the model are (the counter of an averaged model,
+the weights of a loss beside `model.`).
 There is no partial loading, because a model with a few random weights runs, but gives wrong results.
 """
 
@@ -89,7 +91,7 @@ def fill(model: nn.Module, given: Mapping[str, Any], name: str) -> None:
     """Load the state dict `given` into `model`, after a common prefix of its keys is removed or added. `name`: the
     file's name, for messages. Raises CheckpointError that says what differs."""
     expected: Mapping[str, Any] = model.state_dict()
-    given = _rename(given, expected)
+    given = _taken_from(_rename(given, expected), expected, name)
     missing = [key for key in expected if key not in given and not key.endswith(_COUNTER)]
     unexpected = [key for key in given if key not in expected and not key.endswith(_COUNTER)]
     differences = []
@@ -128,6 +130,26 @@ def _rename(given: Mapping[str, Any], expected: Mapping[str, Any]) -> Mapping[st
             if {prefix + old for old in have} == want:
                 return {prefix + old: value for old, value in given.items()}
     return given
+
+
+def _taken_from(given: Mapping[str, Any], expected: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The values under the only prefix that holds all keys of the model, without the prefix; else `given` unchanged.
+    Warns about what is left out."""
+    want, have = _essential(expected), _essential(given)
+    if not want or want <= have:
+        return given
+    first = min(want)
+    prefixes = [key[: -len(first)] for key in have if key.endswith("." + first)]
+    prefixes = [prefix for prefix in prefixes if {prefix + wanted for wanted in want} <= have]
+    if len(prefixes) != 1:
+        return given
+    (prefix,) = prefixes
+    inside = {key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)}
+    if any(key not in want for key in _essential(inside)):
+        return given  # of a larger model, of which only a part would be taken
+    outside = [key for key in given if not key.startswith(prefix)]
+    warnings.warn(f"fusekit: {name}: took {prefix}*, and left out {_few(outside)}", stacklevel=4)
+    return inside
 
 
 def _essential(keys: Collection[str]) -> set[str]:

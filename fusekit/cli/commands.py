@@ -118,7 +118,14 @@ def explain(model: Model, layer: str, screen: Screen, target: str = PyTorch.name
     return OK
 
 
-def validate(model: Model, candidate: Path, target: str, screen: Screen, tolerance: float | None = None) -> int:
+def validate(
+    model: Model,
+    candidate: Path,
+    target: str,
+    screen: Screen,
+    tolerance: float | None = None,
+    page: Path | None = None,
+) -> int:
     """Compare a checkpoint with an exported file. The exit code is 1 if the numbers differ."""
     identity = recognise(candidate)
     if identity.kind is not Kind.ONNX:
@@ -127,7 +134,7 @@ def validate(model: Model, candidate: Path, target: str, screen: Screen, toleran
         original, example = open_model(model, steps)
         steps.begin("validating")
         validation = judge(original, candidate, example, tolerance=tolerance, target=target)
-    return conclude("validate", candidate, validation, screen)
+    return conclude("validate", candidate, validation, screen, page=page)
 
 
 def bench(

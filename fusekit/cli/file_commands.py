@@ -60,13 +60,20 @@ def explain(model: Model, layer: str, screen: Screen, target: str = ONNX_RUNTIME
     return OK
 
 
-def validate(model: Model, candidate: Path, target: str, screen: Screen, tolerance: float | None = None) -> int:
+def validate(
+    model: Model,
+    candidate: Path,
+    target: str,
+    screen: Screen,
+    tolerance: float | None = None,
+    page: Path | None = None,
+) -> int:
     """Compare two ONNX files; 1 if the numbers differ."""
     with screen.progress(2) as steps:
         example = _example(model, target)
         steps.begin("validating")
         verdict = validate_onnx(model.source, candidate, example, tolerance=tolerance, target=target)
-    return conclude("validate", candidate, verdict, screen)
+    return conclude("validate", candidate, verdict, screen, page=page)
 
 
 def bench(

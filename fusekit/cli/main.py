@@ -29,6 +29,7 @@ from fusekit.cli.options import (
     Measuring,
     Model,
     NoMeasureOption,
+    OnDataSet,
     OnnxArgument,
     OptionalTargetOption,
     OtherArgument,
@@ -198,14 +199,24 @@ def validate(
     candidate: OnnxArgument,
     target: FileTargetOption = "onnxruntime",
     tolerance: ToleranceOption = None,
+    on: OnDataSet,
+    paper: Paper,
     talk: Talk,
 ) -> None:
-    """Compare a checkpoint, or an ONNX file, with an ONNX file made of it. Exit code 1 if the numbers differ."""
-    model.check(fed=not model.is_file)
+    """Compare a checkpoint, or an ONNX file, with an ONNX file made of it, also on a data set. Exit code 1 if the
+    numbers differ."""
+    on.check(model)
+    model.check(fed=not model.is_file and on.data is None)
     if not Path(candidate).exists():
         raise typer.BadParameter(f"{candidate}: no such file", param_hint="'OUT.onnx'")
+    page = paper.path(*model.files(), candidate)
+    if on.data is not None:
+        its = {"target": target, "tolerance": tolerance, "page": page, "scheduler": on.scheduler, **on.words()}
+        _run(
+            talk, lambda commands, screen: commands.validate(model, Path(candidate), screen, **its), room="data_command"
+        )
     words = (model, Path(candidate), target)
-    _run(talk, lambda commands, screen: commands.validate(*words, screen, tolerance), of_files=model.is_file)
+    _run(talk, lambda commands, screen: commands.validate(*words, screen, tolerance, page), of_files=model.is_file)
 
 
 @_command

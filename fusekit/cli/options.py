@@ -200,6 +200,57 @@ class Paper:
         return None if self.report is None else check_output(self.report, ".html", others, option="--report")
 
 
+_DATA = "On a data set"  # a heading of the help
+
+
+@dataclass(frozen=True)
+class OnDataSet:
+    """A data set to compare on, and who does it."""
+
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Compare on these samples: a folder of images or .npy files, a .npy, .npz or .parquet file.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Samples run together, at most.", rich_help_panel=_DATA)
+    ] = 32
+    worst: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Samples furthest off to show.", rich_help_panel=_DATA)
+    ] = 5
+    save: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Save these samples here, as .npz.", rich_help_panel=_DATA)
+    ] = None
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Processes; by default this one.", rich_help_panel=_DATA),
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Use the workers of this Dask scheduler.", rich_help_panel=_DATA),
+    ] = None
+
+    def check(self, model: Model) -> None:
+        """BadParameter if the options do not fit each other."""
+        if self.data is None:
+            for name in ("save", "workers", "scheduler"):
+                if getattr(self, name) is not None:
+                    raise typer.BadParameter("only with --data; expected a data set", param_hint=f"'--{name}'")
+        elif model.input:
+            raise typer.BadParameter(
+                "the samples of --data are the inputs; expected one of both", param_hint="'--input'"
+            )
+        if self.scheduler is not None and self.workers is not None:
+            raise typer.BadParameter("a cluster has its own workers; expected no number", param_hint="'--workers'")
+
+    def words(self) -> dict[str, Any]:
+        names = ("batch", "worst", "save", "workers")
+        return {"data": self.data, **{name: getattr(self, name) for name in names}}
+
+
 @dataclass(frozen=True)
 class Workers:
     """Who does the items of a batch."""

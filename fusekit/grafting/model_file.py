@@ -129,7 +129,7 @@ class ModelFile:
 
     def write(self, proto: ModelProto, path: Path) -> None:
         """A model made of this one, at `path`; weights that lay beside this one, or have no room in the file, in
-        `NAME.data` beside the new one. ExportError where there is no room."""
+        `NAME.data` beside the new one, and `proto` says so afterwards. ExportError where there is no room."""
         external = [tensor for tensor in tensors_of(proto) if uses_external_data(tensor)]
         size = proto.ByteSize()
         moved = external

@@ -207,8 +207,10 @@ class _Optimization:
             if result is self.file:
                 return self._as_it_was(events)
             applied = [event for event in events if event.outcome is Outcome.APPLIED]
+            size, drawing = _surveyed(result, self.example, stands_for)  # now: `write` moves its weights elsewhere
             self._clear()
             self.file.write(result.proto, self.stage)
+            result = replace(result, path=self.stage)  # weights that moved out lie beside it
             if self.file.passes_checker:
                 onnx.checker.check_model(str(self.stage), full_check=True)
             verdict = self.yardstick.judge(self.stage, options.tolerance, sizes=self.sizes)
@@ -224,7 +226,6 @@ class _Optimization:
         if reason := self._not_better(applied, times, len(result.graph.node)):
             self._undo(applied, reason, wrong=False)
             return None
-        size, drawing = _surveyed(result, self.example, stands_for)
         return replace(verdict, report=self._report(events, file_size(self.stage, size), drawing, times))
 
     def _undo(self, applied: Sequence[Event], reason: str, *, wrong: bool = True) -> None:

@@ -90,6 +90,13 @@ class Yardstick:
         outputs, noise, _ = self._answer(probe)
         return outputs, self._exact[probe.key] or [value for _, value in outputs], noise
 
+    def on(self, inputs: Inputs) -> tuple[Outputs, list[Any], list[float]]:
+        """The same on other inputs, and nothing of it is kept. Raises FusekitError if the original cannot run them."""
+        outputs = self._run(self.original, inputs)
+        exact = self._run_in_float64(outputs, inputs)
+        noise = self._noise(outputs, inputs) if exact is None else [0.0] * len(outputs)
+        return outputs, exact or [value for _, value in outputs], noise
+
     @property
     def longest_sum(self) -> int:
         """The number of products in the longest sum of a convolution or a product of matrices."""

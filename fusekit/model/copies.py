@@ -26,9 +26,19 @@ _OWN = ("_modules", "_parameters", "_buffers")
 
 
 def overridden(module: nn.Module) -> list[str]:
-    """The names of methods that are replaced on this one instance. Patches and wrappers replace `forward` that way."""
+    """The names of methods that are replaced on this one instance. Patches and wrappers replace `forward` that way. If
+    they are removed, they may leave the method of the class behind; that replaces nothing."""
     own = vars(module).items()
-    return [name for name, value in own if callable(value) and callable(getattr(type(module), name, None))]
+    replaced = [(name, value) for name, value in own if callable(value) and callable(getattr(type(module), name, None))]
+    return [name for name, value in replaced if not _is_of_the_class(module, name, value)]
+
+
+def _is_of_the_class(module: nn.Module, name: str, value: object) -> bool:
+    return (
+        isinstance(value, MethodType)
+        and value.__self__ is module
+        and value.__func__ is getattr(type(module), name, None)
+    )
 
 
 def deep_copy(

@@ -60,6 +60,12 @@ class Inputs:
             f"got {type(example_inputs).__name__}"
         )
 
+    @classmethod
+    def declared(cls, model: torch.nn.Module) -> "Inputs | None":
+        """The inputs that a model of PyTorch Lightning declares as `example_input_array`; None if there are none."""
+        declared = getattr(model, "example_input_array", None)
+        return None if declared is None else cls.of(declared)
+
     def map(self, change: Callable[[Tensor], Tensor]) -> "Inputs":
         """The same arguments with `change` applied to every tensor, however deeply it is nested."""
         args, kwargs = pytree.tree_map_only(Tensor, change, (self.args, self.kwargs))

@@ -12,6 +12,7 @@ from fusekit.rewriting import Rewrite, Stage
 BESIDE = {  # rewrites of whole graphs, which are no passes, and their laws
     "lower-complex": "complex arithmetic = real arithmetic on the pairs (re, im)",
     "batch-calls": "f(x1), ..., f(xk) = split(f(concat(x1, ..., xk))) along the batch",
+    "equalize-channels": "act(s x) = s act(x): a convolution's channel divided by s, its readers' multiplied by s",
     "channels-last": "the same numbers, in another order in memory",
 }
 _OUTCOMES = ("capture", "model", "read")  # the report uses them as names of rewrites, too

@@ -36,6 +36,7 @@ class Options:
     vetoed: frozenset[Place] = frozenset()
     most: int | None = None
     guests: frozenset[str] = frozenset()
+    equalizes: bool = False  # whether ranges of channels are narrowed
 
     @classmethod
     def of(
@@ -84,6 +85,12 @@ class Options:
         """These options with only the passes that cannot make a model slower."""
         kept = (replace(s, passes=tuple(p for p in s.passes if p.name in HARMLESS)) for s in self.stages)
         return replace(self, stages=[stage for stage in kept if stage.passes], relays=False)
+
+    @property
+    def equalized(self) -> "Options":
+        """These options, for a network that will be quantized: ranges of channels are narrowed, and there are no
+        realizations, because quantizers know only plain layers."""
+        return replace(self.plainer, equalizes=True)
 
     def without(self, events: Iterable[Event]) -> "Options":
         """These options, with a veto on what these events applied, at the same places."""

@@ -16,6 +16,7 @@ from fusekit.model.large import bytes_of, free_copies
 from fusekit.optimizing.batch_recurrent_calls import batch_calls
 from fusekit.optimizing.channels_last import relay
 from fusekit.optimizing.circumstances import laws, machine
+from fusekit.optimizing.equalize_channels import equalize_channels
 from fusekit.optimizing.lower_complex import lower_complex
 from fusekit.optimizing.options import Options
 from fusekit.optimizing.undo_joins import unjoin
@@ -86,6 +87,8 @@ class Pipeline:
         unjoin(graph)
         if inputs is not None and options.stages:
             self.events += batch_calls(graph, inputs, rates)
+        if options.equalizes and inputs is not None:
+            self.events += equalize_channels(graph, inputs)
         if options.relays and options.clock is not None and not rates.owns_layout:
             self.events += relay(graph, options.clock, options.vetoed)
         self._survey(graph, prefix, self.after, self.redrawn)

@@ -278,3 +278,27 @@ def test_every_changed_number_is_seen(dtype: torch.dtype, shape: tuple[int, ...]
         assert before.changed() == ""
     buffer.data = torch.zeros(shape, dtype=torch.float64 if dtype != torch.float64 else torch.int64)
     assert before.changed() == ""
+
+
+class Instances(collections.OrderedDict[str, Any]):
+    """Holds classes, and answers with instances."""
+
+    def __getitem__(self, key: str) -> Any:
+        return super().__getitem__(key)()
+
+
+ACTIVATIONS = Instances(relu=nn.ReLU, tanh=nn.Tanh)
+
+
+def test_a_dict_that_answers_with_other_values_keeps_its_own() -> None:
+    class Chosen(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return ACTIVATIONS["tanh"](x)  # type: ignore[no-any-return]
+
+    fast = fusekit.optimize(Chosen(), (X,))
+    assert torch.equal(fast(X), X.tanh())
+    assert [dict.__getitem__(ACTIVATIONS, key) for key in ACTIVATIONS] == [nn.ReLU, nn.Tanh]
+    before = state_of(Chosen())
+    dict.__setitem__(ACTIVATIONS, "relu", nn.GELU)
+    before.restore_outside()
+    assert dict.__getitem__(ACTIVATIONS, "relu") is nn.ReLU

@@ -160,6 +160,21 @@ def test_other_domains_functions_and_quantization_are_left_alone(tmp_path: Path)
     assert operators(found) == operators(proto) and not verdict.report.applied
 
 
+def test_external_weights_that_stay_do_not_hinder_what_folds(tmp_path: Path) -> None:
+    """As torch.onnx writes files by default: the last convolution keeps its weights, which lie beside the file."""
+    path = tmp_path / "model.onnx"
+    nodes = [
+        node("Conv", "x w b", "c"),
+        node("BatchNormalization", "c s t m v", "d"),
+        node("Relu", "d", "e"),
+        node("Conv", "e k", "y"),
+    ]
+    graph = model(nodes, {"w": drawn(8, 8, 3, 3), "b": drawn(8), "k": drawn(4, 8, 3, 3), **norm(8, "")}, IMAGE, OUT)
+    onnx.save(graph, str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert fusekit.optimize_onnx(path, tmp_path / "small.onnx", measure=False).ok
+    assert operators(onnx.load(tmp_path / "small.onnx")) == ["Conv", "Relu", "Conv"]
+
+
 def test_external_data_comes_along(tmp_path: Path) -> None:
     (tmp_path / "from").mkdir()
     (tmp_path / "to").mkdir()
@@ -260,3 +275,17 @@ def test_the_command_line(tmp_path: Path) -> None:
         "original",
         "fusekit",
     }
+
+
+def test_weights_outside_that_stay_outside(tmp_path: Path) -> None:
+    """One convolution is folded and one is kept, both with their weights beside the file, as torch writes them."""
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 4, 1), torch.nn.ReLU(), torch.nn.Conv2d(4, 5, 3)
+    ).eval()
+    torch.onnx.export(layers, (torch.randn(1, 3, 9, 9),), tmp_path / "a.onnx", external_data=True, verbose=False)
+    assert (tmp_path / "a.onnx.data").exists()
+    (tmp_path / "out").mkdir()
+    verdict = fusekit.optimize_onnx(tmp_path / "a.onnx", tmp_path / "out" / "b.onnx", measure=False)
+    assert verdict.ok and verdict.report is not None and verdict.report.applied
+    assert fusekit.validate(layers, tmp_path / "out" / "b.onnx", (torch.randn(1, 3, 9, 9),)).ok

@@ -1,7 +1,9 @@
 """Every public name says what it is: a docstring that names each parameter and field, and, for a pass, its law."""
 
+import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from types import ModuleType
@@ -10,7 +12,8 @@ from typing import Any
 import pytest
 
 import fusekit
-from fusekit import algebra, passes, runtimes
+from fusekit import algebra, nn, passes, runtimes
+from fusekit.nn import functional, init
 from fusekit.runtimes.open_vino import OpenVino
 from fusekit.runtimes.protocol import Runtime
 
@@ -85,6 +88,25 @@ def test_a_class_names_its_fields(name: str) -> None:
     if is_dataclass(value):
         own = [field.name for field in fields(value) if not field.name.startswith("_")]
         assert not_in(words, own) == [], f"{name} does not say what these are"
+
+
+def raises_on_purpose(function: Any) -> bool:
+    """Whether the function itself raises an error about what it was given."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
+    raised = (ast.unparse(node.exc) for node in ast.walk(tree) if isinstance(node, ast.Raise) and node.exc is not None)
+    return any(re.match(r"Inapplicable|\w+Error\(", each) and "NotImplemented" not in each for each in raised)
+
+
+def test_what_raises_names_its_errors() -> None:
+    """In its own docstring or in that of its class."""
+    layers = {name: value for room in (nn, functional, init) for name, value in named(room).items()}
+    functions = {**FUNCTIONS, **{name: value for name, value in layers.items() if inspect.isfunction(value)}}
+    words = {name: inspect.getdoc(value) or "" for name, value in functions.items() if raises_on_purpose(value)}
+    for name, value, member in methods():
+        if raises_on_purpose(function_of(vars(value)[member])):
+            words[name] = f"{told(value, member)} {inspect.getdoc(value)}"
+    assert len(words) > 30
+    assert [name for name, text in words.items() if not re.search(r"Error|Inapplicable", text)] == []
 
 
 def test_a_method_names_its_parameters() -> None:

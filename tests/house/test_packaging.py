@@ -36,7 +36,7 @@ optimizing
 bench checkpoint sampling
 grafting
 api
-batching inspecting comparing testing
+batching inspecting comparing testing on_data
 cli
 """
 RANK = {room: rank for rank, line in enumerate(ROOMS.split("\n")) for room in line.split()}

@@ -53,6 +53,8 @@ class HypercomplexAlgebra:
 
         The 2^(p+q+r) units are the products of generators in the order of their bit masks (1, e1, e2, e1e2, e3, ...);
         the conjugation reverses each product and negates its generators: (-1)^(g (g + 1) / 2) for g generators.
+
+        Raises ValueError for a negative number of generators.
         """
         if min(p, q, r) < 0:
             raise ValueError(f"expected numbers of generators, got p = {p}, q = {q}, r = {r}")

@@ -92,7 +92,7 @@ class WinogradConv(Map):
 
     def work(self, shape: Shape, itemsize: int, rates: Rates) -> Work:
         """The products and both mixings; the columns of the windows copied one by one and then together, the outputs
-        once or twice."""
+        once or twice. Raises Inapplicable if the copies take what the products save."""
         if not rates.fast_windows:
             raise Inapplicable("the copies of the windows take here what the products save")
         columns = self.cut_shape(shape)

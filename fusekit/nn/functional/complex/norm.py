@@ -72,6 +72,8 @@ def complex_batch_norm(
             used. "store": running_covar contains eps, and evaluation adds none (complextorch). "both": it contains eps,
             and evaluation adds it once more (complexPyTorch).
         n: the number of spatial axes, by default that of x. In a symbolic trace it must be given: x has no rank there.
+
+    Raises ValueError if x has too few axes, or one value per channel in training.
     """
     one_of(EpsIn, "eps_in", eps_in)
     if n is None:

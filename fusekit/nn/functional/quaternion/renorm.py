@@ -17,6 +17,8 @@ def quaternion_renorm(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
     one input; this is what speechbrain does, whose linear weights are [in, out]. Larger slices are multiplied by
     m / (norm + 1e-7), as in torch.renorm; a zero slice stays zero. The weight itself is not changed, and gradients flow
     through the factor.
+
+    Raises ValueError if max_norm is not positive.
     """
     if max_norm <= 0:
         raise ValueError(f"expected a positive max_norm, got {max_norm}")
