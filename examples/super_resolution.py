@@ -1,10 +1,9 @@
-"""Trains a small super-resolution network, doubles a photograph it has not seen, and compares it before and after.
+"""Trains a small network that doubles the size of photographs, and exports it: collapsible linear blocks, as in SESR.
 
-Each block is trained wide (3x3 to 256 channels, 1x1 back, and a residual), but is linear: it equals one small 3x3
-convolution (ExpandNet, SESR). fusekit finds that for all blocks but the last. The number of steps is an argument.
-"""
+Each block is wide while it is trained (3x3 to 256 channels, 1x1 back, and a residual), but it is linear: it equals one
+small convolution, which fusekit finds."""
 
-import sys
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 
 import fusekit
 
-TRAINING = ("chelsea", "coffee", "rocket", "camera", "brick", "immunohistochemistry", "hubble_deep_field")
-HELD_OUT, SIZE, BATCH = "astronaut", 24, 8
+TRAINING = ("coffee", "rocket", "camera", "brick", "immunohistochemistry", "hubble_deep_field")
+TUNING, HELD_OUT = "chelsea", "astronaut"  # the learning rate was chosen on the one, and is reported on the other
+SIZE, BATCH, RATE = 24, 8, 2e-3
 
 
 class LinearBlock(nn.Module):
@@ -42,53 +42,38 @@ class SuperResolution(nn.Module):
 
 
 def photograph(name: str) -> tuple[Tensor, Tensor]:
-    """A grey photograph [1, 1, 2H, 2W] with values from 0 to 1, halved and as it is."""
+    """A grey photograph, values from 0 to 1: halved [1, 1, H, W], and as it is [1, 1, 2H, 2W]."""
     pixels = torch.from_numpy(getattr(data, name)()).float() / 255
     grey = (pixels if pixels.ndim == 2 else pixels[..., :3].mean(-1))[None, None]
-    grey = grey[..., : grey.shape[2] // 2 * 2, : grey.shape[3] // 2 * 2]
+    grey = grey[..., : grey.shape[2] // 2 * 2, : grey.shape[3] // 2 * 2]  # even sides
     return F.interpolate(grey, scale_factor=0.5, mode="bicubic", antialias=True).clamp(0, 1), grey
 
 
-def train(model: nn.Module, steps: int) -> None:
-    pairs = [photograph(name) for name in TRAINING]
+def psnr(picture: Tensor, truth: Tensor) -> float:
+    """The likeness in decibels, without the outermost pixels."""
+    return float(-10 * torch.log10((picture.clamp(0, 1) - truth)[..., 6:-6, 6:-6].square().mean()))
+
+
+def trained(steps: int) -> nn.Module:
+    torch.manual_seed(0)
+    model, pairs = SuperResolution(), [photograph(name) for name in TRAINING]
     optimizer = torch.optim.Adam(model.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     for _ in range(steps):
         crops = []
         for number in torch.randint(len(pairs), (BATCH,)).tolist():
             small, large = pairs[number]
-            top, left = (int(torch.randint(side - SIZE + 1, ())) for side in small.shape[2:])
-            large = large[..., 2 * top : 2 * (top + SIZE), 2 * left : 2 * (left + SIZE)]
-            crops.append((small[..., top : top + SIZE, left : left + SIZE], large))
-        x, y = (torch.cat(part) for part in zip(*crops, strict=True))
+            y, x = (int(torch.randint(side - SIZE + 1, ())) for side in small.shape[2:])
+            detail = large[..., 2 * y : 2 * (y + SIZE), 2 * x : 2 * (x + SIZE)]
+            crops.append((small[..., y : y + SIZE, x : x + SIZE], detail))
+        inputs, truths = (torch.cat(part) for part in zip(*crops, strict=True))
         optimizer.zero_grad()
-        F.l1_loss(model(x), y).backward()
+        F.l1_loss(model(inputs), truths).backward()
         optimizer.step()
         schedule.step()
-
-
-def psnr(picture: Tensor, truth: Tensor) -> float:
-    """In decibels, without the outermost pixels."""
-    return float(-10 * torch.log10((picture.clamp(0, 1) - truth)[..., 6:-6, 6:-6].square().mean()))
-
-
-def trained(steps: int = 500) -> nn.Module:
-    torch.manual_seed(0)
-    model = SuperResolution()
-    train(model, steps)
     return model.eval()
 
 
-def main(steps: int) -> None:
-    torch.set_num_threads(1)
-    model, (small, truth) = trained(steps), photograph(HELD_OUT)
-    fast = fusekit.optimize(model, (small,))
-    with torch.no_grad():
-        before, after = model(small), fast(small)
-    bicubic = F.interpolate(small, scale_factor=2, mode="bicubic")
-    print(*(f"{psnr(picture, truth):.3f} dB" for picture in (bicubic, before, after)), fast.report)
-    assert (after - before).abs().max() < 1e-4
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
+    Path("out").mkdir(exist_ok=True)
+    print(fusekit.export(trained(500), "out/super_resolution.onnx", (photograph(HELD_OUT)[0],)))
