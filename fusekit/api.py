@@ -7,16 +7,19 @@ from typing import Any
 
 from torch import nn
 
-from fusekit.errors import ExportError, FusekitError, told_as
+from fusekit.errors import ExportError, FusekitError, called_as, told_as
 from fusekit.extensions import Registered, Registry
+from fusekit.files.staged import destination
 from fusekit.grafting.meaning import FileReaders
 from fusekit.ir.operators import OPERATORS
 from fusekit.ir.spellings import Spelling
 from fusekit.model import Inputs, plain_modes
 from fusekit.model.alone import alone
+from fusekit.model.given import model_of, path_of
 from fusekit.model.preprocess import Preprocess
 from fusekit.model.unwrapped import unwrapped
 from fusekit.onnx_export import INTERLEAVED, between_real_ends
+from fusekit.onnx_export.write_file import check_opset
 from fusekit.optimizing import Export, Options, optimized
 from fusekit.optimizing.laws import OTHERS
 from fusekit.optimizing.race import BUDGET
@@ -25,7 +28,10 @@ from fusekit.runtimes import RUNTIMES
 from fusekit.runtimes.protocol import Runtime
 from fusekit.validation import Reference, Validation
 
+_EXPORT = "fusekit.export(model, 'model.onnx', (x,))"
 
+
+@called_as("fusekit.optimize(model, (x,))")
 @told_as(FusekitError, "optimizing the model")
 @alone()
 @plain_modes()
@@ -71,9 +77,7 @@ def optimize(
         vary in it too.
     """
     started = time.perf_counter()
-    if not isinstance(model, nn.Module):
-        raise FusekitError(f"expected an nn.Module to optimize, got {type(model).__name__}")
-    model, wrapped = unwrapped(model)
+    model, wrapped = unwrapped(model_of(model, "to optimize"))
     model = _behind(preprocess, model)
     if example_inputs is None and preprocess is None:
         inputs = Inputs.declared(model)
@@ -88,6 +92,7 @@ def optimize(
     return result
 
 
+@called_as("fusekit.equalize(model, images)")
 @told_as(FusekitError, "equalizing the model")
 @alone()
 @plain_modes()
@@ -125,11 +130,9 @@ def equalize(
         VerificationError: with `strict`, if the result does not compute the same.
     """
     started = time.perf_counter()
-    if not isinstance(model, nn.Module):
-        raise FusekitError(f"expected an nn.Module to equalize, got {type(model).__name__}")
+    model, wrapped = unwrapped(model_of(model, "to equalize"))
     if example_inputs is None:
         raise FusekitError("equalize needs example inputs, such as a batch of real images; got None")
-    model, wrapped = unwrapped(model)
     options = Options.of(target, passes, strict, progress, tolerance, False, BUDGET).equalized
     result, pipeline = optimized(model, Inputs.of(example_inputs), options)
     pipeline.notes += [wrapped] if wrapped else []
@@ -137,6 +140,7 @@ def equalize(
     return result
 
 
+@called_as(_EXPORT)
 @told_as(ExportError, "exporting the model")
 @alone()
 @plain_modes()
@@ -146,6 +150,7 @@ def export(
     example_inputs: object = None,
     *,
     optimize: bool = True,
+    equalize: bool = False,
     dynamic: bool = True,
     opset: int | None = None,
     tolerance: float | None = None,
@@ -166,6 +171,8 @@ def export(
     Args:
         model, example_inputs: as for `optimize`, but there must be inputs: given, or declared by the model.
         optimize: False exports the model as it is.
+        equalize: also narrow the ranges of channels, as `equalize` does, for a file that will be quantized. The example
+            inputs must then be real ones. `passes=()` equalizes without folding.
         dynamic: let batch and spatial sizes vary where the model allows it; the Validation says which of them do.
         opset: the ONNX opset version; by default the one that torch's exporter chooses.
         tolerance: bound on the relative error; by default derived from the model's own rounding error (`validate`).
@@ -182,9 +189,21 @@ def export(
     Raises:
         ExportError: the file could not be written or did not pass its checks.
     """
+    path = path_of(path, f"expected for instance {_EXPORT}")
+    model = model_of(model, "to export", scripts=False)
+    if dynamic not in (True, False):
+        told = "dynamic must be True (all sizes vary that the model allows) or False (none)"
+        raise ExportError(f"{told}, got {dynamic!r}; single axes cannot be chosen")
+    check_opset(opset)
+    destination(path)
     options = Options.of(
         target, passes if optimize else (), strict, progress, tolerance, measure if optimize else False, budget
     )
+    if not options.runtime.reads_files:
+        raise ExportError(f"{options.runtime.title} does not run ONNX files: choose a target that does")
+    if equalize and not optimize:
+        raise FusekitError("optimize=False exports the model as it is; to equalize without folding, give passes=()")
+    options = options.equalized if equalize else options
     model = unwrapped(model)[0]
     inputs = Inputs.declared(model) if example_inputs is None and preprocess is None else Inputs.of(example_inputs)
     if inputs is None:
@@ -198,7 +217,10 @@ def _behind(preprocess: Preprocess | None, model: nn.Module) -> nn.Module:
     if preprocess is None:
         return model
     if not isinstance(preprocess, Preprocess):
-        raise FusekitError(f"preprocess must be a fusekit.Preprocess, got {type(preprocess).__name__}")
+        raise FusekitError(
+            f"preprocess must be a fusekit.Preprocess, got {type(preprocess).__name__}; "
+            "expected for instance fusekit.Preprocess(mean=0.5)"
+        )
     return preprocess(model)
 
 

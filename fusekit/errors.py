@@ -1,7 +1,14 @@
 """The errors that fusekit raises, one class for each kind. `FusekitError` is the base class of all of them."""
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class FusekitError(Exception):
@@ -28,6 +35,39 @@ class ExportError(FusekitError):
 class CheckpointError(FusekitError):
     """A checkpoint could not be loaded: it is missing, damaged, of an unknown kind, or its keys or shapes do not fit
     the model."""
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: "; did you mean 'fold-affine'?", or "" if nothing is like it. Upper
+    case, and `_` for `-`, make no difference."""
+    plain = {name.lower().replace("_", "-"): name for name in known}
+    found = get_close_matches(word.lower().replace("_", "-"), plain, n=1)
+    return f"; did you mean {plain[found[0]]!r}?" if found else ""
+
+
+def called_as(example: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator for a public function: a call with missing or unknown arguments raises a FusekitError that shows an
+    `example` of a call, in place of Python's TypeError."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                unknown = next((name for name in kwargs if name not in signature.parameters), "")
+                hint = f"; expected for instance {example}"
+                if unknown:
+                    hint = closest(unknown, signature.parameters)
+                    hint = hint or f"; its arguments are {', '.join(signature.parameters)}"
+                raise FusekitError(f"{function.__name__}() {error}{hint}") from error
+            return function(*args, **kwargs)
+
+        return called
+
+    return decorate
 
 
 _REASON_LENGTH = 300

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import nn
 
-from fusekit.errors import CheckpointError
+from fusekit.errors import CheckpointError, closest
 
 _NAME = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<attribute>[A-Za-z_][\w.]*)")
 
@@ -52,7 +52,8 @@ def build(factory: str | Callable[..., Any], arguments: Mapping[str, Any] | None
         except (Exception, SystemExit) as error:
             raise CheckpointError(f"the factory {name} raised {brief(error)}") from error
     if not isinstance(model, nn.Module):
-        raise CheckpointError(f"the factory {name} returned a {type(model).__name__}; expected a torch.nn.Module")
+        hint = ": name what builds the model, and give the weights by --weights" if isinstance(model, Mapping) else ""
+        raise CheckpointError(f"the factory {name} returned a {type(model).__name__}; expected a torch.nn.Module{hint}")
     return model
 
 
@@ -87,7 +88,7 @@ def _find(name: str) -> Any:
     for part in matched["attribute"].split("."):
         if not hasattr(found, part):
             choices = sorted(key for key, value in getattr(found, "__dict__", {}).items() if _may_build(value, found))
-            offer = f"; it defines {', '.join(choices[:6])}" if choices else ""
+            offer = closest(part, choices) or (f"; it defines {', '.join(choices[:6])}" if choices else "")
             raise CheckpointError(f"{matched['module']} has no attribute {part!r}{offer}")
         found = getattr(found, part)
     return found
@@ -104,8 +105,9 @@ def _import(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(error.name + ".")):
+            hint = closest(error.name, [file.stem for file in Path.cwd().glob("*.py")])
             raise CheckpointError(
-                f"there is no module {module!r} here (looked in {Path.cwd()} and on sys.path)"
+                f"there is no module {module!r} here (looked in the current folder and on sys.path){hint}"
             ) from error
         raise CheckpointError(f"importing {module} failed: it needs the module {error.name!r}, not found") from error
     except (Exception, SystemExit) as error:
@@ -147,7 +149,8 @@ def _check_arguments(name: str, maker: Callable[..., Any], given: dict[str, Any]
     try:
         signature.bind(**given)
     except TypeError as error:
-        raise CheckpointError(f"wrong arguments for the factory {name}{_spell(signature)}: {error}") from error
+        told = f"wrong arguments for the factory {name}{_spell(signature)}: {error}"
+        raise CheckpointError(f"{told}; give each as --arg NAME=VALUE (arguments={{...}})") from error
 
 
 def _spell(signature: inspect.Signature) -> str:

@@ -4,6 +4,7 @@
 can use the kinds `PROGRAM`, `TORCH`, `LEGACY` and `SAFETENSORS`; the others exist so that messages can name them.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from fusekit.checkpoint.archive.listing import open_zip
 from fusekit.checkpoint.archive.refused import Refused
-from fusekit.errors import CheckpointError
+from fusekit.errors import CheckpointError, closest
 
 
 class Kind(Enum):
@@ -43,16 +44,23 @@ _HEAD = 4096
 def recognise(path: Path) -> Identity:
     """The identity of the file at `path`. Raises CheckpointError if there is no file, or if it is visibly truncated."""
     if path.is_dir():
-        raise CheckpointError(f"{path} is a directory; expected a checkpoint file")
+        held = sorted(
+            file.name for file in path.iterdir() if file.suffix in (".safetensors", ".pt", ".pth", ".bin", ".pt2")
+        )
+        offer = f"; it holds {', '.join(held[:4])}: name one" if held else ""
+        raise CheckpointError(f"{path} is a directory; expected a checkpoint file{offer}")
     if not path.exists():
-        raise CheckpointError(f"{path}: no such file")
+        if re.match(r"https?:/", str(path)):
+            raise CheckpointError(f"{path} is an address; fusekit downloads nothing: fetch it and give the file")
+        there = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise CheckpointError(f"{path}: no such file{closest(path.name, there)}")
     if not path.is_file():
         raise CheckpointError(f"{path} is not a regular file; expected a checkpoint")
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
         if not head:
-            raise CheckpointError(f"{path} is an empty file; expected a checkpoint")
+            raise CheckpointError(f"{path} is an empty file; expected a checkpoint: copy or download it again")
         if head.startswith(b"PK\x03\x04"):
             return _zip(path)
     except OSError as error:

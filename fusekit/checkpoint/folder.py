@@ -5,6 +5,7 @@ index comes with the weights and is not trusted: it may name files of its own fo
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from fusekit.errors import CheckpointError
@@ -14,25 +15,38 @@ NAMES = (
     *("model.safetensors", "diffusion_pytorch_model.safetensors"),
     *("pytorch_model.bin", "diffusion_pytorch_model.bin"),
 )
+_INDEX = ".index.json"
 _LARGEST_INDEX = 1 << 26  # bytes
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights of a folder. Raises CheckpointError if there are none."""
+def holds_weights(path: Path) -> bool:
+    """Whether it is a folder of which it is clear where its weights are, or the index in such a folder."""
+    return path.name in _indices() or (path.is_dir() and _chosen(path) is not None)
+
+
+def parts_of(path: Path) -> tuple[list[Path], Sequence[str]]:
+    """The files with the weights of a folder for which `holds_weights`, and the names of the tensors in them as far as
+    an index says so. Raises CheckpointError if the index is damaged, or names a file that is not there."""
+    chosen = _chosen(path) if path.is_dir() else path
+    assert chosen is not None
+    return _of_index(chosen) if chosen.name in _indices() else ([chosen], ())
+
+
+def _indices() -> list[str]:
+    return [name + _INDEX for name in NAMES]
+
+
+def _chosen(folder: Path) -> Path | None:
+    """The file of weights, or the index."""
     for name in NAMES:
-        if (folder / name).is_file():
-            return [folder / name]
-        if (index := folder / f"{name}.index.json").is_file():
-            return _shards(index)
-    held = sorted(path.name for path in folder.iterdir())
-    listing = ", ".join(held[:3]) + (" ..." if len(held) > 3 else "")
-    raise CheckpointError(
-        f"{folder} is a folder that holds {listing or 'nothing'}; expected {NAMES[0]}, {NAMES[2]} or one of their "
-        "indices in it, as save_pretrained writes them, or name the file itself"
-    )
+        for file in (folder / name, folder / f"{name}{_INDEX}"):
+            if file.is_file():
+                return file
+    held = list(folder.glob("*.safetensors"))
+    return held[0] if len(held) == 1 else None
 
 
-def _shards(index: Path) -> list[Path]:
+def _of_index(index: Path) -> tuple[list[Path], Sequence[str]]:
     try:
         if index.stat().st_size > _LARGEST_INDEX:
             raise ValueError("it is too large")
@@ -50,4 +64,4 @@ def _shards(index: Path) -> list[Path]:
             raise CheckpointError(f"{index} names the file {name!r}; expected the name of a file beside the index")
         if not (index.parent / name).is_file():
             raise CheckpointError(f"{index} names the file {name}, which is not there: copy or download it again")
-    return [index.parent / name for name in names]
+    return [index.parent / name for name in names], list(places)

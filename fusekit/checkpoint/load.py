@@ -5,6 +5,7 @@ the structure of the model comes from the user's own code, and a pickled module 
 what was expected and what was found; exceptions of torch, pickle and zip are converted to CheckpointError.
 """
 
+import importlib.util
 import os
 import pickle
 import re
@@ -21,7 +22,7 @@ from torch import nn
 from fusekit.checkpoint.archive.load_program import load_program
 from fusekit.checkpoint.factory import brief, build, importable, is_factory_name
 from fusekit.checkpoint.file_kind import Kind, recognise
-from fusekit.checkpoint.folder import weight_files
+from fusekit.checkpoint.folder import holds_weights, parts_of
 from fusekit.checkpoint.state_dict import describe, fill, unwrap
 from fusekit.errors import CheckpointError
 from fusekit.model.patches import unwarned
@@ -54,6 +55,10 @@ def load(
     A state dict that is one of several entries of a file is written `FILE#entry`. Its keys and shapes must be exactly
     those of the model. Raises CheckpointError, with a reason in one line.
     """
+    for what, given in (("source", source), ("weights", weights)):
+        if not (isinstance(given, str | os.PathLike) or callable(given) or (what == "weights" and given is None)):
+            told = f"{what}: expected the name of a file, got {type(given).__name__}"
+            raise CheckpointError(f"{told}; what is loaded already goes into model.load_state_dict(...)")
     if callable(source) or _names_factory(source):
         if factory is not None:
             raise CheckpointError("two factories were given: the source itself and `factory`; expected one")
@@ -62,12 +67,17 @@ def load(
     if not os.fspath(source).strip():
         raise CheckpointError("the source is empty; expected a checkpoint file or package.module:factory")
     path, _ = split_entry(source)
+    if is_factory_name(str(path).removesuffix("()")):
+        raise CheckpointError(f"{path}: name what builds the model without brackets: {str(path).removesuffix('()')}")
     if not path.exists() and not path.suffix:
-        raise CheckpointError(f"{path}: no such file, and no package.module:factory (mind the colon)")
+        told = "expected a file, or package.module:factory such as torchvision.models:resnet18 (mind the colon)"
+        raise CheckpointError(f"{path}: no such file; {told}")
+    module, name = path.stem, path.suffix[1:]
+    if not path.exists() and _is_importable(module.partition(".")[0]) and name.isidentifier():
+        raise CheckpointError(f"{path}: no such file; did you mean {module}:{name}? (mind the colon)")
     if path.suffix == ".py":
         raise CheckpointError(f"{path} is a Python file; name what builds the model after a colon: {path}:factory")
-    folder = path.is_dir() and factory is not None
-    kind = Kind.OTHER if folder else recognise(path).kind
+    kind = Kind.SAFETENSORS if holds_weights(path) else recognise(path).kind
     if weights is not None:
         raise CheckpointError(f"{path} has its own weights, but `weights` was given too; expected only one of them")
     if kind is Kind.PROGRAM:
@@ -93,6 +103,12 @@ def split_entry(file: str | os.PathLike[str]) -> tuple[Path, str | None]:
         text, _, entry = text.rpartition("#")
         return Path(text), entry
     return Path(text), None
+
+
+def _is_importable(name: str) -> bool:
+    with importable(Path.cwd()), suppress(ValueError, ImportError):
+        return name.isidentifier() and importlib.util.find_spec(name) is not None
+    return False
 
 
 def _names_factory(source: str | os.PathLike[str]) -> bool:
@@ -128,8 +144,8 @@ def _ready(model: nn.Module) -> nn.Module:
 
 def _content(file: str | os.PathLike[str], unsafe: bool) -> Mapping[str, torch.Tensor] | nn.Module:
     path, entry = split_entry(file)
-    if path.is_dir():
-        return _content_of_folder(path, entry, unsafe)
+    if holds_weights(path):
+        return _content_of_parts(path, entry, unsafe)
     identity = recognise(path)
     if identity.kind is Kind.SAFETENSORS:
         try:
@@ -138,8 +154,16 @@ def _content(file: str | os.PathLike[str], unsafe: bool) -> Mapping[str, torch.T
             raise CheckpointError(f"{path} is a damaged or truncated safetensors file ({brief(error)})") from error
     if identity.kind is Kind.TORCHSCRIPT:
         raise CheckpointError(
-            f"{path} is a TorchScript archive; expected the state dict of the Python module behind it"
+            f"{path} is a TorchScript archive; expected the state dict of the Python module behind it: "
+            "torch.save(model.state_dict(), 'weights.pt')"
         )
+    if identity.kind is Kind.ONNX:
+        raise CheckpointError(
+            f"{path} is an ONNX model; expected one of PyTorch, or its weights: an ONNX file is folded with "
+            f"`fusekit optimize {path.name} small.onnx` (fusekit.optimize_onnx)"
+        )
+    if identity.kind is Kind.PROGRAM:
+        raise CheckpointError(f"{path} is a torch.export archive, a whole model: give it as SOURCE, without a factory")
     if identity.kind not in (Kind.TORCH, Kind.LEGACY):
         raise CheckpointError(
             f"{path} is {identity.what}; expected a .pt2 program, or weights as .safetensors or a torch.save state dict"
@@ -147,17 +171,19 @@ def _content(file: str | os.PathLike[str], unsafe: bool) -> Mapping[str, torch.T
     return unwrap(_unpickle(path, unsafe), str(path), entry)
 
 
-def _content_of_folder(folder: Path, entry: str | None, unsafe: bool) -> Mapping[str, torch.Tensor] | nn.Module:
-    files = weight_files(folder)
-    if len(files) == 1:
+def _content_of_parts(path: Path, entry: str | None, unsafe: bool) -> Mapping[str, torch.Tensor] | nn.Module:
+    files, names = parts_of(path)
+    if len(files) == 1 and not names:
         return _content(files[0] if entry is None else f"{files[0]}#{entry}", unsafe)
     state: dict[str, torch.Tensor] = {}
     for file in files:
-        part = _content(file, unsafe=False)  # a shard of a pickled module would be no shard
+        part = _content(file, unsafe=False)  # a part of a pickled module would be no part
         assert isinstance(part, Mapping)
         if twice := next((name for name in part if name in state), None):
-            raise CheckpointError(f"{file} holds {twice}, which another file of {folder} holds too")
+            raise CheckpointError(f"{file} holds {twice}, which another file of {file.parent} holds too")
         state.update(part)
+    if lost := next((name for name in names if name not in state), None):
+        raise CheckpointError(f"the index in {files[0].parent} names {lost}, which no part holds: copy them again")
     return state
 
 

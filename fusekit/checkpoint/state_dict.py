@@ -9,13 +9,14 @@ There is no partial loading, because a model with a few random weights runs, but
 
 import warnings
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import nn
 
 from fusekit.checkpoint.factory import brief
-from fusekit.errors import CheckpointError
+from fusekit.errors import CheckpointError, closest
 
 # In order of preference: the model comes before its exponential moving average.
 WRAPPINGS = (
@@ -38,7 +39,14 @@ def unwrap(content: object, name: str, key: str | None = None) -> Mapping[str, t
     """
     if key is not None:
         if not isinstance(content, Mapping) or key not in content:
-            raise CheckpointError(f"{name} has no entry {key!r}; it holds {describe(content)}")
+            hint = ""
+            if isinstance(content, Mapping):
+                hint = (
+                    f"; without #{key} it is read as it is"
+                    if is_state_dict(content)
+                    else closest(key, map(str, content))
+                )
+            raise CheckpointError(f"{name} has no entry {key!r}; it holds {describe(content)}{hint}")
         content = content[key]
     for _ in range(4):  # wrappings may be nested, as in {"state_dict": {"model": ...}}
         if isinstance(content, nn.Module) or is_state_dict(content):
@@ -99,12 +107,18 @@ def fill(model: nn.Module, given: Mapping[str, Any], name: str) -> None:
         differences.append(f"{len(missing)} of {len(expected)} keys missing ({_few(missing)})")
     if unexpected:
         differences.append(f"{len(unexpected)} of {len(given)} keys unexpected ({_few(unexpected)})")
+    if missing and unexpected and (near := get_close_matches(missing[0], unexpected, n=1)):
+        differences.append(f"the closest to {missing[0]} is {near[0]}")
     # Compare shapes too: they often show that the file belongs to another variant of the model.
     wrong = [text for key in expected if key in given and (text := _difference(key, expected[key], given[key]))]
     if wrong:
         differences.append(f"{len(wrong)} of {len(expected)} tensors of another shape or kind ({_few(wrong, '; ')})")
     if differences:
-        raise CheckpointError(f"{name} does not fit {type(model).__name__}: {', '.join(differences)}")
+        quantized = any(isinstance(value, torch.Tensor) and value.is_quantized for value in given.values())
+        hint = "give the factory the arguments that it was trained with (--arg), or the weights of this model"
+        if quantized:
+            hint = "the weights are quantized; expected those of the model before quantization"
+        raise CheckpointError(f"{name} does not fit {type(model).__name__}: {', '.join(differences)}; {hint}")
     counters = {key: value for key, value in expected.items() if key.endswith(_COUNTER) and key not in given}
     fitting = {key: value for key, value in given.items() if key in expected}
     try:

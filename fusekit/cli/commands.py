@@ -10,7 +10,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import onnx
 import onnxruntime
 import torch
 from rich.table import Table
@@ -28,7 +27,7 @@ from fusekit.checkpoint.archive.save_program import save_program
 from fusekit.checkpoint.load import load
 from fusekit.cli.console import DIFFERENT, OK, Screen, Steps, complain
 from fusekit.cli.options import Model, Timing
-from fusekit.errors import ExportError, FusekitError
+from fusekit.errors import FusekitError
 from fusekit.files import scratch
 from fusekit.inspecting.explain import explain as explained
 from fusekit.inspecting.inspect import inspect as look_into
@@ -36,9 +35,11 @@ from fusekit.ir.operators import OPERATORS
 from fusekit.model import Inputs, export_program
 from fusekit.model.own_copy import own_copy
 from fusekit.model.preprocess import Preprocess
+from fusekit.onnx_export.write_file import check_opset
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.optimizing.laws import OTHERS, stages
 from fusekit.optimizing.laws import passes as passes_by_name
+from fusekit.optimizing.options import select
 from fusekit.passes import CHOOSE
 from fusekit.report import Report
 from fusekit.runtimes import RUNTIMES, runtimes
@@ -268,17 +269,12 @@ def _report_of(result: nn.Module) -> Report | None:
     return report if isinstance(report, Report) else None
 
 
-def check(words: Mapping[str, Any]) -> None:
-    """Check the arguments that need torch and onnx: whether the operator set and the passes exist."""
-    opset, newest = words.get("opset"), onnx.defs.onnx_opset_version()
-    if opset is not None and opset > newest:
-        raise ExportError(f"opset {opset} does not exist; the newest is {newest}")
-    if not words["passes"]:
-        return
-    known = [*passes_by_name(), CHANNELS_LAST]
-    for name in words["passes"]:
-        if name not in known:
-            raise FusekitError(f"unknown pass {name!r}; known are {', '.join(known)} (see `fusekit passes`)")
+def check(words: Mapping[str, Any], *, of_file: bool = False) -> None:
+    """Check the arguments that need torch before anything is loaded: whether the operator set can be written, unless
+    the model is an ONNX file, which is converted, and whether the passes exist."""
+    if not of_file:
+        check_opset(words.get("opset"))
+    select([name for name in words["passes"] or () if name != CHANNELS_LAST])
 
 
 def conclude(

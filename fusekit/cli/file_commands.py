@@ -30,7 +30,7 @@ def optimize(model: Model, out: Path, screen: Screen, *, page: Path | None = Non
         page: the file to write the report to as a page; None: none.
         words: the other arguments of `fusekit.optimize_onnx`.
     """
-    check(words)
+    check(words, of_file=True)
     with screen.progress(2) as steps:
         example = _example(model, words.get("target", ONNX_RUNTIME.name))
         steps.begin("optimizing, validating")
@@ -96,7 +96,7 @@ def bench(
         page: the file to write the report to as a page; None: none.
         passes, words: other arguments of `fusekit.optimize_onnx`.
     """
-    check({"passes": passes, **words})
+    check({"passes": passes, **words}, of_file=True)
     with screen.progress(4) as steps, running_on(timing.threads), scratch() as room:
         example = _example(model, ONNX_RUNTIME.name)
         steps.begin("optimizing, validating")

@@ -19,7 +19,8 @@ def flatten(command: Callable[..., None]) -> Callable[..., None]:
         command: a function. A parameter whose type is a dataclass is a group; its fields must have types that Typer
             knows. Raises ValueError if two groups have a field of the same name.
     """
-    hints = get_type_hints(command, include_extras=True)
+    # not typing.get_type_hints: on Python 3.10 it hides what is annotated with a default of None behind Optional
+    hints = inspect.get_annotations(command, eval_str=True)
     hints.pop("return", None)
     groups = {name: hint for name, hint in hints.items() if is_dataclass(hint) and isinstance(hint, type)}
     taken: list[inspect.Parameter] = []

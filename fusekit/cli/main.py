@@ -16,9 +16,11 @@ from typer.core import TyperGroup
 
 from fusekit.cli.console import BAD, Screen, complain
 from fusekit.cli.flatten import flatten
+from fusekit.cli.hints import helped
 from fusekit.cli.options import (
     Ends,
     EndsOption,
+    EqualizeOption,
     FileTargetOption,
     FolderArgument,
     Form,
@@ -71,7 +73,9 @@ class OneLineGroup(TyperGroup):
             told = getattr(error, "format_message", None)
             if told is None:
                 raise
-            code = complain(told()) if told() else BAD  # without any arguments, the help was shown and is enough
+            code = (
+                complain(helped(told())) if told() else BAD
+            )  # without any arguments, the help was shown and is enough
         if standalone_mode:
             sys.exit(code or 0)
         return code
@@ -101,14 +105,17 @@ def export(
     measuring: Measuring,
     form: Form,
     io: EndsOption = Ends.interleaved,
+    equalize: EqualizeOption = False,
     tolerance: ToleranceOption = None,
     paper: Paper,
     talk: Talk,
 ) -> None:
     """Load, optimize, export to ONNX, and validate against the original."""
     model.check()
+    if equalize:
+        model.must_be_real()
     path = check_output(out, ".onnx", model.files())
-    choices = {"target": target, **rules.words(), **measuring.words()}
+    choices = {"target": target, "equalize": equalize, **rules.words(), **measuring.words()}
     page = paper.path(*model.files())
     ends = {"page": page, "io": io.value, "tolerance": tolerance, **form.words()}
     _run(talk, lambda commands, screen: commands.export(model, path, screen, **choices, **ends))

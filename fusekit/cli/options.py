@@ -20,6 +20,7 @@ from fusekit.cli.sample_grammar import (
     parse_inputs,
     parse_numbers,
 )
+from fusekit.errors import closest
 from fusekit.runtimes import known
 from fusekit.sampling.grammar import Sample
 
@@ -96,6 +97,13 @@ class Model(Images):
         """Whether it is an ONNX file, by its name; what is in it is looked at when it is read."""
         return self.source.endswith(".onnx")
 
+    def must_be_real(self) -> None:
+        """BadParameter if an example input is random, where ranges of values are measured on it."""
+        for sample in self.samples:
+            if sample.path is None:
+                told = "--equalize measures ranges on it; expected real inputs in a .npy or .npz file"
+                raise typer.BadParameter(f"{told}, got {sample.text!r}", param_hint="'--input'")
+
     def like(self, source: str) -> "Model":
         """The same options for another source."""
         return replace(self, source=source)
@@ -158,7 +166,8 @@ class Form:
         """BadParameter if anything is said of a form where no ONNX file is written."""
         if self.opset is not None or self.static:
             option = "--static" if self.static else "--opset"
-            raise typer.BadParameter("only ONNX files have it; SOURCE is none", param_hint=f"'{option}'")
+            told = "only ONNX files have it; SOURCE is none (`fusekit export` makes one)"
+            raise typer.BadParameter(told, param_hint=f"'{option}'")
 
 
 @dataclass(frozen=True)
@@ -287,7 +296,7 @@ class Ends(str, Enum):
 def _known(target: str | None) -> str | None:
     """The name of a runtime, if it is known. Raises BadParameter if not."""
     if target is not None and target not in known():
-        raise typer.BadParameter(f"{target!r} is not one of {', '.join(known())}.")
+        raise typer.BadParameter(f"{target!r} is not one of {', '.join(known())}{closest(target, known())}")
     return target
 
 
@@ -327,6 +336,9 @@ def _target(what: str) -> Any:
 OptionalTargetOption = Annotated[str | None, _target("to optimize for (by default the usual one)")]
 TargetOption = Annotated[str, _target("to optimize for")]
 FileTargetOption = Annotated[str, _target("that runs the file")]
+EqualizeOption = Annotated[
+    bool, typer.Option("--equalize", help="Narrow the ranges of channels, for int8 (docs/int8.md). Needs real inputs.")
+]
 EndsOption = Annotated[Ends, typer.Option("--io", help="Form of complex inputs and outputs.")]
 ToleranceOption = Annotated[
     float | None,

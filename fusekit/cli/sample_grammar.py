@@ -41,7 +41,7 @@ def parse_numbers(option: str, text: str | None) -> float | tuple[float, ...] | 
     BadParameter for anything else."""
     if text is None:
         return None
-    numbers = tuple(_fraction(option, word) for word in text.split(","))
+    numbers = tuple(_fraction(option, word) for word in text.strip("[]() ").split(","))
     return numbers[0] if len(numbers) == 1 else numbers
 
 
@@ -63,7 +63,9 @@ def check_tolerance(tolerance: float | None) -> float | None:
 def check_factory(factory: str | None) -> str | None:
     """The name of a factory, if it has the form MODULE:NAME."""
     if factory is not None and not re.fullmatch(r".+:[A-Za-z_][\w.]*", factory):
-        raise _bad("--factory", f"{factory!r}; expected package.module:name or file.py:name")
+        module, dot, name = factory.rpartition(".")
+        hint = f"; did you mean {module}:{name}?" if dot and name.isidentifier() else ""
+        raise _bad("--factory", f"{factory!r}; expected package.module:name or file.py:name{hint}")
     return factory
 
 
@@ -72,7 +74,12 @@ def check_output(out: str, suffix: str, sources: Iterable[str | Path | None], op
     writable, and it is none of the files in `sources`, which are read."""
     path = Path(out)
     if path.suffix != suffix:
-        raise _bad(option, f"{out!r} has the wrong suffix; expected a name ending in {suffix}")
+        hint = (
+            "; `fusekit export` writes ONNX files of PyTorch models"
+            if (path.suffix, suffix) == (".onnx", ".pt2")
+            else ""
+        )
+        raise _bad(option, f"{out!r} has the wrong suffix; expected a name ending in {suffix}{hint}")
     try:
         target = destination(path)
         with beside(target):  # try it: permission bits do not show read-only mounts and full disks

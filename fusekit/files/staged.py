@@ -25,7 +25,7 @@ def destination(out: str | Path) -> Path:
     except OSError as error:
         raise ExportError(f"cannot write {out}: {error.strerror}") from error
     if not path.parent.is_dir():
-        raise ExportError(f"cannot write {out}: there is no folder {path.parent}")
+        raise ExportError(f"cannot write {out}: there is no folder {path.parent}: make it first")
     if stat.S_ISDIR(mode):
         raise ExportError(f"cannot write {out}: it is a folder; expected the name of a file")
     if not stat.S_ISREG(mode):
@@ -48,7 +48,7 @@ def beside(out: str | Path) -> Iterator[Path]:
         with owned_folder(target.parent) as folder:
             yield folder / target.name
     except OSError as error:
-        raise ExportError(f"cannot write {target.name}: {error.strerror or error}") from error
+        raise ExportError(f"cannot write {target.name}: {error.strerror or error}; choose another place") from error
 
 
 def place(stage: Path, out: str | Path) -> None:

@@ -39,7 +39,9 @@ class ModelFile:
         path = Path(path)
         identity = recognise(path)
         if identity.kind is not Kind.ONNX:
-            raise CheckpointError(f"{path} is {identity.what}; expected an ONNX model")
+            hint = "; `fusekit export` (fusekit.export) makes one of a PyTorch model"
+            told = hint if identity.kind is not Kind.OTHER else ""
+            raise CheckpointError(f"{path} is {identity.what}; expected an ONNX model{told}")
         size = path.stat().st_size
         if size > LARGEST:
             raise CheckpointError(

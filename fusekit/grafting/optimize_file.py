@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 from onnx import version_converter
 
-from fusekit.errors import ExportError, FusekitError, VerificationError, reason_of, told_as
+from fusekit.errors import ExportError, FusekitError, VerificationError, called_as, reason_of, told_as
 from fusekit.files import beside, place, scratch
 from fusekit.grafting.emitters import has_form
 from fusekit.grafting.graft import graft, is_the_same
@@ -27,6 +27,7 @@ from fusekit.ir.spellings import SPELLINGS
 from fusekit.ir.survey import survey
 from fusekit.model import plain_modes
 from fusekit.model.alone import alone
+from fusekit.model.given import path_of
 from fusekit.optimizing import Options
 from fusekit.optimizing.circumstances import laws, machine
 from fusekit.optimizing.race import BUDGET
@@ -39,9 +40,11 @@ from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.validation import Validation
 from fusekit.version import __version__
 
+_CALL = "fusekit.optimize_onnx('model.onnx', 'small.onnx')"
 _ROUNDS = 5  # what a file says of shapes may tell more once it has been folded
 
 
+@called_as(_CALL)
 @told_as(FusekitError, "optimizing the file")
 @alone()
 @plain_modes()
@@ -86,9 +89,10 @@ def optimize_onnx(
         VerificationError: with `strict`, if a rewrite fails its check.
     """
     started = time.perf_counter()
+    path, out = (path_of(each, f"expected for instance {_CALL}") for each in (path, out))
     options = Options.of(target, passes, strict, progress, tolerance, measure, budget)
     if not options.runtime.reads_files:
-        raise FusekitError(f"target must be a runtime that reads files, got {target!r}")
+        raise FusekitError(f"target must be a runtime that reads files, such as onnxruntime, got {target!r}")
     file = ModelFile.read(path)
     file = file if opset is None else converted(file, opset)
     with beside(out) as stage, scratch() as room:
@@ -133,8 +137,8 @@ def validate_onnx(
 def converted(file: ModelFile, opset: int) -> ModelFile:
     """The model in another version of the operators. ExportError if onnx has no such version, or cannot convert it."""
     newest = onnx.defs.onnx_opset_version()
-    if not OLDEST <= opset <= newest:
-        raise ExportError(f"opset {opset} does not exist here: {OLDEST} to {newest} do")
+    if not (isinstance(opset, int) and OLDEST <= opset <= newest):
+        raise ExportError(f"opset must be a number from {OLDEST} to {newest}, got {opset!r}")
     if file.opset == opset:
         return file
     if file.external():
@@ -142,7 +146,8 @@ def converted(file: ModelFile, opset: int) -> ModelFile:
     try:
         return ModelFile(file.path, version_converter.convert_version(file.proto, opset), made=True)
     except Exception as error:
-        raise ExportError(f"onnx cannot convert {file.path.name} to opset {opset}: {reason_of(error)}") from error
+        why = reason_of(error).rpartition(" failed: ")[2]
+        raise ExportError(f"onnx cannot convert {file.path.name} from opset {file.opset} to {opset}: {why}") from error
 
 
 StandsFor = dict[str, tuple[str, ...]] | None

@@ -55,9 +55,12 @@ class Inputs:
             if strange := [key for key in example_inputs if not isinstance(key, str)]:
                 raise FusekitError(f"example inputs given as a dict need argument names as keys, got {strange[0]!r}")
             return cls((), dict(example_inputs))
+        kind, hint = type(example_inputs).__name__, "give for instance (torch.randn(1, 3, 224, 224),)"
+        if kind == "ndarray":
+            kind, hint = "a numpy array", "give torch.from_numpy(array)"
         raise FusekitError(
             "example inputs must be a tensor, a tuple of positional arguments or a dict of keyword arguments, "
-            f"got {type(example_inputs).__name__}"
+            f"got {kind}: {hint}"
         )
 
     @classmethod

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusekit.errors import FusekitError
+from fusekit.errors import FusekitError, closest
+from fusekit.model.given import model_of
 
 LAYOUTS = ("NCHW", "NHWC")
 ORDERS = ("RGB", "BGR")
@@ -55,9 +56,15 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", str(self.dtype).removeprefix("torch."))
+        for name in ("order", "layout", "output_layout"):
+            upper = str(getattr(self, name)).upper()
+            object.__setattr__(self, name, upper if upper in (*LAYOUTS, *ORDERS) else getattr(self, name))
         for name, known in (("order", ORDERS), ("layout", LAYOUTS), ("output_layout", LAYOUTS), ("dtype", DTYPES)):
             if getattr(self, name) not in known:
-                raise FusekitError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+                given = getattr(self, name)
+                raise FusekitError(
+                    f"{name} must be one of {', '.join(known)}, got {given!r}{closest(str(given), known)}"
+                )
         for name in ("mean", "std"):
             object.__setattr__(self, name, _numbers(name, getattr(self, name)))
         mean, std = _tuple(self.mean), _tuple(self.std)
@@ -118,8 +125,7 @@ class Preprocessed(nn.Module):
 
 
 def _check(model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise FusekitError(f"expected an nn.Module to put preprocessing before, got {type(model).__name__}")
+    model_of(model, "to put preprocessing before")
     try:
         needed = [p for p in inspect.signature(model.forward).parameters.values() if p.default is p.empty]
     except (TypeError, ValueError):
@@ -130,6 +136,7 @@ def _check(model: nn.Module) -> None:
 
 
 def _numbers(name: str, value: Any) -> float | tuple[float, ...]:
+    value = value.tolist() if hasattr(value, "tolist") else value  # an array or a tensor
     if isinstance(value, Sequence) and not isinstance(value, str):
         if not value:
             raise FusekitError(f"{name} must be a number or a sequence of numbers, got an empty one")

@@ -48,6 +48,8 @@ from fusekit.validation.verdict import ProbeResult
 EXTERNAL_DATA_FROM = 1_800_000_000
 
 
+OLDEST = 18  # the operator set that torch's exporter translates to
+
 _COMMON = (torch.float32, torch.complex64, torch.bool, torch.int64)
 
 
@@ -72,9 +74,7 @@ def export_onnx(
     """
     if any(tensor.dtype is torch.bfloat16 for tensor in reference.inputs.tensors()):
         raise ExportError(f"{runtime.title} takes no bfloat16 inputs on the CPU: export model.float() on float inputs")
-    newest = onnx.defs.onnx_opset_version()
-    if opset is not None and not 7 <= opset <= newest:
-        raise ExportError(f"opset must be from 7 to {newest}, got {opset}")
+    check_opset(opset)
     metadata = {
         "fusekit_version": _version(),
         "fusekit_rewrites": json.dumps([{"rewrite": name, "where": where} for name, where in rewrites]),
@@ -99,6 +99,16 @@ def export_plain(
     del program
     free_copies(bytes_of(module))
     return path
+
+
+def check_opset(opset: int | None) -> None:
+    """Raises ExportError for an operator set that torch's exporter cannot write. It translates to `OLDEST`, and from
+    there onnx converts to newer sets, not to older ones."""
+    newest = onnx.defs.onnx_opset_version()
+    if opset is not None and not (isinstance(opset, int) and OLDEST <= opset <= newest):
+        raise ExportError(
+            f"opset must be a number from {OLDEST} to {newest}, got {opset!r}; torch's exporter writes no other"
+        )
 
 
 class Untranslatable(ExportError):

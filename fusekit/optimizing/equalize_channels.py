@@ -51,7 +51,8 @@ def equalize_channels(graph: Graph, inputs: Inputs) -> list[Event]:
     scales = balanced(found, _activations(graph, found, inputs))
     scaled = [layer for layer in found.layers if _differs(scales, layer)]
     if not scaled:
-        return refused
+        nothing = Event(NAME, "model", Outcome.REFUSED, reason="no channel between two layers has a range to narrow")
+        return refused or [nothing]
     place = " + ".join(where(layer.node) for layer in scaled)
     try:
         new, made = _rescaled(graph, scaled, scales)
@@ -78,6 +79,8 @@ def balanced(found: SharedScales, activations: Mapping[fx.Node, Tensor]) -> Tens
     `activations`: the largest absolute value of each input channel of a layer, [C], by the layer's node.
     """
     logs = torch.zeros(found.count, dtype=torch.float64)
+    if not found.count:  # there is no channel
+        return logs
     free = ~found.fixed
     views = [_View(layer, _largest_taps(layer.conv)) for layer in found.layers]
     for _ in range(_SWEEPS):

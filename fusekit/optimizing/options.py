@@ -1,10 +1,11 @@
 """The options of an optimization: the arguments of the public functions, checked and converted."""
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from fusekit.errors import FusekitError
+from fusekit.errors import FusekitError, closest
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.optimizing.laws import OTHERS, passes, stages
 from fusekit.optimizing.race import Clock
@@ -37,6 +38,7 @@ class Options:
     most: int | None = None
     guests: frozenset[str] = frozenset()
     equalizes: bool = False  # whether ranges of channels are narrowed
+    chosen: bool = False  # whether the passes were named, in place of all
 
     @classmethod
     def of(
@@ -52,8 +54,10 @@ class Options:
         """Options from the arguments of the public functions. Raises FusekitError for an unknown runtime or pass, for
         a budget below 0, and for a `measure` that is neither true, false nor "cached"."""
         found = runtime(target)
-        if not budget >= 0:
+        if not (isinstance(budget, int | float) and budget >= 0):
             raise FusekitError(f"budget must be a number of seconds, 0 or more, got {budget!r}")
+        if tolerance is not None and not (isinstance(tolerance, int | float) and 0 < tolerance < math.inf):
+            raise FusekitError(f"tolerance must be a positive number such as 1e-5, got {tolerance!r}")
         if isinstance(measure, str) and measure != CACHED:
             raise FusekitError(f"measure must be True, False or {CACHED!r}, got {measure!r}")
         clock = None
@@ -62,7 +66,8 @@ class Options:
         relays = passes is None or CHANNELS_LAST in passes
         names = passes if passes is None or isinstance(passes, str) else [p for p in passes if p != CHANNELS_LAST]
         guests = frozenset(OTHERS.names())
-        return cls(found, select(names), strict, progress, tolerance, clock, relays, guests=guests)
+        words = (found, select(names), strict, progress, tolerance, clock, relays)
+        return cls(*words, guests=guests, chosen=passes is not None)
 
     @property
     def races(self) -> Clock | None:
@@ -89,7 +94,13 @@ class Options:
     @property
     def equalized(self) -> "Options":
         """These options, for a network that will be quantized: ranges of channels are narrowed, and there are no
-        realizations, because quantizers know only plain layers."""
+        realizations, because quantizers know only plain layers. Raises FusekitError if one was asked for by name."""
+        asked = [p.name for stage in self.stages if stage.name == CHOOSE for p in stage.passes]
+        if self.chosen and (self.relays or asked):
+            name = CHANNELS_LAST if self.relays else asked[0]
+            raise FusekitError(
+                f"{name} is a realization, and quantizers know only plain layers: equalize without this pass"
+            )
         return replace(self.plainer, equalizes=True)
 
     def without(self, events: Iterable[Event]) -> "Options":
@@ -110,5 +121,6 @@ def select(chosen: Sequence[str | Rewrite] | None) -> list[Stage]:
     unknown = [p for p in named if isinstance(p, str) and p not in known]
     if unknown:
         broken = OTHERS.broken.get(str(unknown[0]))
-        raise FusekitError(broken or f"no pass named {unknown[0]!r}; there are {', '.join(known)}")
+        hint = closest(str(unknown[0]), [*known, CHANNELS_LAST])
+        raise FusekitError(broken or f"no pass named {unknown[0]!r}{hint or '; `fusekit passes` lists them'}")
     return stages({p if isinstance(p, str) else p.name: known[p] if isinstance(p, str) else p for p in named})

@@ -16,6 +16,7 @@ from fusekit.model.large import bytes_of, free_copies
 from fusekit.optimizing.batch_recurrent_calls import batch_calls
 from fusekit.optimizing.channels_last import relay
 from fusekit.optimizing.circumstances import laws, machine
+from fusekit.optimizing.equalize_channels import NAME as EQUALIZE
 from fusekit.optimizing.equalize_channels import equalize_channels
 from fusekit.optimizing.lower_complex import lower_complex
 from fusekit.optimizing.options import Options
@@ -89,6 +90,9 @@ class Pipeline:
             self.events += batch_calls(graph, inputs, rates)
         if options.equalizes and inputs is not None:
             self.events += equalize_channels(graph, inputs)
+        elif options.equalizes:
+            reason = "its inputs are not known, because the model cannot be captured as a whole"
+            self.events.append(Event(EQUALIZE, path or "model", Outcome.REFUSED, reason=reason))
         if options.relays and options.clock is not None and not rates.owns_layout:
             self.events += relay(graph, options.clock, options.vetoed)
         self._survey(graph, prefix, self.after, self.redrawn)

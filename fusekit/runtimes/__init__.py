@@ -14,7 +14,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from fusekit.errors import FusekitError
+from fusekit.errors import FusekitError, closest
 from fusekit.extensions import Registry
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def runtime(name: str) -> Runtime:
     """The runtime of this `name`, ready to run. Raises FusekitError if there is none, if it cannot be loaded, or if a
     package that it needs is not installed."""
     if name not in (*known(), *RUNTIMES.broken):
-        raise FusekitError(f"target must be one of {', '.join(known())}, got {name!r}")
+        raise FusekitError(f"target must be one of {', '.join(known())}, got {name!r}{closest(str(name), known())}")
     found = _own(name) if name in _OURS else RUNTIMES.get(name)
     if missing := found.missing():
         raise FusekitError(missing)

@@ -57,6 +57,12 @@ class RunnableFile(ABC):
     def input_names(self) -> list[str]:
         return [port.name for port in self.inputs]
 
+    @property
+    def takes(self) -> str:
+        """The inputs in words, such as "x=batchx3x224x224:float32"."""
+        sizes = (("x".join(str(size or "any") for size in port.shape), port) for port in self.inputs)
+        return ", ".join(f"{port.name}={told}:{port.dtype}".replace("torch.", "") for told, port in sizes)
+
     def free_axes(self) -> dict[str, dict[int, str]]:
         """For each input, the axes whose size may vary, with the names of these sizes, for example
         `{"x": {0: "batch", 2: "height"}}`. A size without a name gets a unique one."""

@@ -121,4 +121,5 @@ class OnnxFile(RunnableFile):
         try:
             return list(self._session.run(None, feed, self._run_options))
         except Exception as error:
-            raise FusekitError(f"ONNX Runtime cannot run {self.path.name}: {first_line(error)}") from error
+            told = f"ONNX Runtime cannot run {self.path.name}: {first_line(error)}"
+            raise FusekitError(f"{told}; it takes {self.takes}") from error

@@ -16,8 +16,10 @@ import torch
 from torch import nn
 
 from fusekit.checkpoint.factory import brief
-from fusekit.errors import FusekitError
+from fusekit.errors import FusekitError, closest
+from fusekit.model import Inputs
 from fusekit.model.preprocess import Preprocessed
+from fusekit.model.remedies import why_not
 from fusekit.runtimes.file import RunnableFile
 from fusekit.sampling.grammar import Sample
 
@@ -77,7 +79,8 @@ def try_out(model: nn.Module, example: Example) -> None:
     except Exception as error:
         given = example.items() if isinstance(example, dict) else enumerate(example)
         told = ", ".join(f"{name}: {_spell(value)}" for name, value in given)
-        raise FusekitError(f"the model does not run on these inputs ({told}): {brief(error)}") from error
+        why = why_not(model, Inputs.of(example), error)
+        raise FusekitError(f"the model does not run on these inputs ({told}): {why}") from error
 
 
 def _bind(model: nn.Module, positional: list[torch.Tensor], named: dict[str, torch.Tensor]) -> Example:
@@ -87,12 +90,13 @@ def _bind(model: nn.Module, positional: list[torch.Tensor], named: dict[str, tor
     open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     for name in named:
         if name not in parameters and not open_ended:
-            raise FusekitError(f"the model has no input {name!r}; it takes ({takes})")
+            raise FusekitError(f"the model has no input {name!r}; it takes ({takes}){closest(name, parameters)}")
     try:
         bound = signature.bind(*positional, **named)
     except TypeError as error:
         count = len(positional) + len(named)
-        raise FusekitError(f"the model takes ({takes}), but the number of inputs is {count}: {error}") from error
+        told = f"the model takes ({takes}), but the number of inputs is {count}: {error}"
+        raise FusekitError(f"{told}; give one --input for each") from error
     if not named:
         return tuple(positional)
     kinds = {name: parameters[name].kind for name in bound.arguments}

@@ -3,7 +3,7 @@
 INPUT    = [NAME=] SIZES [:DTYPE]        x=1x3x224x224:uint8
          | [NAME=] FILE.npy [:DTYPE]     x=photo.npy
          | FILE.npz                      arrays by name; arr_0, arr_1 ... are positional
-SIZES    = N { x N }                     every N at least 1
+SIZES    = N { x N }                     every N at least 1; also 1,3,224,224 and (1, 3, 224, 224)
 ARGUMENT = NAME=VALUE                    width=64
 """
 
@@ -14,12 +14,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusekit.errors import FusekitError
+from fusekit.errors import FusekitError, closest
 
 DTYPES = (
     *("float32", "float64", "float16", "bfloat16", "uint8", "int8", "int16", "int32", "int64", "bool"),
     *("complex64", "complex128"),
 )
+_SHORT = {  # what torch calls them too
+    "half": "float16",
+    "float": "float32",
+    "double": "float64",
+    "short": "int16",
+    "int": "int32",
+    "long": "int64",
+    "fp16": "float16",
+    "fp32": "float32",
+    "fp64": "float64",
+    "bf16": "bfloat16",
+}
 _LARGEST = 1 << 31  # elements; more than this is most likely a typing error
 
 
@@ -42,15 +54,22 @@ def parse_input(text: str) -> Sample:
     rest, _, dtype = rest.strip().partition(":")
     if "=" in text and not name.isidentifier():
         raise _bad(text, f"{name!r} is no parameter name")
+    dtype = _SHORT.get(dtype, dtype.removeprefix("torch."))
     if rest.endswith((".npy", ".npz")):
         if dtype:
             _check_dtype(text, dtype)
         return Sample(text, name, dtype=dtype, path=Path(rest))
     if not rest:
         raise _bad(text, "no sizes; expected for instance 1x3x224x224")
+    if Path(rest).suffix and re.search(r"[A-Za-z]{2,}", rest):
+        raise _bad(text, "expected sizes such as 1x3x224x224, or an array in a .npy or .npz file (numpy.save)")
+    if rest.isidentifier() and dtype[:1].isdigit():
+        raise _bad(text, f"a name is set off by '=': {rest}={dtype}")
     if ":" in text:
         _check_dtype(text, dtype)
-    sizes = tuple(_size(text, word) for word in rest.split("x"))
+    bare = rest[1:-1] if rest[0] + rest[-1] in ("()", "[]") else rest
+    separator = "," if "," in bare and "x" not in bare else "x"
+    sizes = tuple(_size(text, word.strip()) for word in bare.replace("X", "x").replace("×", "x").split(separator))
     if math.prod(sizes) > _LARGEST:
         raise _bad(text, f"{math.prod(sizes):,} elements are too many")
     return Sample(text, name, sizes, dtype)
@@ -82,13 +101,16 @@ def parse_arguments(texts: Iterable[str]) -> dict[str, object]:
 
 def _size(text: str, word: str) -> int:
     if re.fullmatch(r"[0-9]+", word) is None or int(word) < 1:
-        raise _bad(text, f"{word!r} is no size; expected positive numbers joined by x, such as 1x3x224x224")
+        several = "; give each input an --input of its own" if re.search(r"\d+[ ,]+\d", word) else ""
+        told = "expected positive numbers joined by x, such as 1x3x224x224"
+        raise _bad(text, f"{word!r} is no size; {told}{several}")
     return int(word)
 
 
 def _check_dtype(text: str, dtype: str) -> None:
     if dtype not in DTYPES:
-        raise _bad(text, f"unknown dtype {dtype!r}; known are {', '.join(DTYPES)}")
+        known = ", ".join(DTYPES)
+        raise _bad(text, f"unknown dtype {dtype!r}{closest(dtype, DTYPES) or f'; known are {known}'}")
 
 
 def _literal(value: str) -> object:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from fusekit.errors import FusekitError, reason_of, told_as
+from fusekit.errors import FusekitError, called_as, reason_of, told_as
 from fusekit.model import Inputs, plain_modes
 from fusekit.model.alone import alone
+from fusekit.model.given import path_of
 from fusekit.runtimes import runtime as runtime_called
 from fusekit.runtimes.file import RunnableFile
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
@@ -26,9 +27,11 @@ from fusekit.validation.reference import Answer, Reference, run
 from fusekit.validation.tolerance import OutputError, Outputs, compare, compare_quiet, is_float
 from fusekit.validation.verdict import REFUSED, ProbeResult, Validation
 
+_CALL = "fusekit.validate(model, 'model.onnx', (x,))"
 Sizes = tuple[Sequence[Size], Sequence[Size]]
 
 
+@called_as(_CALL)
 @told_as(FusekitError, "validating")
 @alone()
 @plain_modes()
@@ -62,7 +65,9 @@ def validate(
             the runtime is unknown.
     """
     compared, runtime = Reference(reference, example_inputs), runtime_called(target)
-    return judge(compared, candidate if isinstance(candidate, nn.Module) else runtime.load(candidate), tolerance)
+    if isinstance(candidate, nn.Module):
+        return judge(compared, candidate, tolerance)
+    return judge(compared, runtime.load(path_of(candidate, f"expected for instance {_CALL}")), tolerance)
 
 
 def judge(

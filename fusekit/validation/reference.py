@@ -18,7 +18,9 @@ from fusekit.errors import FusekitError, reason_of
 from fusekit.ir.stateless import leaves_no_trace
 from fusekit.model import Inputs, evaluation_copy, on_copy, quiet, run_float64
 from fusekit.model.float64 import WIDENED
+from fusekit.model.given import model_of
 from fusekit.model.lent import lent_weights
+from fusekit.model.remedies import why_not
 from fusekit.validation.probes import GIVEN, Probe
 from fusekit.validation.tolerance import Outputs, is_float, longest_sum, outputs_of, relative_error
 
@@ -37,9 +39,7 @@ class Reference:
     """
 
     def __init__(self, model: nn.Module, example_inputs: object, room: int = ROOM) -> None:
-        if not isinstance(model, nn.Module):
-            raise FusekitError(f"expected an nn.Module to compare with, got {type(model).__name__}")
-        self.model = model
+        self.model = model_of(model, "to compare with")
         self.inputs = Inputs.of(example_inputs)
         self.names = self.inputs.names(model)
         self._room = room
@@ -65,7 +65,8 @@ class Reference:
             answer = Answer(original, probe.inputs, run(original, probe.inputs))
         except Exception as error:
             if probe.name == GIVEN:
-                raise FusekitError(f"the reference itself fails on the example inputs: {reason_of(error)}") from error
+                told = why_not(original, probe.inputs, error)
+                raise FusekitError(f"the reference itself fails on the example inputs: {told}") from error
             answer = Answer(original, Inputs(), [], reason_of(error))
         size = 0 if probe.name == GIVEN else answer.size
         if size <= self._room:

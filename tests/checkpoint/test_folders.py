@@ -68,7 +68,7 @@ def test_shards_that_are_missing_or_hold_a_tensor_twice(net: nn.Module, here: Pa
     (folder / "b.safetensors").unlink()
     refused("b.safetensors", "not there", source=FACTORY, weights=folder)
     (folder / INDEX).unlink()
-    refused("expected model.safetensors", source=FACTORY, weights=folder)
+    refused("missing", source=FACTORY, weights=folder)  # one file may have any name
 
 
 def test_what_stands_beside_the_only_prefix_is_left_out(net: nn.Module, here: Path) -> None:

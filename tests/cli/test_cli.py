@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -112,6 +113,30 @@ def test_export_of_a_photograph_with_choices(inside: Path) -> None:
     assert told["ok"] is True
     assert {event["rewrite"] for event in told["report"]["events"]} == {"fold-affine"}
     assert [file.name for file in inside.iterdir()] == ["net.onnx"]
+
+
+def spread(file: Path) -> float:
+    """The largest range of an output channel over the smallest, of the first convolution in a file."""
+    weights = {w.name: onnx.numpy_helper.to_array(w) for w in onnx.load(file).graph.initializer}
+    ranges = next(abs(w).max(axis=(1, 2, 3)) for w in weights.values() if w.shape == (4, 3, 3, 3))
+    return float(ranges.max() / ranges.min())
+
+
+def test_ranges_become_narrow_if_asked(inside: Path) -> None:
+    words = ("--input", "photo.npy", "--no-measure", "--json")
+    result = run(*export("nets_for_cli:Deep", "out/wide.onnx", *words))
+    assert result.code == 0 and "equalize-channels" not in {e["rewrite"] for e in applied(result.stdout)}, result
+    result = run(*export("nets_for_cli:Deep", ONNX, *words, "--equalize"))
+    assert result.code == 0, result
+    assert [e["where"] for e in applied(result.stdout) if e["rewrite"] == "equalize-channels"] == ["conv", "last"]
+    assert spread(inside / "wide.onnx") > 1000 and spread(inside / "net.onnx") < 100
+    result = run(*export("nets_for_cli:Deep", ONNX, *words[:-1], "--equalize"))
+    assert "largest range" in result.stdout, result
+    assert run("validate", "nets_for_cli:Deep", ONNX, "--input", "photo.npy").code == 0
+
+
+def applied(printed: str) -> list[dict[str, Any]]:
+    return [event for event in json.loads(printed)["report"]["events"] if event["outcome"] == "applied"]
 
 
 def test_images_as_they_come() -> None:

@@ -56,7 +56,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "size negative": (export(NET, ONNX, "--input", "-1x3"), "-1"),
     "size fraction": (export(NET, ONNX, "--input", "1x3x8.5x8"), "8.5"),
     "size huge": (export(NET, ONNX, "--input", "99999x99999x99999"), "too many"),
-    "sizes by commas": (export(NET, ONNX, "--input", "1,3,8,8"), "joined by x"),
+    "sizes by semicolons": (export(NET, ONNX, "--input", "1;3;8;8"), "joined by x"),
     "trailing x": (export(NET, ONNX, "--input", "1x3x"), "size"),
     "empty input": (export(NET, ONNX, "--input", ""), "--input"),
     "only a dtype": (export(NET, ONNX, "--input", ":uint8"), "sizes"),
@@ -97,6 +97,11 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     # choices
     "unknown pass": (export(NET, ONNX, *SIZES, "--pass", "fold-everything"), "fold-everything"),
     "unknown target": (export(NET, ONNX, *SIZES, "--target", "abacus"), "abacus"),
+    "equalize on noise": (export(NET, ONNX, *SIZES, "--equalize"), "expected real inputs in a .npy or .npz file"),
+    "equalize and realize": (
+        export(NET, ONNX, "--input", "photo.npy", "--equalize", "--pass", "use-channels-last"),
+        "use-channels-last is a realization",
+    ),
     "opset zero": (export(NET, ONNX, *SIZES, "--opset", "0"), "--opset"),
     "budget below zero": (export(NET, ONNX, *SIZES, "--budget", "-1"), "--budget"),
     "budget text": (export(NET, ONNX, *SIZES, "--budget", "much"), "--budget"),

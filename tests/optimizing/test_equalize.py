@@ -1,6 +1,7 @@
 """Scales of channels: the law, what is refused and why, and that ranges become narrow."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -143,10 +144,10 @@ class Residual(nn.Module):
 
 def test_sums_and_concatenations_share_scales() -> None:
     model = Residual()
-    even = equalized(model)
+    even: Any = equalized(model)
     assert {"a", "b", "c", "d"} <= set(applied(even))
     torch.testing.assert_close(even(images()), model(images()), rtol=1e-11, atol=1e-11)
-    ratios = [(m.weight / e.weight).detach() for m, e in ((model.a, even.a), (model.b, even.b))]  # type: ignore[union-attr]
+    ratios = [(m.weight / e.weight).detach() for m, e in ((model.a, even.a), (model.b, even.b))]
     # the scale of a's output channel; behind b it is the same one, times that of b's input
     s = ratios[0][:, 0, 0, 0]
     torch.testing.assert_close(ratios[1][:, :, 0, 0], s[:, None] / s[None, :], rtol=1e-9, atol=0.0)
@@ -194,3 +195,36 @@ def test_bad_arguments_are_told_in_a_line() -> None:
         fusekit.equalize(nn.ReLU(), None)
     with pytest.raises(fusekit.FusekitError, match="expected an nn.Module"):
         fusekit.equalize(3, torch.ones(1))  # type: ignore[arg-type]
+    with pytest.raises(fusekit.FusekitError, match="use-planar-conv is a realization"):
+        fusekit.equalize(Wide(nn.ReLU()), images().float(), passes=["use-planar-conv"])
+
+
+def test_export_equalizes_only_if_asked(tmp_path: Path) -> None:
+    model, x, file = Wide(nn.ReLU()).eval(), images().float(), tmp_path / "even.onnx"
+    plain = fusekit.export(model, file, x, passes=())
+    assert plain.ok and plain.report is not None and all(event.rewrite != NAME for event in plain.report.events)
+    file.unlink()
+    with pytest.raises(fusekit.FusekitError, match="give passes="):
+        fusekit.export(model, file, x, optimize=False, equalize=True)
+    assert list(tmp_path.iterdir()) == []
+    even = fusekit.export(model, file, x, passes=(), equalize=True)
+    assert even.ok and even.report is not None
+    assert [event.where for event in even.report.applied if event.rewrite == NAME] == ["first", "last"]
+
+
+class Branching(nn.Module):
+    """Its code cannot be captured: it depends on a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = Wide(nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.wide(x)
+        return y if float(x.sum()) > 0 else -y
+
+
+def test_nothing_to_narrow_is_told() -> None:
+    assert "no channel between two layers" in reasons(equalized(nn.Sequential(nn.ReLU())))
+    branching = equalized(Branching())
+    assert applied(branching) == [] and "cannot be captured as a whole" in reasons(branching)

@@ -163,7 +163,7 @@ def test_neither_model_nor_candidate_writes_into_what_others_see() -> None:
 
 
 def test_a_reference_that_refuses_the_given_inputs_says_so_each_time() -> None:
-    with pytest.raises(FusekitError, match="expected an nn.Module to compare with, got str"):
+    with pytest.raises(FusekitError, match="expected an nn.Module to compare with, got the path"):
         Reference("model.pt", X)  # type: ignore[arg-type]
     reference = Reference(nn.Conv2d(3, 4, 3), torch.rand(1, 5, 8, 8))
     for ask in (lambda: reference.given, lambda: fault(reference, nn.Identity()), lambda: judge(reference, nn.ReLU())):
