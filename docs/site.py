@@ -44,7 +44,7 @@ API = (  # each name is explained once, on the first page that has it
     "fusekit.nn.functional",
     "fusekit.nn.init",
 )
-OPTIONAL = ("int8.md", "ci.md")  # pages that keep their place in the navigation while they are missing
+OPTIONAL = ("int8.md",)  # pages that keep their place in the navigation while they are missing
 _FENCE = re.compile(r"(^ *```.*?^ *```$)", re.M | re.S)
 _LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 

@@ -106,6 +106,17 @@ def file_versions(
     return list(_of_files(build, "original", original, lambda: original, file, room))
 
 
+def file_pair(
+    old: Path, new: Path, inputs: Inputs, names: list[str], *, notify: Notify = lambda what: None
+) -> list[Version]:
+    """Two files in each runtime that reads files and is installed. They may compute different values, as two states of
+    a network do. `names`: of the inputs, as they are called in both files."""
+    build = _Builder(inputs, names, None, notify)
+    readers = [runtime for runtime in available() if runtime.reads_files]
+    pair = (("old", Side.ORIGINAL, old), ("new", Side.OTHER, new))
+    return [build.file(each, name, side, partial(Path, file)) for each in readers for name, side, file in pair]
+
+
 def _of_files(
     build: "_Builder", name: str, original: Path, make: Callable[[], Path], ours: Path, room: Path
 ) -> Iterator[Version]:
@@ -125,11 +136,12 @@ def _of_files(
 
 @dataclass(frozen=True)
 class _Builder:
-    """Builds versions of one network. Each is called once, and its outputs are compared with the original's."""
+    """Builds versions of one network. Each is called once, and its outputs are compared with the original's, if these
+    are `expected`."""
 
     inputs: Inputs
     names: list[str]
-    expected: list[Tensor]
+    expected: list[Tensor] | None
     notify: Notify
 
     def eager(
@@ -159,7 +171,7 @@ class _Builder:
         except Exception as error:
             told = str(error) if isinstance(error, FusekitError) else reason_of(error)
             return Version(runtime, name, side, failure=told)
-        if _differs(result, self.expected):
+        if self.expected is not None and _differs(result, self.expected):
             return Version(runtime, name, side, failure="computes other values")
         return Version(runtime, name, side, call, size)
 

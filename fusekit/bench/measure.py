@@ -27,7 +27,7 @@ from fusekit.page import Timing
 from fusekit.runtimes.timing import Call, Times, interleaved
 
 SHORT = 3.0  # ms
-_AGAIN, _SETTLING = "(the original again)", "(settling)"
+_AGAIN, _SETTLING, _TURNING = "(the original again)", "(settling)", "(settling, backwards)"
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,11 @@ def running_on(threads: int | None) -> Iterator[int]:
         yield torch.get_num_threads()
 
 
-def measure(found: Sequence[Version], inputs: Inputs, rounds: int = 25, seconds: float = 10.0) -> Bench:
+def measure(
+    found: Sequence[Version], inputs: Inputs, rounds: int = 25, seconds: float = 10.0, turning: bool = False
+) -> Bench:
     """Time all versions in turn, `rounds` times. There are fewer rounds, but at least three, if they would take longer
-    than `seconds`."""
+    than `seconds`. `turning`: every second round goes backwards, so that no version gains by its place."""
     calls: dict[str, Call] = {}
     for runtime in dict.fromkeys(version.runtime for version in found):
         running = {v.name: v.call for v in found if v.runtime == runtime and v.call is not None}
@@ -126,9 +128,12 @@ def measure(found: Sequence[Version], inputs: Inputs, rounds: int = 25, seconds:
         originals = [v.call for v in found if v.runtime == runtime and v.side is Side.ORIGINAL and v.call is not None]
         last = list(running.values())[-1]
         group = {_SETTLING: last, **running} | ({_AGAIN: originals[0]} if originals else {})
+        group |= {_TURNING: last} if turning else {}
         calls |= {f"{runtime}: {name}": call for name, call in group.items()}
     many = {name: math.ceil(SHORT / each.median) for name, each in interleaved(calls, 1).items()}
-    taken_by = interleaved({name: _repeated(call, many[name]) for name, call in calls.items()}, rounds, seconds)
+    taken_by = interleaved(
+        {name: _repeated(call, many[name]) for name, call in calls.items()}, rounds, seconds, turning=turning
+    )
     times = {name: Times(tuple(ms / many[name] for ms in each.rounds)) for name, each in taken_by.items()}
     rows, noise = [], {}
     for version in found:

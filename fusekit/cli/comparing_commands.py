@@ -1,4 +1,4 @@
-"""The commands that compare two models: what differs, and where their results part."""
+"""The commands that compare two models: what differs, where their results part, and which is faster."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +7,16 @@ from typing import Any
 from rich.text import Text
 from torch import nn
 
+from fusekit.bench.contenders import file_pair
+from fusekit.bench.gate import verdicts
+from fusekit.bench.measure import measure, running_on
 from fusekit.cli.commands import check, open_model, parsed
-from fusekit.cli.console import DIFFERENT, OK, Screen, Steps
-from fusekit.cli.options import Model
+from fusekit.cli.console import DIFFERENT, OK, Screen, Steps, complain
+from fusekit.cli.options import Model, Timing
 from fusekit.comparing.bisect import bisect as parting
 from fusekit.comparing.diff import diff as differences
+from fusekit.errors import FusekitError
+from fusekit.grafting import inputs_for
 from fusekit.runtimes.onnx_runtime import ONNX_RUNTIME
 from fusekit.sampling.draw import draw_for_file
 
@@ -57,6 +62,40 @@ def bisect(model: Model, other: Model | None, screen: Screen, **words: Any) -> i
     screen.show(found)
     screen.emit({"command": "bisect", **parsed(found.to_json())})
     return OK if found.ok else DIFFERENT
+
+
+def speed(model: Model, new: Path, bound: float, timing: Timing, screen: Screen) -> int:
+    """Time two ONNX files on the same inputs. The exit code is 1 if the new one is slower than the bound allows.
+
+    Args:
+        model: where the old file is, and what both are fed.
+        new: the new file.
+        bound: the smallest speed-up over the old file that is allowed.
+        timing: how to measure.
+        screen: where to show results.
+    """
+    old = Path(model.source)
+    with screen.progress(3) as steps, running_on(timing.threads):
+        steps.begin("loading")
+        loaded = ONNX_RUNTIME.load(old)
+        inputs, names = inputs_for(loaded, draw_for_file(model.samples, loaded, model.seed) if model.samples else None)
+        found = file_pair(old, new, inputs, names, notify=steps.say)
+        for before, after in zip(found[::2], found[1::2], strict=True):
+            if before.call is not None and after.call is None:
+                raise FusekitError(f"{new} does not run in {after.runtime} as {old} does: {after.failure}")
+        if all(before.call is None for before in found[::2]):
+            raise FusekitError(f"{old} does not run: {found[0].failure}")
+        steps.begin("measuring")
+        measured = measure(found, inputs, timing.rounds, timing.seconds, turning=True)
+    decided = verdicts(measured, bound)
+    slower = [verdict for verdict in decided if not verdict.ok]
+    screen.show(measured, "", *decided)
+    result = {"command": "bench", "ok": not slower, "old": str(old), "new": str(new)}
+    screen.emit({**result, "verdicts": [each.to_dict() for each in decided], "bench": measured.to_dict()})
+    if not slower:
+        return OK
+    complain(f"{new} is slower than {old}: {'; '.join(map(str, slower))}")
+    return DIFFERENT
 
 
 def _opened(model: Model, steps: Steps) -> tuple[nn.Module | Path, Any]:

@@ -1,6 +1,6 @@
 """Output and exit codes: results go to stdout, progress and errors to stderr; an error is one line.
 
-    0  done          1  the numbers differ          2  bad input, or a model that fails
+    0  done          1  the numbers differ, or a file is too slow          2  bad input, or a model that fails
     130  interrupted          128 + N  stopped by signal N, such as 143 by SIGTERM
 
 With `--json`, stdout has one JSON object and nothing else; what a model prints goes to stderr.

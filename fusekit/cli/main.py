@@ -24,6 +24,7 @@ from fusekit.cli.options import (
     FileTargetOption,
     FolderArgument,
     Form,
+    Gate,
     KeptOnnxArgument,
     LayerArgument,
     ManifestArgument,
@@ -235,11 +236,24 @@ def bench(
     form: Form,
     tolerance: ToleranceOption = None,
     timing: Timing,
+    gate: Gate,
     paper: Paper,
     talk: Talk,
 ) -> None:
-    """Measure latency before and after, in PyTorch and in ONNX Runtime, and compare with other optimizers."""
-    model.check(fed=not model.is_file)
+    """Measure latency before and after, in PyTorch and in ONNX Runtime, and compare with other optimizers. With
+    --fail-below, compare two ONNX files: exit code 1 if the second one is slower."""
+    model.check(fed=not model.is_file and gate.fail_below is None)
+    if gate.fail_below is not None:
+        unused: dict[str, object] = {
+            "--pass": rules.only,
+            "--strict": rules.strict,
+            "--opset": form.opset,
+            "--static": form.static,
+        }
+        unused |= {"--tolerance": tolerance, "--compile": timing.compiled, "--report": paper.report}
+        gate.check(model, out, unused)
+        pair = (model, Path(str(out)), gate.fail_below, timing)
+        _run(talk, lambda commands, screen: commands.speed(*pair, screen), room="comparing_commands")
     path = None if out is None else check_output(out, ".onnx", model.files())
     words = {"tolerance": tolerance, "page": paper.path(*model.files()), **form.words(), **rules.words()}
     kept = (model, path, timing)

@@ -4,6 +4,8 @@ A group is a dataclass; `flatten.py` turns its fields into arguments and options
 matching keyword arguments of `fusekit.optimize` and `fusekit.export`.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
@@ -183,6 +185,36 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """The bound of `fusekit bench OLD.onnx NEW.onnx --fail-below`."""
+
+    fail_below: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATIO",
+            help="Compare two files: exit code 1 if OUT.onnx, which is only read, is less than RATIO times as fast as"
+            " SOURCE by more than the noise.",
+        ),
+    ] = None
+
+    def check(self, model: Model, new: str | None, others: Mapping[str, object]) -> None:
+        """BadParameter if the bound is none, if there are not two ONNX files, or if one of the `others` is given: the
+        options that say how a model is optimized, which is not done here."""
+        bound = self.fail_below
+        if bound is None or not 0 < bound < math.inf:
+            raise typer.BadParameter(f"{bound}; expected a positive number such as 0.95", param_hint="'--fail-below'")
+        if not model.is_file or new is None or not new.endswith(".onnx"):
+            raise typer.BadParameter("two ONNX files are needed: OLD.onnx NEW.onnx", param_hint="'--fail-below'")
+        for file in (model.source, new):
+            if not Path(file).is_file():
+                raise typer.BadParameter(f"no such file: {file}", param_hint="'--fail-below'")
+        for option, value in others.items():
+            if value:
+                told = "--fail-below times two files as they are; leave this option out"
+                raise typer.BadParameter(told, param_hint=f"'{option}'")
+
+
+@dataclass(frozen=True)
 class Talk:
     """How much is printed, and in which form."""
 
@@ -302,7 +334,12 @@ def _known(target: str | None) -> str | None:
 
 OnnxArgument = Annotated[str, typer.Argument(metavar="OUT.onnx", help="The ONNX file.", show_default=False)]
 KeptOnnxArgument = Annotated[
-    str | None, typer.Argument(metavar="[OUT.onnx]", help="Keep the ONNX file here.", show_default=False)
+    str | None,
+    typer.Argument(
+        metavar="[OUT.onnx]",
+        help="Keep the ONNX file here; with --fail-below: the file to compare.",
+        show_default=False,
+    ),
 ]
 ManifestArgument = Annotated[
     str, typer.Argument(metavar="MANIFEST", help="A .csv, .jsonl or .yaml file (docs/batch.md).", show_default=False)
