@@ -7,7 +7,7 @@ STAMP := $(VENV)/.stamp
 .PHONY: demo test format coverage docs clean
 
 demo: $(STAMP)
-	$(BIN)/python examples/demo_transnet.py
+	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
 	$(BIN)/ruff check .

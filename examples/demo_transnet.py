@@ -43,8 +43,7 @@ def cuts(logits: np.ndarray) -> list[int]:
     return [int(end) for _, end in scenes[:-1]]
 
 
-def main() -> int:
-    console = Console(width=None if sys.stdout.isatty() else 120)
+def main(console: Console) -> int:
     clip = torch.from_numpy(np.concatenate([pan(getattr(data, name)()) for name in PHOTOGRAPHS]))[None]
     truth = [FRAMES * shot - 1 for shot in range(1, len(PHOTOGRAPHS))]
     model = TransNetV2(device="cpu")
@@ -54,6 +53,7 @@ def main() -> int:
     torch.onnx.export(model, (clip,), dynamo=True, verbose=False).save(plain)  # type: ignore[union-attr]
     validation = fusekit.export(model, small, (clip,))
     report = validation.report
+    validation.to_html("out/transnetv2.html", name="TransNet V2")
     console.print(report.brief() if report else "", validation)
     if not (validation.ok and report and report.before and report.after) or report.rejected:
         return 1
@@ -76,4 +76,4 @@ def main() -> int:
 if __name__ == "__main__":
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    sys.exit(main())
+    sys.exit(main(Console(width=None if sys.stdout.isatty() else 120)))

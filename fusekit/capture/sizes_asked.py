@@ -49,7 +49,7 @@ def ask_sources_for_sizes(graph: Graph) -> None:
         if size is None or answer is None:
             continue
         if size[1] and not any(insists_on_rank(each) for each in (size[0].tensor, *size[0].tensor.users)):
-            ranks[answer[1].tensor] = answer[1].rank
+            ranks[_earliest_of_rank(graph, answer[1].tensor)] = answer[1].rank
         with graph.fx.inserting_before(node):
             written = Writer(graph, lambda key: _written(graph, key)).write(answer[0])
         for user in list(node.users):
@@ -112,6 +112,13 @@ def _frees(graph: Graph, tensor: fx.Node, questions: set[fx.Node]) -> bool:
     """Whether one map is all that reads the tensor, but for questions."""
     readers = [user for user in tensor.users if user not in questions]
     return len(readers) == 1 and read(graph, readers[0]) is not None
+
+
+def _earliest_of_rank(graph: Graph, tensor: fx.Node) -> fx.Node:
+    """The first tensor with as many axes. A check of a later one would keep that alive, and nothing fold across it."""
+    while (reading := read(graph, tensor)) is not None and any(reading.is_a(kind) for kind in SAME_RANK):
+        tensor = reading.source
+    return tensor
 
 
 def _written(graph: Graph, size: _Size) -> fx.Node:

@@ -150,6 +150,23 @@ def test_a_size_is_asked_of_what_folds_no_more(read: Any) -> None:
         assert folds(result) >= 1
 
 
+def test_the_check_that_a_size_needs_keeps_no_wide_value_alive() -> None:
+    """The axes of what the block returns are counted where the block begins: all of it becomes one convolution."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        y: Tensor = m.project(m.expand(x))
+        return y + x if x.shape[1] == y.shape[1] else y
+
+    model = host(forward)
+    model.expand, model.project = nn.Conv2d(3, 64, 3, padding="same"), nn.Conv2d(64, 3, 1)
+    model = prepared(model)
+    program: Any = fusekit.optimize(model, X, measure=False)
+    called = [program.get_submodule(each.target) for each in program.graph.nodes if each.op == "call_module"]
+    assert [each.out_channels for each in called if isinstance(each, nn.Conv2d)] == [3]
+    assert_same(program, model, OTHER[0])
+    assert not same_or_refused(program, model, X[0])  # one image without a batch has another axis 1
+
+
 def test_a_range_of_a_size_is_left_to_others() -> None:
     """A loop over a size is unrolled by no symbolic trace."""
     model = prepared(host(lambda m, x: sum(m.a(x)[:, :, i] for i in range(x.shape[2]))))

@@ -10,6 +10,7 @@ from graphlib import TopologicalSorter
 from importlib import metadata
 from pathlib import Path
 
+import onnx
 import pytest
 
 import fusekit
@@ -271,3 +272,19 @@ def test_quickstart_runs(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert "applied" in run.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_super_resolution_demo_runs(tmp_path: Path) -> None:
+    """With hardly any training: the blocks still become five convolutions, and the picture stays the same."""
+    pytest.importorskip("skimage")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "examples")])}
+    program = "import sys, demo_super_resolution as demo; demo.ROUNDS = 1; fine, files = demo.main(2)"
+    program += "; print(*files); sys.exit(not fine)"
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    assert all((tmp_path / path).stat().st_size for path in run.stdout.splitlines()[-1].split())
+    kinds = [node.op_type for node in onnx.load(tmp_path / "out" / "super_resolution.onnx").graph.node]
+    assert kinds.count("Conv") == 5

@@ -64,6 +64,15 @@ class Browser:
         """The visible text of the first element that the selector finds."""
         return str(self.run("return document.querySelector(arguments[0]).innerText", selector))
 
+    def load_time(self) -> float:
+        """Milliseconds until the page's load event had ended. `open` may return before that; the time is then 0."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            if spent := self.run("return performance.getEntriesByType('navigation')[0].loadEventEnd"):
+                return float(spent)
+            time.sleep(0.02)
+        raise RuntimeError("the page does not end to load")
+
     def complaints(self) -> list[str]:
         """What the browser's console holds: errors of scripts, and everything that was not allowed to load."""
         return [entry["message"] for entry in self._ask("se/log", type="browser")]
