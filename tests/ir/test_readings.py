@@ -20,6 +20,7 @@ from fusekit.algebra import (
 from fusekit.algebra.bordered import bordered_conv, geometry_of
 from fusekit.algebra.edge import circular_pad
 from fusekit.algebra.interleaved import interleaved
+from fusekit.algebra.pad import pad_channels
 from fusekit.algebra.products.mixing import grouped_linear, mix
 from fusekit.algebra.rearrange import depth_to_space
 from fusekit.algebra.transforms.spectral_conv import spectral_conv
@@ -297,6 +298,13 @@ def _arithmetic(*, left: bool, alpha: bool, number: bool | None = None) -> Calla
     return case
 
 
+def _pad_channels(draw: Draw) -> Case:
+    n = draw(st.integers(1, 3))
+    others = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(n - 1))
+    padding = (*others, (1, 0))
+    return (X, padding, gaussian(draw, 3)), {}, gaussian(draw, 2, 3, *(4, 5, 6)[:n])
+
+
 def _circular_pad(draw: Draw) -> Case:
     stages = tuple(tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(2)) for _ in range(3))
     return (X, stages), {}, gaussian(draw, 2, 3, 2, 3)
@@ -342,6 +350,7 @@ def _reshape(draw: Draw) -> Case:
 CASES: dict[Any, Callable[[Draw], Case]] = {
     bordered_conv: _bordered,
     circular_pad: _circular_pad,
+    pad_channels: _pad_channels,
     depth_to_space: _pixel_shuffle,
     grouped_linear: _grouped_linear,
     interleaved: _interleaved,
