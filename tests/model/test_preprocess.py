@@ -85,7 +85,7 @@ def test_the_module_is_a_wrapper_of_the_same_weights_and_mode() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ({"order": "rgb"}, "order must be one of RGB, BGR, got 'rgb'"),
+        ({"order": "rbg"}, "order must be one of RGB, BGR, got 'rbg'"),
         ({"layout": "CHW"}, "layout must be one of NCHW, NHWC"),
         ({"output_layout": "HWC"}, "output_layout must be one of"),
         ({"dtype": "float"}, "dtype must be one of uint8"),
