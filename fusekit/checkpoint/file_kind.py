@@ -47,7 +47,7 @@ def recognise(path: Path) -> Identity:
         held = sorted(
             file.name for file in path.iterdir() if file.suffix in (".safetensors", ".pt", ".pth", ".bin", ".pt2")
         )
-        offer = f"; it holds {', '.join(held[:4])}: name one" if held else ""
+        offer = f"; it holds {', '.join(held[:4])}: name one" if held else ", or a folder with model.safetensors"
         raise CheckpointError(f"{path} is a directory; expected a checkpoint file{offer}")
     if not path.exists():
         if re.match(r"https?:/", str(path)):
