@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from fusekit.errors import reason_of
+from fusekit.model.evaluation import on_copy
 from fusekit.model.inputs import Inputs
 
 _GUARD = "Guard failed: "
 
 
 def why_not(model: nn.Module, inputs: Inputs, error: BaseException) -> str:
-    """Why `model` failed on the `inputs`, from the `error` that it raised, and what to do. It is called again."""
+    """Why `model` failed on the `inputs`, from the `error` that it raised, and what to do. Copies of it are called."""
     condition = str(error)
     if condition.startswith(_GUARD):
         fixed = condition.removeprefix(_GUARD)
@@ -31,7 +32,7 @@ def _wrong_tensors(model: nn.Module, inputs: Inputs) -> str:
         return f"; the model is on {', '.join(devices)}, the inputs are on {', '.join(others)}: put both on one device"
     for changed, how in _changes(model, inputs):
         with suppress(Exception), torch.no_grad():
-            changed.cloned().call(model)
+            on_copy(model, changed.cloned().call)
             return f"; it does run {how}: {sizes(changed)}"
     return ""
 
