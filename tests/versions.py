@@ -5,7 +5,7 @@
 
 `oldest`: of every dependency the least version that pyproject.toml admits. `newest`: the newest that it admits.
 `pinned`: those of constraints.txt. The environment is made in `out/versions/`, or in `--folder`, and kept. torch alone
-can take several gigabytes. The table stands in docs/benchmarks/versions.csv and versions.md.
+can take several gigabytes. The table is docs/benchmarks/versions.csv and versions.md.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def _count(word: str, line: str) -> int:
 
 
 def write(row: dict[str, Any]) -> None:
-    """Put the line in the place of the old one of the same Python and torch."""
+    """Put the line in the place of the old one of the same set and Python."""
     rows = list(csv.DictReader(TABLE.open())) if TABLE.exists() else []
     kept = [old for old in rows if (old["versions"], old["python"]) != (row["versions"], row["python"])]
     lines = [*kept, {key: str(value) for key, value in row.items()}]

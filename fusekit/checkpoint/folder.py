@@ -21,7 +21,7 @@ _LARGEST_INDEX = 1 << 26  # bytes
 
 def holds_weights(path: Path) -> bool:
     """Whether it is a folder of which it is clear where its weights are, or the index in such a folder."""
-    return path.name in _indices() or (path.is_dir() and _chosen(path) is not None)
+    return (path.is_file() and path.name in _indices()) or (path.is_dir() and _chosen(path) is not None)
 
 
 def parts_of(path: Path) -> tuple[list[Path], Sequence[str]]:

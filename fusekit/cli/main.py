@@ -74,9 +74,8 @@ class OneLineGroup(TyperGroup):
             told = getattr(error, "format_message", None)
             if told is None:
                 raise
-            code = (
-                complain(helped(told())) if told() else BAD
-            )  # without any arguments, the help was shown and is enough
+            # without any arguments, the help was shown and is enough
+            code = complain(helped(told())) if told() else BAD
         if standalone_mode:
             sys.exit(code or 0)
         return code

@@ -42,7 +42,8 @@ def validate_on_data(
     client: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> OnData:
-    """Compare an ONNX file with the reference on every sample of a data set. Memory does not grow with its size.
+    """Compare an ONNX file with the reference on every sample of a data set, read a batch at a time. What stays in
+    memory is a few numbers for each sample and output.
 
     Args:
         reference: the module that is right; or, in words, a `Source`, the source of one, or an ONNX file.

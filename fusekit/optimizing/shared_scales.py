@@ -4,6 +4,7 @@ Each channel of each value belongs to a group. A layer begins new groups behind 
 passes groups on; operands of a sum join theirs (union-find). All else fixes the groups that it reads: scale 1.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -142,8 +143,8 @@ class SharedScales:
         if seen is None or shape is None or made is None:
             return None
         if isinstance(value, Flatten):
-            whole = seen.axis == 1 and len(made) == 2 and made[1] == len(seen.groups) * _entries(shape[2:])
-            times = _entries(shape[2:])
+            times = math.prod(shape[2:])
+            whole = seen.axis == 1 and len(made) == 2 and made[1] == len(seen.groups) * times
             return Channels(1, tuple(g for g in seen.groups for _ in range(times))) if whole else None
         passes = self._passes(node, value, seen, len(shape))
         same = len(made) > seen.axis and made[seen.axis] == len(seen.groups)
@@ -232,13 +233,6 @@ class SharedScales:
         self.layers = [Layer(*row[:3], numbered(row[3]), numbered(row[4])) for row in rows]
         self.fixed = torch.tensor([root in self._reasons for root in numbers], dtype=torch.bool)
         self._reasons = {group: told for group, told in self._reasons.items() if told[1]}
-
-
-def _entries(sizes: Sequence[int]) -> int:
-    total = 1
-    for size in sizes:
-        total *= size
-    return total
 
 
 def _weight_of(graph: Graph, node: fx.Node) -> int:
