@@ -1,6 +1,5 @@
-"""The measured choice: the clock decides, the cache remembers and cannot harm, the whole model is never slower."""
+"""The measured choice: the clock decides between realizations; without a clock, prices do."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +10,21 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import fusekit
-from fusekit.algebra import Conv, Map, Relaid, SpectralConv
+from fusekit.algebra import Conv, Relaid
 from fusekit.algebra.layout import channels_last
 from fusekit.errors import FusekitError, Inapplicable
 from fusekit.nn import QuaternionConv2d
-from fusekit.optimizing import promise_file, promise_module
 from fusekit.optimizing.channels_last import NAME as CHANNELS_LAST
 from fusekit.optimizing.channels_last import planes
-from fusekit.optimizing.promise import judged as plainly_judged
 from fusekit.optimizing.race import Clock
-from fusekit.optimizing.undo import chosen
-from fusekit.report import Event, Report
-from fusekit.runtimes import runtime
-from fusekit.runtimes.measurements import FILE, Measurements
 from fusekit.testing.strategies import convs, inputs_of, relative_error
 from tests.support.architectures import randomize
-from tests.support.compare import assert_same, call, error_of
+from tests.support.compare import assert_same, call, error_of, report_of
 from tests.support.graphs import Calls, captured
+from tests.support.measured_room import X, decisions, known, measuring, one_axis
 
-
-def one_axis() -> nn.Module:
-    layers = (nn.Conv1d(2, 8, 1), nn.ReLU(), nn.Conv1d(8, 8, 31, padding=15, groups=8), nn.ReLU(), nn.Conv1d(8, 2, 1))
-    return randomize(nn.Sequential(*layers)).eval()
+__all__ = ["known", "measuring"]
+IMAGE = torch.randn(2, 3, 12, 12)
 
 
 def plane() -> nn.Module:
@@ -50,44 +42,6 @@ def plane() -> nn.Module:
             return self.head(z.view(z.shape[0], -1)), z
 
     return randomize(Net()).eval()
-
-
-X, IMAGE = torch.randn(2, 2, 200), torch.randn(2, 3, 12, 12)
-
-
-@pytest.fixture(autouse=True)
-def measuring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FUSEKIT_MEASURE", "1")
-    monkeypatch.setenv("FUSEKIT_CACHE_DIR", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """A clock that knows: for labels that hold the word, so many milliseconds; 1 for the rest; a fair whole."""
-    times: dict[str, float] = {"whole before": 1.0, "whole after": 1.0}
-
-    def race(self: Clock, key: Any, modules: Any, inputs: Any) -> dict[str, float]:
-        words = [word for word in times if not word.startswith("whole")]
-        return {label: next((times[w] for w in words if label.startswith(w)), 1.0) for label in modules}
-
-    def compare(self: Clock, before: Any, after: Any, loading: bool = False) -> tuple[float, float]:
-        after()
-        return times["whole before"], times["whole after"]
-
-    monkeypatch.setattr(Clock, "race", race)
-    monkeypatch.setattr(Clock, "compare", compare)
-    return times
-
-
-def report_of(result: Any) -> Report:
-    report: Report = result.report
-    return report
-
-
-def decisions(report: Report) -> dict[str, str]:
-    """What became of each realization."""
-    names = {"use-spectral-conv", "use-planar-conv", "use-planar-channels-last", "use-channels-last", CHANNELS_LAST}
-    return {event.rewrite: str(event.outcome) for event in report.events if event.rewrite in names}
 
 
 # --- the law -----------------------------------------------------------------------------------------------------
@@ -206,103 +160,6 @@ def test_the_same_random_numbers_afterwards() -> None:
     assert torch.equal(torch.rand(2), expected) and torch.get_num_threads() >= 1
 
 
-# --- the whole model is never slower -----------------------------------------------------------------------------
-
-
-def slower_with(monkeypatch: pytest.MonkeyPatch, harmful: Sequence[str]) -> None:
-    """A whole that takes twice as long while one of these realizations is in it."""
-
-    def compare(self: Clock, before: Any, after: Any, loading: bool = False) -> tuple[float, float]:
-        return 1.0, 2.0 if set(harmful) & LAST else 0.9
-
-    def judged(*arguments: Any) -> Any:
-        result, pipeline, reason = plainly_judged(*arguments)
-        LAST.clear()
-        LAST.update(event.rewrite for event in chosen(pipeline.events))
-        return result, pipeline, reason
-
-    for half in (promise_module, promise_file):
-        monkeypatch.setattr(half, "judged", judged)
-    monkeypatch.setattr(promise_file.Export, "_plainer", lambda *_: None)
-    monkeypatch.setattr(Clock, "compare", compare)
-
-
-LAST: set[str] = set()
-
-
-def test_a_wrong_choice_is_undone_and_reported(known: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock says a plane is faster, and the whole model shows that it is not."""
-    known["planar conv"] = 0.5
-    slower_with(monkeypatch, ["use-planar-conv"])
-    model = one_axis()
-    result = fusekit.optimize(model, X)
-    report = report_of(result)
-    (event,) = [event for event in report.rejected if event.rewrite == "use-planar-conv"]
-    assert "2.00 times" in event.reason and not chosen(report.events)
-    assert report.times == (1.0, 0.9)
-    assert_same(result, model, X)
-
-
-def test_worst_first_and_the_rest_is_kept(known: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two realizations the one that gained less goes; the other stays."""
-    layers = (nn.Conv1d(8, 8, 31, padding=15, groups=8), nn.ReLU(), nn.Conv1d(8, 8, 9, padding=4), nn.ReLU())
-    model = randomize(nn.Sequential(*layers)).eval()
-    known["planar channels last conv 8x1x1x31"] = 0.2
-    known["planar conv 1x8x8x9"] = 0.7
-    slower_with(monkeypatch, ["use-planar-conv"])
-    report = report_of(fusekit.optimize(model, torch.randn(1, 8, 64)))
-    assert [(event.rewrite, event.where) for event in chosen(report.events)] == [("use-planar-channels-last", "0")]
-    assert [event.where for event in report.rejected] == ["2"]
-
-
-def test_a_model_that_is_slower_whatever_is_undone_is_returned_as_it_was(known: dict[str, float]) -> None:
-    known["whole after"] = 1.5
-    model = randomize(nn.Sequential(nn.Conv1d(2, 8, 1), nn.BatchNorm1d(8), nn.ReLU())).eval()
-    result = fusekit.optimize(model, X)
-    assert not report_of(result).applied and "1.50 times" in str(report_of(result).rejected)
-    assert [type(m) for m in result.children()] == [type(m) for m in model.children()]
-
-
-@pytest.mark.parametrize("harmful", [True, False])
-def test_exported_files_are_raced_too(
-    known: dict[str, float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, harmful: bool
-) -> None:
-    known["planar conv"] = 0.5
-    slower_with(monkeypatch, ["use-planar-conv"] if harmful else [])
-    verdict = fusekit.export(one_axis(), tmp_path / "m.onnx", X)
-    assert verdict.ok and verdict.report is not None
-    assert decisions(verdict.report)["use-planar-conv"] == ("rejected" if harmful else "applied")
-    assert verdict.report.times == (1.0, 0.9)
-
-
-@pytest.mark.parametrize("exports", [True, False])
-def test_exported_files_are_raced_without_their_realizations_too(
-    known: dict[str, float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exports: bool
-) -> None:
-    """Faster alone, slower among others: faster than the model, which need have no file of its own, is not enough."""
-    known["planar conv"] = 0.5
-    plainer, raced = promise_file.Export._plainer, []
-
-    def marked(self: promise_file.Export, room: Path, verdict: fusekit.Validation) -> Any:
-        return "plainer" if plainer(self, room, verdict) is not None else None
-
-    def compare(self: Clock, before: Any, after: Any, loading: bool = False) -> tuple[float, float]:
-        raced.append(before)
-        return (0.5, 0.9) if before == "plainer" else (1.0, 0.9)
-
-    monkeypatch.setattr(promise_file.Export, "_plainer", marked)
-    monkeypatch.setattr(Clock, "compare", compare)
-    if not exports:
-        monkeypatch.setattr(promise_file.Export, "_own", lambda *_: None)
-    verdict = fusekit.export(one_axis(), tmp_path / "m.onnx", X)
-    assert verdict.ok and verdict.report is not None
-    (event,) = [event for event in verdict.report.rejected if event.rewrite == "use-planar-conv"]
-    assert event.reason == "with it, the file took 1.80 times as long as the file without realizations"
-    assert not chosen(verdict.report.events)
-    assert verdict.report.times == ((1.0, 0.9) if exports else None)
-    assert raced.count("plainer") == 1, "there is nothing left to race"
-
-
 # --- without a clock, without time, without sizes ----------------------------------------------------------------
 
 
@@ -345,79 +202,3 @@ def test_products_compete(known: dict[str, float], label: str) -> None:
     assert str(events["use-product"].outcome) == ("applied" if fast else "refused")
     assert events["use-product"].times == ((1.0, 0.5) if fast else (0.5, 1.0))
     assert error_of(call(result, x), call(model, x)) <= 1e-6
-
-
-# --- what is known from earlier ----------------------------------------------------------------------------------
-
-
-def depthwise(taps: int = 9) -> Conv:
-    return Conv.from_torch(torch.randn(4, 1, taps), None, padding=((taps // 2, taps // 2),), groups=4)
-
-
-def test_measured_once(tmp_path: Path) -> None:
-    conv = depthwise()
-    maps: list[Map] = [conv, Relaid(conv, planar=True), SpectralConv.of(conv)]
-    first = Clock(runtime("torch"), known=Measurements(tmp_path / FILE))
-    times = first.times(maps, (1, 4, 50), torch.float32)
-    assert times is not None and first.spent > 0 and all(time > 0 for time in times)
-    again = Clock(runtime("torch"), known=Measurements(tmp_path / FILE))
-    assert again.times(maps, (1, 4, 50), torch.float32) == times and again.spent == 0
-    assert again.times(maps[:2], (1, 4, 50), torch.float32) is not None and again.spent > 0, "another contest"
-
-
-@pytest.mark.parametrize("what", ["threads", "processor", "runtime", "fusekit"])
-def test_of_another_place_nothing_is_known(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(runtime("torch"), known=Measurements(tmp_path / FILE))
-    maps: list[Map] = [depthwise(), Relaid(depthwise(), planar=True)]
-    clock.times(maps, (1, 4, 50), torch.float32)
-    plain = Clock._place
-    monkeypatch.setattr(Clock, "_place", lambda self, inputs: {**plain(self, inputs), what: "another"})
-    other = Clock(runtime("torch"), known=Measurements(tmp_path / FILE))
-    other.times(maps, (1, 4, 50), torch.float32)
-    assert other.spent > 0
-
-
-def test_an_entry_that_lies_is_caught_by_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says that a plane takes no time at all."""
-    plain = Measurements.get
-
-    def get(self: Measurements, key: Any) -> dict[str, float] | None:
-        labels = key.get("maps", [])
-        return {label: 1e-6 if label.startswith("planar conv") else 1.0 for label in labels} or plain(self, key)
-
-    monkeypatch.setattr(Measurements, "get", get)
-    slower_with(monkeypatch, ["use-planar-conv"])
-    report = report_of(fusekit.optimize(one_axis(), X))
-    assert decisions(report)["use-planar-conv"] == "rejected" and report.times == (1.0, 0.9)
-
-
-def test_events_tell_their_times() -> None:
-    event = Event("x", "y", fusekit.report.Outcome.APPLIED, 1.0, 2.0, times=(1.5, 0.5))
-    assert "1.5 -> 0.5 ms" in str(Report((event,)))
-
-
-def test_the_cache_alone_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With measure="cached", times that were measured before count, and nothing is timed, the whole neither."""
-
-    def measured(self: Clock, modules: Any, inputs: Any) -> dict[str, float]:
-        return dict(zip(modules, (1.0, *(0.1 for _ in modules)), strict=False))
-
-    def timed(*_: Any) -> Any:
-        raise AssertionError("it was timed")
-
-    model = one_axis()
-    monkeypatch.setattr(Clock, "compare", timed)
-    monkeypatch.setattr(Clock, "_measured", timed)
-    assert not chosen(report_of(fusekit.optimize(model, (X,), measure="cached")).applied), "the cache is empty"
-    monkeypatch.setattr(Clock, "_measured", measured)
-    monkeypatch.setattr(Clock, "compare", lambda *_: (1.0, 1.0))
-    before = chosen(report_of(fusekit.optimize(model, (X,))).applied)
-    monkeypatch.setattr(Clock, "compare", timed)
-    monkeypatch.setattr(Clock, "_measured", timed)
-    after = chosen(report_of(fusekit.optimize(model, (X,), measure="cached")).applied)
-    assert before and [(e.rewrite, e.where) for e in before] == [(e.rewrite, e.where) for e in after]
-
-
-def test_a_third_answer_that_is_unknown() -> None:
-    with pytest.raises(FusekitError, match="measure must be True, False or 'cached', got 'no'"):
-        fusekit.optimize(one_axis(), (X,), measure="no")

@@ -35,7 +35,7 @@ EXPECTED |= dict.fromkeys(("use-planar-conv", "use-planar-channels-last", "use-c
 # drawn in test_pass_laws.py, and in networks in test_by_hand.py and test_items.py; in random networks they are rare
 BY_HAND = {"fold-affine-flattened", "fold-affine-merged", "fold-affine-permuted", "fold-cut", "fold-cut-in"}
 BY_HAND |= {"fold-permuted", "fold-permutes", "fold-picking-value-pad", "fold-conv-value-pad"}
-# wider than what is drawn, and with blocks in their kernels: test_product_conv.py, test_winograd_conv.py
+# wider than what is drawn, and with blocks in their kernels: test_use_product.py, test_winograd_conv.py
 EXPECTED |= dict.fromkeys((*BY_HAND, "use-product", "drop-blocks", "merge-mixings", "use-winograd"), 0)
 
 _tally = Tally()
