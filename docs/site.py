@@ -44,13 +44,12 @@ API = (  # each name is explained once, on the first page that has it
     "fusekit.nn.functional",
     "fusekit.nn.init",
 )
-OPTIONAL = ("int8.md",)  # pages that keep their place in the navigation while they are missing
 _FENCE = re.compile(r"(^ *```.*?^ *```$)", re.M | re.S)
 _LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 
 
 def on_config(config: Any) -> Any:
-    """The places in the navigation that depend on what there is: optional pages, the tables of benchmarks, the API."""
+    """The places in the navigation that depend on what there is: the tables of benchmarks, the API."""
     config.nav = list(_places(config.nav))
     placed = set(_paths(config.nav))
     others = [path for path in _pages() if path not in placed]
@@ -85,7 +84,7 @@ def _places(nav: list[Any]) -> Iterator[Any]:
                 yield {title: [{room: f"api/{room}.md"} for room in API]}
             elif isinstance(inner, list):
                 yield {title: list(_places(inner))}
-            elif inner not in OPTIONAL or (ROOT / "docs" / inner).exists():
+            else:
                 yield place
 
 
