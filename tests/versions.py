@@ -10,6 +10,7 @@ can take several gigabytes. The table is docs/benchmarks/versions.csv and versio
 
 import argparse
 import csv
+import itertools
 import json
 import re
 import subprocess
@@ -34,11 +35,11 @@ print(json.dumps({"python": platform.python_version(), **{name: metadata.version
 
 
 def dependencies() -> list[Requirement]:
-    """What pyproject.toml declares, and the trained networks that some tests read."""
+    """What pyproject.toml declares, and of its extras what the tests need: trained networks, and OpenVINO."""
     text = (ROOT / "pyproject.toml").read_text()  # tomllib came with Python 3.11
     found = re.findall(r'^    "([^"]+)",', text.split("\ndependencies = [")[1].split("\n]")[0], re.MULTILINE)
-    zoo = re.findall(r'"([^"]+)"', text.split("\nzoo = [")[1].split("]")[0])
-    return [Requirement(line) for line in [*found, *zoo]]
+    extras = [re.findall(r'"([^"]+)"', text.split(f"\n{extra} = [")[1].split("]")[0]) for extra in ("zoo", "openvino")]
+    return [Requirement(line) for line in itertools.chain(found, *extras)]
 
 
 def asked(versions: str) -> list[str]:
